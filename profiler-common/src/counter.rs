@@ -1,0 +1,31 @@
+//! What the programs count, a cell for each CPU: the right side of the conservation sum, beside [`crate::loss::Loss`].
+
+use crate::loss::Loss;
+
+/// One counter of the kernel side.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Counter {
+    /// Times that the CPU program ran.
+    Runs = 0,
+    /// Ticks that met the idle task.
+    Idle = 1,
+    /// Ticks in a process, or in a mode, that was not asked for.
+    Filtered = 2,
+    /// Samples written to the ring.
+    Samples = 3,
+    /// Stacks written to the ring.
+    Stacks = 4,
+    /// Bytes written to the ring.
+    RingBytes = 5,
+}
+
+/// Where the losses begin in the array of counters.
+pub const FIRST_LOSS: u32 = 8;
+/// Cells of the array of counters.
+pub const COUNTERS: u32 = FIRST_LOSS + Loss::COUNT as u32;
+
+/// The cell of a loss.
+pub const fn loss_cell(loss: Loss) -> u32 {
+    FIRST_LOSS + loss as u32
+}

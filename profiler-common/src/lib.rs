@@ -1,0 +1,31 @@
+//! The border between the eBPF programs and the loader, on one page: everything that crosses it, and nothing else.
+//!
+//! ```text
+//!            kernel (profiler-ebpf)                          user space (profiler-user, room `bpf/`)
+//!
+//!   perf cpu-clock tick ──► cpu program
+//!        counted ─────────────► COUNTERS (per CPU) ────────► counts and losses, read at the end of a window
+//!        filtered by ◄──────── SETTINGS, TARGET_* ◄───────── what the user asked for          settings.rs target.rs
+//!        stack, once a hash ──► RING: StackHeader + addresses ─┐
+//!        sample ──────────────► RING: SampleRecord ────────────┴► `Tally<RawStack>`           record.rs
+//!   fork / exit ──► follow the targets' children in TARGET_PROCESSES                          target.rs
+//! ```
+//!
+//! Layouts are `#[repr(C)]` with their padding spelled out and derive the `zerocopy` traits, so that reading one from bytes is checked and not
+//! promised. No bool, `Option` or Rust enum crosses: an enum crosses as its integer and is rebuilt with `TryFrom` in the file that defines it.
+//! The crate is `no_std`, does no I/O and allocates nothing: the kernel programs and the host tests run the same code.
+#![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod counter;
+pub mod ended;
+pub mod glob;
+pub mod limits;
+pub mod loss;
+pub mod process;
+pub mod record;
+pub mod settings;
+pub mod target;
+pub mod unwind;

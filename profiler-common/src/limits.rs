@@ -1,0 +1,31 @@
+//! Every bound that both sides obey, with its unit in the name; relations between them are asserted at compile time.
+
+/// Frames of one user stack, root end cut beyond it.
+pub const USER_FRAMES_MAX: usize = 1024;
+/// Frames of one kernel stack: the kernel's own default for `kernel.perf_event_max_stack`.
+pub const KERNEL_FRAMES_MAX: usize = 127;
+/// Frames of one stack as it crosses the ring: the kernel part, then the user part.
+pub const STACK_FRAMES_MAX: usize = KERNEL_FRAMES_MAX + USER_FRAMES_MAX;
+/// Stacks that the kernel side remembers to have sent; user space mirrors the same slots. A power of two: a slot is `hash & (SLOTS - 1)`.
+pub const SENT_STACK_SLOTS: usize = 1 << 14;
+/// The ring that samples and stacks cross, unless a test shrinks it. A power of two and a multiple of the page size.
+pub const RING_BYTES: u32 = 4 << 20;
+/// A drain is woken early once this much is waiting in the ring.
+pub const RING_WAKE_BYTES: u64 = (RING_BYTES / 4) as u64;
+/// Processes that a target may name or follow.
+pub const TARGET_PROCESSES_MAX: u32 = 32_768;
+/// Control groups that a target may name.
+pub const TARGET_CGROUPS_MAX: usize = 16;
+/// Ancestors of a control group that the filter looks at, and hierarchies of a `css_set` that it walks.
+pub const CGROUP_DEPTH_MAX: u32 = 32;
+/// Patterns of `--comm`.
+pub const TARGET_COMMS_MAX: usize = 8;
+/// Bytes of a thread's name, its NUL included (`TASK_COMM_LEN` of include/linux/sched.h).
+pub const COMM_BYTES: usize = 16;
+/// Processes of our own that are left out of every profile: the profiler, its readers and its memory helper.
+pub const OWN_PROCESSES_MAX: usize = 8;
+
+const _: () = assert!(SENT_STACK_SLOTS.is_power_of_two());
+const _: () = assert!(RING_BYTES.is_power_of_two() && RING_BYTES.is_multiple_of(4096));
+// A full stack must fit into the ring many times over, or one deep recursion would be all that it carries.
+const _: () = assert!(STACK_FRAMES_MAX * 8 * 64 <= RING_BYTES as usize);

@@ -1,0 +1,65 @@
+//! What crosses the ring: a small fixed record for each sample, and a stack of variable length the first time its hash is seen.
+
+use crate::process::ProcessKey;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// The kinds of record, as the first word of each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum RecordKind {
+    /// A [`SampleRecord`].
+    Sample = 1,
+    /// A [`StackHeader`] and its addresses.
+    Stack = 2,
+}
+
+impl TryFrom<u32> for RecordKind {
+    type Error = u32;
+    fn try_from(word: u32) -> Result<Self, u32> {
+        match word {
+            1 => Ok(Self::Sample),
+            2 => Ok(Self::Stack),
+            other => Err(other),
+        }
+    }
+}
+
+/// One event: who, when, how much, and the hash of the stack, which has crossed before or just now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SampleRecord {
+    /// [`RecordKind::Sample`].
+    pub kind: u32,
+    /// Thread id in the initial pid namespace.
+    pub tid: u32,
+    /// The process image.
+    pub process: ProcessKey,
+    /// When, on `CLOCK_MONOTONIC`, nanoseconds (`bpf_ktime_get_ns`).
+    pub time_ns: u64,
+    /// What the event weighs in the unit of its kind: 1 tick of the CPU clock, or the period of a cycles sample.
+    pub weight: u64,
+    /// Hash of the stack, never 0; covers the process image and a seed of the run.
+    pub stack_hash: u64,
+}
+
+const _: () = assert!(size_of::<SampleRecord>() == 48);
+
+/// The head of a stack; `kernel_frames + user_frames` addresses of 8 bytes follow, each part leaf first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct StackHeader {
+    /// [`RecordKind::Stack`].
+    pub kind: u32,
+    /// Addresses of the kernel part.
+    pub kernel_frames: u16,
+    /// Addresses of the user part.
+    pub user_frames: u16,
+    /// The hash that later samples name.
+    pub stack_hash: u64,
+    /// How the walk of the user part ended ([`crate::ended::Ended`]).
+    pub ended: u8,
+    /// Zero.
+    pub reserved: [u8; 7],
+}
+
+const _: () = assert!(size_of::<StackHeader>() == 24);

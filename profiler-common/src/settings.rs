@@ -1,0 +1,84 @@
+//! What the loader tells the programs before they are loaded: constants of the run, and offsets into the kernel's structures.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Constants of one run; a read-only global of the programs, so the verifier knows them and drops the branches that cannot be taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Settings {
+    /// Mixed into every stack hash, so that no process can prepare collisions.
+    pub seed: u64,
+    /// 1: take the kernel part of stacks.
+    pub kernel_stacks: u32,
+    /// 1: take the user part of stacks.
+    pub user_stacks: u32,
+    /// A tick in the other mode is filtered: [`MODE_ANY`], [`MODE_USER`] or [`MODE_KERNEL`].
+    pub mode: u32,
+    /// The kinds of target in force: bits of [`crate::target`].
+    pub target: u32,
+    /// How many entries of the target's array of control groups are used.
+    pub cgroups: u32,
+    /// How many entries of the target's array of patterns are used.
+    pub comms: u32,
+    /// 1: children of a target process are targets too.
+    pub inherit: u32,
+    /// A drain is woken once this many bytes are waiting in the ring.
+    pub wake_bytes: u32,
+    /// 1: each sample weighs its period (hardware cycles); 0: a sample weighs 1.
+    pub weigh_period: u32,
+    /// How many of `own_tgids` are used.
+    pub own_count: u32,
+}
+
+/// Samples of both modes are taken.
+pub const MODE_ANY: u32 = 0;
+/// Only samples that interrupted user code.
+pub const MODE_USER: u32 = 1;
+/// Only samples that interrupted the kernel.
+pub const MODE_KERNEL: u32 = 2;
+
+/// Byte offsets of members of the running kernel's structures, from its BTF. What CO-RE would relocate; Rust has none yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct KernelOffsets {
+    /// `task_struct::group_leader`
+    pub task_group_leader: u32,
+    /// `task_struct::start_boottime` (`real_start_time` before 5.5)
+    pub task_start_boottime: u32,
+    /// `task_struct::self_exec_id`
+    pub task_self_exec_id: u32,
+    /// `task_struct::tgid`
+    pub task_tgid: u32,
+    /// `task_struct::pid`
+    pub task_pid: u32,
+    /// `task_struct::flags`
+    pub task_flags: u32,
+    /// `task_struct::comm`
+    pub task_comm: u32,
+    /// `task_struct::cgroups`
+    pub task_cgroups: u32,
+    /// `css_set::dfl_cgrp`
+    pub css_set_dfl_cgrp: u32,
+    /// `css_set::subsys`
+    pub css_set_subsys: u32,
+    /// `css_set::cgrp_links`
+    pub css_set_cgrp_links: u32,
+    /// `cgroup_subsys_state::cgroup`
+    pub css_cgroup: u32,
+    /// `cgrp_cset_link::cgrp`
+    pub link_cgrp: u32,
+    /// `cgrp_cset_link::cgrp_link`
+    pub link_cgrp_link: u32,
+    /// `cgroup::level`
+    pub cgroup_level: u32,
+    /// `cgroup::ancestors`
+    pub cgroup_ancestors: u32,
+    /// `cgroup::kn`
+    pub cgroup_kn: u32,
+    /// `cgroup::root`
+    pub cgroup_root: u32,
+    /// `cgroup_root::hierarchy_id`
+    pub root_hierarchy_id: u32,
+    /// `kernfs_node::id`
+    pub kernfs_id: u32,
+}

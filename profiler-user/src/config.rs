@@ -1,0 +1,125 @@
+//! What a run is, in one value: built by `bin/` from arguments, and by a user of the library by hand.
+
+use crate::model::kind::Kind;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Whom to record; several join by *or*.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// Everything that runs.
+    All,
+    /// A process, by the id that it has in our pid namespace.
+    Pid(u32),
+    /// A control group and everything below it: a path in the file system, or below the root of any mounted hierarchy.
+    Cgroup(PathBuf),
+    /// A container, by its id or the beginning of it.
+    Container(String),
+    /// A systemd unit.
+    Unit(String),
+    /// Processes whose name matches: `*` any run, `?` any character.
+    Comm(String),
+    /// A command to start; recording ends when it does.
+    Command(Vec<std::ffi::OsString>),
+}
+
+/// What ticks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Clock {
+    /// The kernel's CPU clock; everywhere.
+    #[default]
+    CpuClock,
+    /// Hardware cycles; where the machine has counters.
+    Cycles,
+}
+
+/// Which part of the machine's time is recorded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Mode {
+    /// User code and the kernel.
+    #[default]
+    Any,
+    /// Only user code.
+    User,
+    /// Only the kernel.
+    Kernel,
+}
+
+/// Bounds that a test shrinks and nobody else should.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bounds {
+    /// Size of the ring, bytes.
+    pub ring_bytes: u32,
+    /// Entries of the map of followed processes.
+    pub target_processes: u32,
+    /// Bytes that a window may hold: stacks, keys, names.
+    pub window_bytes: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            ring_bytes: profiler_common::limits::RING_BYTES,
+            target_processes: profiler_common::limits::TARGET_PROCESSES_MAX,
+            window_bytes: 64 << 20,
+        }
+    }
+}
+
+/// A run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// Whom.
+    pub targets: Vec<Target>,
+    /// What ticks.
+    pub clock: Clock,
+    /// Ticks a second and CPU.
+    pub frequency_hz: u32,
+    /// Which mode.
+    pub mode: Mode,
+    /// When it ends by itself.
+    pub duration: Option<Duration>,
+    /// Children of the targets are targets.
+    pub inherit: bool,
+    /// Tell threads apart.
+    pub per_thread: bool,
+    /// Record the profiler itself, too.
+    pub include_self: bool,
+    /// Folders with separate debug files, beside `/usr/lib/debug`.
+    pub debug_dirs: Vec<PathBuf>,
+    /// Memory of all our processes and maps together, bytes.
+    pub memory_limit: u64,
+    /// Measure what the programs themselves cost.
+    pub self_cost: bool,
+    /// Bounds.
+    pub bounds: Bounds,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            targets: vec![Target::All],
+            clock: Clock::CpuClock,
+            frequency_hz: 99,
+            mode: Mode::Any,
+            duration: None,
+            inherit: true,
+            per_thread: false,
+            include_self: false,
+            debug_dirs: Vec::new(),
+            memory_limit: 128 << 20,
+            self_cost: false,
+            bounds: Bounds::default(),
+        }
+    }
+}
+
+impl Config {
+    /// The kind of profile that the run makes.
+    pub fn kind(&self) -> Kind {
+        match self.clock {
+            Clock::CpuClock => Kind::Cpu,
+            Clock::Cycles => Kind::CpuCycles,
+        }
+    }
+}

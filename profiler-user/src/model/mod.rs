@@ -1,0 +1,14 @@
+//! The nouns that pass between the rooms. No I/O, no clocks; each stage of a sample has a type of its own.
+
+pub mod address;
+pub mod encoded;
+pub mod event;
+pub mod kind;
+pub mod label;
+pub mod loss;
+pub mod mapping;
+pub mod process;
+pub mod profile;
+pub mod stack;
+pub mod text;
+pub mod window;

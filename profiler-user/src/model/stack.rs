@@ -1,0 +1,76 @@
+//! Stacks at the stages of their journey: as they were captured, and as they are kept.
+
+use super::address::FileAddress;
+use super::event::MonotonicNs;
+use super::mapping::MappingId;
+use super::process::{ProcessKey, Tid};
+use profiler_common::ended::Ended;
+use profiler_common::unwind::Registers;
+use std::sync::Arc;
+
+/// Counted events of one key; a single sample is a tally of one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tally<T> {
+    /// What the events have in common.
+    pub of: T,
+    /// How many events.
+    pub events: u64,
+    /// Their sum in the unit of the kind.
+    pub weight: u64,
+}
+
+/// A stack as it crossed the border: runtime addresses, valid for its process at its time.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RawStack {
+    /// Whose.
+    pub process: ProcessKey,
+    /// Which thread.
+    pub tid: Tid,
+    /// When.
+    pub time: MonotonicNs,
+    /// The addresses; shared between all samples of the same hash.
+    pub addresses: Arc<RawAddresses>,
+}
+
+/// The addresses of a stack, leaf first.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RawAddresses {
+    /// The hash under which the kernel side names it.
+    pub hash: u64,
+    /// The kernel part: an instruction pointer, then return addresses. Empty when user code was interrupted.
+    pub kernel: Vec<u64>,
+    /// The user part.
+    pub user: UserStack,
+}
+
+/// The user part of a stack.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum UserStack {
+    /// Walked in the kernel, or finished since.
+    Walked {
+        /// An instruction pointer, then return addresses.
+        addresses: Vec<u64>,
+        /// How the walk ended.
+        ended: Ended,
+    },
+    /// Not walked for want of a table: what user space needs to finish it.
+    Unfinished {
+        /// Where the thread stood.
+        registers: Registers,
+        /// Its stack from `registers.sp` on.
+        bytes: Vec<u8>,
+    },
+}
+
+/// One frame: a mapping and where in it. The address is already the one to look up.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Frame {
+    /// Where the code is from.
+    pub mapping: MappingId,
+    /// The file offset; for a mapping without a file the runtime address; for the kernel the address without its KASLR slide.
+    pub address: FileAddress,
+}
+
+/// An interned stack: an index into [`super::window::StackTable`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct StackId(pub u32);

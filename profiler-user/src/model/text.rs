@@ -1,0 +1,37 @@
+//! Names are bytes from a stranger: how every face makes them safe to show.
+
+use std::borrow::Cow;
+
+/// The bytes as text: invalid UTF-8 replaced, nothing escaped yet.
+pub fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
+/// Whether a character could change how a terminal, or a reader, shows what stands around it.
+fn is_unsafe(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// The text with control characters and direction marks written as `\u{..}`; everything else as it is. The last step before a terminal.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_unsafe) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_unsafe(c) { out.extend(c.escape_unicode()) } else { out.push(c) }
+    }
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn escapes_only_what_is_dangerous() {
+        assert_eq!(printable("main::f<T>"), "main::f<T>");
+        assert_eq!(printable("a\u{1b}[31mb\nc"), "a\\u{1b}[31mb\\u{a}c");
+        assert_eq!(printable("x\u{202e}y"), "x\\u{202e}y");
+    }
+}

@@ -1,0 +1,1 @@
+//! Raw system calls that no crate offers; the only file of its kind.
