@@ -1,1 +1,3 @@
-//! Raw system calls that no crate offers; the only file of its kind.
+//! Raw system calls that no crate offers; the only place of its kind outside `bpf/`.
+
+pub mod spawn;
