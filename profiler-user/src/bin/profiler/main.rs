@@ -1,2 +1,5 @@
-//! placeholder
-fn main() {}
+//! The binary's face.
+
+fn main() {
+    profiler::reader::init();
+}
