@@ -1,4 +1,5 @@
 //! What a reader promises, with real reader processes: it names, it has no rights, it survives nothing it should not, and a bad file costs itself only.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use profiler::model::address::FileAddress;
 use profiler::model::mapping::ObjectId;
@@ -155,4 +156,16 @@ fn a_reader_that_does_not_answer_is_killed_at_its_deadline() {
     assert_eq!(reader.pid(), None);
     assert!(matches!(ask(&mut reader, &program, &[1]), Err(ReaderError::RememberedBad)));
     assert_eq!(ask(&mut reader, Path::new("/proc/self/exe"), &[1]).unwrap().len(), 1);
+}
+
+#[test]
+fn a_perf_map_of_a_gigabyte_of_garbage_costs_only_its_end() {
+    let folder = Folder::new("perf-map");
+    let path = folder.0.join("perf-1.map");
+    let map = File::options().create(true).read(true).write(true).truncate(true).open(&path).unwrap();
+    map.set_len(5 << 30).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&map, b"\n7f0000001000 40 LazyCompile:*hot /srv/a.js:3\n", (5 << 30) - 80).unwrap();
+    let mut reader = reader();
+    let names = reader.perf_map(id(&map), map.as_fd(), &[0x7f00_0000_1010, 1]).unwrap();
+    assert_eq!(names, [Some("LazyCompile:*hot /srv/a.js:3".to_owned()), None]);
 }

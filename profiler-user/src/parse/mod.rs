@@ -5,3 +5,4 @@ pub mod answer;
 pub mod demangle;
 pub mod elf;
 pub mod native;
+pub mod perf_map;

@@ -10,6 +10,7 @@ use crate::parse::answer::{LINES_MAX, LoadSegment, SymbolLine, bounded};
 use crate::parse::demangle::names;
 use crate::parse::elf;
 use crate::parse::native::{Detail, NativeSymbols, Paths, RawLine};
+use crate::parse::perf_map::{self, PERF_MAP_MAX_BYTES};
 use crate::sys::file_map::FileMap;
 use crate::sys::seccomp::alarm;
 use std::fs::File;
@@ -88,7 +89,7 @@ impl State {
             Request::Symbolize { object, detail, debug, alt, offsets } => {
                 self.symbolize(ObjectKey { object, detail, debug, alt }, &offsets).map(Answer::Lines)
             }
-            Request::PerfMap { .. } => Err("perf maps are not read yet".into()),
+            Request::PerfMap { addresses } => perf_map(&addresses),
         };
         answer.unwrap_or_else(Answer::Refused)
     }
@@ -152,6 +153,27 @@ impl ObjectSymbols {
 fn identify() -> Result<Answer, String> {
     let map = map(OBJECT)?;
     elf::facts(map.bytes()).map(Answer::Facts).map_err(|error| error.to_string())
+}
+
+/// Read and not mapped: its owner writes to it while we read, and may well make it shorter.
+fn perf_map(addresses: &[u64]) -> Result<Answer, String> {
+    let read = || {
+        let file = File::open(OBJECT)?;
+        let length = file.metadata()?.len();
+        let mut bytes = vec![0; length.min(PERF_MAP_MAX_BYTES) as usize];
+        let mut filled = 0;
+        let from = length - bytes.len() as u64;
+        while filled < bytes.len() {
+            match rustix::io::pread(&file, &mut bytes[filled..], from + filled as u64)? {
+                0 => break,
+                read => filled += read,
+            }
+        }
+        bytes.truncate(filled);
+        io::Result::Ok(bytes)
+    };
+    let bytes = read().map_err(|error| format!("the perf map cannot be read: {error}"))?;
+    Ok(Answer::Names(perf_map::names(&bytes, addresses)))
 }
 
 fn map(name: &str) -> Result<FileMap, String> {
