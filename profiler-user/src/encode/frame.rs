@@ -90,11 +90,7 @@ mod tests {
         };
         assert_eq!(
             names(0),
-            [
-                ("inner<T>".to_owned(), Origin::User),
-                ("outer".to_owned(), Origin::User),
-                ("main".to_owned(), Origin::User)
-            ]
+            [("inner<T>".to_owned(), Origin::User), ("outer".to_owned(), Origin::User), ("main".to_owned(), Origin::User)]
         );
         assert_eq!(names(1)[0], ("schedule".to_owned(), Origin::Kernel));
         assert_eq!(names(2)[0], ("[app]".to_owned(), Origin::Unresolved));

@@ -87,6 +87,9 @@ mod tests {
         let comments = comments(&sample_profile());
         assert_eq!(comments[0], "profiler test");
         assert_eq!(comments[1], "balance: ticks 40 = idle 5 + filtered 4 + samples 28 + lost 3 (difference 0)");
-        assert_eq!(comments[2..], ["lost: ring full 3", "lost: process events dropped 7", "stacks ended: root reached 20", "stacks ended: depth limit 8"]);
+        assert_eq!(
+            comments[2..],
+            ["lost: ring full 3", "lost: process events dropped 7", "stacks ended: root reached 20", "stacks ended: depth limit 8"]
+        );
     }
 }

@@ -177,11 +177,8 @@ fn to_location(at: usize, location: &Location, ids: &[MappingIds]) -> proto::Loc
         Ok(_) => ids[mapping].resolved,
         Err(_) => ids[mapping].unresolved,
     });
-    let to_line = |line: &Line| proto::Line {
-        function_id: line.function as u64 + 1,
-        line: i64::from(line.line),
-        column: i64::from(line.column),
-    };
+    let to_line =
+        |line: &Line| proto::Line { function_id: line.function as u64 + 1, line: i64::from(line.line), column: i64::from(line.column) };
     let line = location.lines.as_ref().map(|lines| lines.iter().map(to_line).collect()).unwrap_or_default();
     proto::Location { id: at as u64 + 1, mapping_id, address: location.address, line }
 }

@@ -38,8 +38,7 @@ pub fn hottest(profile: &Profile, column: usize, n: usize) -> Vec<Hot> {
     for lost in lost::samples(profile) {
         add(&mut sums, Cow::Owned(lost.name), lost.values[column], lost.values[column]);
     }
-    let mut hot: Vec<Hot> =
-        sums.into_iter().map(|(name, (flat, cumulative))| Hot { name: name.into_owned(), flat, cumulative }).collect();
+    let mut hot: Vec<Hot> = sums.into_iter().map(|(name, (flat, cumulative))| Hot { name: name.into_owned(), flat, cumulative }).collect();
     hot.sort_by(|a, b| b.flat.cmp(&a.flat).then(b.cumulative.cmp(&a.cumulative)).then_with(|| a.name.cmp(&b.name)));
     hot.truncate(n);
     hot
