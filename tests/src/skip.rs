@@ -2,6 +2,7 @@
 //! failure.
 
 use crate::manifest::root;
+use crate::subject::Build;
 use anyhow::{Context, Result};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -31,6 +32,16 @@ pub fn ready(needs: &[Need<'_>]) -> bool {
     }
     skip(&missing.join("; "));
     false
+}
+
+/// Whether a recording of such subjects can be made here: root, and what builds them. As [`ready`] otherwise.
+///
+/// # Panics
+/// With `CI=true`, when something is missing.
+#[track_caller]
+pub fn can_record(builds: &[Build]) -> bool {
+    let tools = builds.iter().map(|build| Need::Program(build.tool()));
+    ready(&[Need::Root].into_iter().chain(tools).collect::<Vec<_>>())
 }
 
 /// Skips the calling test for a reason that it found out itself.

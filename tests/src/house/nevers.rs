@@ -45,7 +45,7 @@ pub fn violations(sources: &[Source]) -> Vec<Violation> {
 fn constants(source: &Source) -> impl Iterator<Item = (&str, usize)> {
     let pairs = source.tokens.windows(2).zip(&source.is_test);
     pairs
-        .filter(|(pair, test)| pair[0].is_word("const") && pair[1].kind == Kind::Word && !**test)
+        .filter(|(pair, test)| pair[0].is_word("const") && pair[1].kind == Kind::Word && pair[1].text != "_" && !**test)
         .map(|(pair, _)| (pair[1].text.as_str(), pair[1].line))
 }
 
