@@ -7,6 +7,7 @@ mod shell;
 mod test;
 
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
 /// The project's own tasks.
 #[derive(Parser)]
@@ -41,8 +42,18 @@ enum Task {
     Dist,
 }
 
-fn main() -> anyhow::Result<()> {
-    match Args::parse().task {
+fn main() -> ExitCode {
+    match run(Args::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> anyhow::Result<()> {
+    match task {
         Task::Ebpf { check: false } => ebpf::build(),
         Task::Ebpf { check: true } => ebpf::check(),
         Task::Test { names } => test::all(&names),
