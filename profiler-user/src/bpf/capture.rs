@@ -4,6 +4,7 @@ use super::clock_events::ClockEvents;
 use super::counters::{self, Counted};
 use super::error::BpfError;
 use super::hotplug::{CpuChange, Hotplug};
+use super::idle_clock::IdleTimes;
 use super::order::{Drained, Order};
 use super::program::Programs;
 use super::self_cost::{self, ProgramCost};
@@ -65,6 +66,7 @@ pub struct Capture {
     order: Order,
     losses: Losses,
     period: u64,
+    idle_at_start: IdleTimes,
     _statistics: Option<OwnedFd>,
 }
 
@@ -89,6 +91,7 @@ impl Capture {
             order: Order::default(),
             losses: Losses::default(),
             period,
+            idle_at_start: IdleTimes::default(),
             _statistics: statistics,
         })
     }
@@ -98,6 +101,7 @@ impl Capture {
     /// # Errors
     /// The kernel refused to enable an event.
     pub fn start(&mut self) -> Result<(), BpfError> {
+        self.idle_at_start = IdleTimes::now();
         self.clocks.enable()
     }
 
@@ -164,9 +168,23 @@ impl Capture {
         }
     }
 
-    /// Ticks so far by the kernel's own clock; None where ticks have no fixed period.
-    pub fn ticks(&self) -> Option<u64> {
-        self.clocks.ticks()
+    /// The kernel's clock against what our program was run for, CPU by CPU.
+    ///
+    /// # Errors
+    /// The map of counters could not be read.
+    pub fn ticks(&self) -> Result<Ticks, BpfError> {
+        let ran = counters::runs_and_idle(&self.programs.counters)?;
+        let Some(by_cpu) = self.clocks.ticks() else {
+            return Ok(Ticks { all: ran.iter().map(|(runs, _)| runs).sum(), unseen_idle: 0 });
+        };
+        let idle_now = IdleTimes::now();
+        let mut ticks = Ticks { all: by_cpu.values().sum(), unseen_idle: 0 };
+        for (cpu, all) in by_cpu {
+            let (runs, idle) = ran.get(cpu as usize).copied().unwrap_or_default();
+            let idle_ticks = idle_now.since(&self.idle_at_start, cpu).as_nanos() as u64 / self.period.max(1);
+            ticks.unseen_idle += all.saturating_sub(runs).min(idle_ticks.saturating_sub(idle));
+        }
+        Ok(ticks)
     }
 
     /// What one tick weighs, ns; 0 where each sample says it itself.
@@ -210,6 +228,15 @@ impl Capture {
     pub fn ring_bytes(&self) -> usize {
         self.side_band.bytes()
     }
+}
+
+/// What the kernel's clock says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Ticks {
+    /// Time that the clock's events were on, divided by the period.
+    pub all: u64,
+    /// Ticks of an idle CPU for which our program was not run, because the CPU was not woken for them.
+    pub unseen_idle: u64,
 }
 
 /// Whether a drain is the last one.

@@ -10,6 +10,7 @@ mod counters;
 mod cpus;
 mod error;
 mod hotplug;
+mod idle_clock;
 mod mmap_ring;
 mod order;
 mod perf_event;
@@ -19,7 +20,7 @@ mod sent_stacks;
 mod side_band;
 
 pub use btf::{KernelTypes, controller_index};
-pub use capture::{Batch, Capture, CaptureOptions, Last, monotonic_now};
+pub use capture::{Batch, Capture, CaptureOptions, Last, Ticks, monotonic_now};
 pub use counters::Counted;
 pub use error::BpfError;
 pub use order::Drained;
