@@ -4,6 +4,7 @@
 pub mod cgroup;
 pub mod house;
 pub mod manifest;
+pub mod perf;
 pub mod pprof_tool;
 pub mod profile;
 pub mod run;

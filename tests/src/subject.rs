@@ -91,7 +91,7 @@ pub fn build(name: &str, build: Build) -> Result<PathBuf> {
 #[derive(Debug)]
 pub struct Subject {
     child: Child,
-    lines: BufReader<ChildStdout>,
+    lines: Option<BufReader<ChildStdout>>,
 }
 
 impl Subject {
@@ -111,10 +111,15 @@ impl Subject {
     /// It cannot be started, or ends before it is ready.
     pub fn start_command(mut command: Command) -> Result<Self> {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().with_context(|| format!("starting {command:?}"))?;
-        let lines = BufReader::new(child.stdout.take().context("its output is a pipe")?);
+        let lines = Some(BufReader::new(child.stdout.take().context("its output is a pipe")?));
         let mut subject = Self { child, lines };
         subject.wait_for_line("ready")?;
         Ok(subject)
+    }
+
+    /// Takes over a process whose output the test has read itself.
+    pub fn adopt(child: Child) -> Self {
+        Self { child, lines: None }
     }
 
     /// Reads its output up to a line that begins so, and gives that line.
@@ -123,9 +128,10 @@ impl Subject {
     /// It ends before.
     pub fn wait_for_line(&mut self, beginning: &str) -> Result<String> {
         let mut line = String::new();
+        let lines = self.lines.as_mut().context("the test reads its output itself")?;
         loop {
             line.clear();
-            if self.lines.read_line(&mut line)? == 0 {
+            if lines.read_line(&mut line)? == 0 {
                 bail!("the subject ended before it printed `{beginning}`");
             }
             if line.starts_with(beginning) {
@@ -154,7 +160,7 @@ impl Subject {
     pub fn stop(mut self) -> Result<(ExitStatus, String)> {
         self.signal(Signal::TERM)?;
         let mut rest = String::new();
-        self.lines.read_to_string(&mut rest)?;
+        self.lines.take().context("the test reads its output itself")?.read_to_string(&mut rest)?;
         Ok((waiting::for_end("the subject", &mut self.child)?, rest))
     }
 }
