@@ -16,7 +16,7 @@ pub(crate) fn all(names: &[String]) -> Result<()> {
         run(cargo().current_dir(&root).args(["test", "--workspace", "--exclude", "profiler-tests"]))?;
     }
     // The promises are measured on the binary that users get.
-    run(cargo().current_dir(&root).args(["build", "--release", "--package", "profiler-user", "--bin", "profiler"]))?;
+    build_release()?;
     skip::forget_skipped()?;
     let mut command = cargo();
     command.current_dir(&root).args(["test", "--package", "profiler-tests"]);
@@ -45,4 +45,12 @@ fn as_root(command: &mut Command) {
     }
     command.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", "sudo --preserve-env");
     command.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", "sudo --preserve-env");
+}
+
+/// Builds the binary that users get.
+///
+/// # Errors
+/// It does not build.
+pub(crate) fn build_release() -> Result<()> {
+    run(cargo().current_dir(root()).args(["build", "--release", "--package", "profiler-user", "--bin", "profiler"]))
 }
