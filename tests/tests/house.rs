@@ -95,6 +95,9 @@ fn formats_destinations_and_parsers_see_only_their_side() {
     found("encode/pprof.rs", "use crate::config::Config;", "only `model`");
     found("sink/file.rs", "use crate::model::profile::Profile;", "only `model::encoded`");
     found("symbolize/mod.rs", "use crate::parse::native;", "child.rs alone");
+    found("reader/client.rs", "use crate::parse::native::Detail;", "child.rs alone");
+    found("symbolize/mod.rs", "use crate::parse::answer::SymbolLine;", "child.rs alone");
+    clean("reader/wire.rs", "use crate::parse::answer::SymbolLine;");
     clean("reader/child.rs", "use crate::parse::native;");
     clean("sink/file.rs", "use crate::model::encoded::Encoded;");
 }

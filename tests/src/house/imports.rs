@@ -78,7 +78,9 @@ impl Scanner<'_> {
             return at + 1;
         }
         let (path, end) = path_from(tokens, at);
-        if path.len() > 1 {
+        // `pub(in super::super)` says who may see, and imports nothing.
+        let is_visibility = at > 2 && tokens[at - 1].is_word("in") && tokens[at - 3].is_word("pub");
+        if path.len() > 1 && !is_visibility {
             self.take_path(&path, at);
         }
         end
@@ -293,6 +295,14 @@ mod tests {
             ["crate::object", "crate::object::open"]
         );
         assert_eq!(shown("profiler-user/src/parse/elf.rs", "fn f() { object::File::parse(x) }"), ["object::File::parse"]);
+    }
+
+    #[test]
+    fn who_may_see_an_item_is_no_import() {
+        assert_eq!(
+            shown("profiler-user/src/bpf/x.rs", "pub(in super::super) const A: u8 = 1; pub(in crate::bpf) fn f() { for a in b::c() {} }"),
+            ["b::c"]
+        );
     }
 
     #[test]
