@@ -4,9 +4,10 @@
 use anyhow::{Result, ensure};
 use profiler_tests::profile::{Balance, Profile, Sample};
 use profiler_tests::run::{Profiler, online_cpus};
-use profiler_tests::skip::can_record;
-use profiler_tests::subject::{Build, Subject, build};
+use profiler_tests::skip::{Need, can_record, ready};
+use profiler_tests::subject::{Build, Subject, build, source};
 use rustix::process::Signal;
+use std::path::Path;
 
 /// What must hold of every profile, whatever happened.
 fn balanced(profile: &Profile) -> Result<Balance> {
@@ -115,5 +116,24 @@ fn a_full_map_of_targets_is_counted() -> Result<()> {
     let profile = outcome.profile()?;
     balanced(&profile)?;
     ensure!(lost(&profile, "target map full")? > 0, "{:?}", profile.losses()?);
+    Ok(())
+}
+
+#[test]
+fn ticks_at_which_the_kernel_skipped_our_program_are_counted() -> Result<()> {
+    const TRACEPOINT: &str = "/sys/kernel/tracing/events/syscalls/sys_enter_getppid/id";
+    if !can_record(&[Build::C]) || !ready(&[Need::Program("/usr/bin/python3"), Need::Path(TRACEPOINT)]) {
+        return Ok(());
+    }
+    let script = source("tracepoint_storm", Build::C).with_extension("py");
+    let mut running = Profiler::record()?.args(["-a", "-F", "997"]).start()?;
+    running.wait_until_recording()?;
+    let mut storm = Subject::start(Path::new("/usr/bin/python3"), [script.as_os_str(), "3".as_ref()])?;
+    storm.wait_for_line("cpu")?;
+    let profile = running.interrupt()?.success()?.profile()?;
+    balanced(&profile)?;
+    // Three seconds of CPU time, nearly all of it inside of another program.
+    let skipped = lost(&profile, "program not run")?;
+    ensure!(skipped > 1000, "the kernel hardly skipped us: {skipped}, {:?}", profile.balance()?);
     Ok(())
 }
