@@ -299,7 +299,7 @@ mod tests {
         let _held_open = std::fs::File::open("/proc/self/status").expect("ours");
         let listing = std::env::temp_dir().join(format!("fds-{}", std::process::id()));
         let script = format!("ls /proc/self/fd | wc -l > {}", listing.display());
-        let mut count = |run: &mut dyn FnMut(&str)| {
+        let count = |run: &mut dyn FnMut(&str)| {
             run(&script);
             std::fs::read_to_string(&listing).expect("listed")
         };
