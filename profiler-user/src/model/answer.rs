@@ -48,7 +48,7 @@ pub struct ObjectFacts {
 pub struct SymbolLine {
     /// Readable name.
     pub name: String,
-    /// Linkage name; see [`super::demangle::names`] for what stands here when there is none.
+    /// Linkage name; see `parse::demangle::names` for what stands here when there is none.
     pub system_name: String,
     /// Source file, or empty.
     pub filename: String,
