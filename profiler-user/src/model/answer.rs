@@ -39,7 +39,7 @@ pub struct ObjectFacts {
     pub has_symbols: bool,
     /// Has DWARF.
     pub has_debug_info: bool,
-    /// Has Go's own table of functions and lines.
+    /// Has a section of Go's own table of functions and lines. (A program that another linker finished may have the table without the section.)
     pub has_go_table: bool,
 }
 

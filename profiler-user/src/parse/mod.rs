@@ -6,5 +6,7 @@ mod decl_reference;
 pub mod demangle;
 mod dwarf;
 pub mod elf;
+mod go_module;
 pub mod native;
+pub mod pclntab;
 pub mod perf_map;
