@@ -214,3 +214,7 @@ fn push_named(name: &str, address: u64, strings: &mut Strings, out: &mut proto::
     out.location.push(proto::Location { id: location, mapping_id: 0, address, line });
     location
 }
+
+#[cfg(test)]
+#[path = "pprof_tests.rs"]
+mod tests;
