@@ -1,1 +1,4 @@
-//! Raw system calls that no crate offers; the only file of its kind.
+//! Raw system calls that no crate offers; with `bpf/` the only place of `unsafe`.
+
+pub mod probe;
+pub mod spawn;
