@@ -328,3 +328,6 @@ unsafe fn default_signals(children_ignored: bool) {
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
 }
+
+#[cfg(test)]
+mod tests;
