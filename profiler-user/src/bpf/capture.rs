@@ -4,47 +4,21 @@ use super::clock_events::ClockEvents;
 use super::counters::{self, Counted};
 use super::error::BpfError;
 use super::hotplug::{CpuChange, Hotplug};
+use super::idle_clock::IdleTimes;
+use super::options::CaptureOptions;
 use super::order::{Drained, Order};
 use super::program::Programs;
 use super::self_cost::{self, ProgramCost};
 use super::sent_stacks::SentStacks;
 use super::side_band::{Record, SideBand};
-use crate::config::Clock;
 use crate::model::event::{MonotonicNs, ProcessEvent};
 use crate::model::loss::{Loss, Losses};
 use crate::model::mapping::MappedRange;
 use crate::model::process::{Pid, Tid};
 use crate::model::stack::{RawStack, Tally};
 use profiler_common::record::{RecordKind, SampleRecord};
-use profiler_common::settings::{KernelOffsets, Settings};
-use profiler_common::target::{TargetCgroup, TargetComm, TargetProcess};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use zerocopy::FromBytes as _;
-
-/// What the programs are told, and how large their maps are.
-#[derive(Clone, Debug)]
-pub struct CaptureOptions {
-    /// Constants of the run.
-    pub settings: Settings,
-    /// Offsets into this kernel's structures.
-    pub offsets: KernelOffsets,
-    /// Target processes.
-    pub processes: Vec<(Pid, TargetProcess)>,
-    /// Target control groups.
-    pub cgroups: Vec<TargetCgroup>,
-    /// Target name patterns.
-    pub comms: Vec<TargetComm>,
-    /// What ticks.
-    pub clock: Clock,
-    /// How often, per second and CPU.
-    pub frequency_hz: u32,
-    /// Bytes of the ring.
-    pub ring_bytes: u32,
-    /// Entries of the map of target processes.
-    pub target_processes: u32,
-    /// Measure what the programs cost.
-    pub self_cost: bool,
-}
 
 /// What one drain took over.
 #[derive(Debug, Default)]
@@ -65,6 +39,7 @@ pub struct Capture {
     order: Order,
     losses: Losses,
     period: u64,
+    idle_at_start: IdleTimes,
     _statistics: Option<OwnedFd>,
 }
 
@@ -89,6 +64,7 @@ impl Capture {
             order: Order::default(),
             losses: Losses::default(),
             period,
+            idle_at_start: IdleTimes::default(),
             _statistics: statistics,
         })
     }
@@ -98,6 +74,7 @@ impl Capture {
     /// # Errors
     /// The kernel refused to enable an event.
     pub fn start(&mut self) -> Result<(), BpfError> {
+        self.idle_at_start = IdleTimes::now();
         self.clocks.enable()
     }
 
@@ -164,9 +141,23 @@ impl Capture {
         }
     }
 
-    /// Ticks so far by the kernel's own clock; None where ticks have no fixed period.
-    pub fn ticks(&self) -> Option<u64> {
-        self.clocks.ticks()
+    /// The kernel's clock against what our program was run for, CPU by CPU.
+    ///
+    /// # Errors
+    /// The map of counters could not be read.
+    pub fn ticks(&self) -> Result<Ticks, BpfError> {
+        let ran = counters::runs_and_idle(&self.programs.counters)?;
+        let Some(by_cpu) = self.clocks.ticks() else {
+            return Ok(Ticks { all: ran.iter().map(|(runs, _)| runs).sum(), unseen_idle: 0 });
+        };
+        let idle_now = IdleTimes::now();
+        let mut ticks = Ticks { all: by_cpu.values().sum(), unseen_idle: 0 };
+        for (cpu, all) in by_cpu {
+            let (runs, idle) = ran.get(cpu as usize).copied().unwrap_or_default();
+            let idle_ticks = idle_now.since(&self.idle_at_start, cpu).as_nanos() as u64 / self.period.max(1);
+            ticks.unseen_idle += all.saturating_sub(runs).min(idle_ticks.saturating_sub(idle));
+        }
+        Ok(ticks)
     }
 
     /// What one tick weighs, ns; 0 where each sample says it itself.
@@ -210,6 +201,15 @@ impl Capture {
     pub fn ring_bytes(&self) -> usize {
         self.side_band.bytes()
     }
+}
+
+/// What the kernel's clock says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Ticks {
+    /// Time that the clock's events were on, divided by the period.
+    pub all: u64,
+    /// Ticks of an idle CPU for which our program was not run, because the CPU was not woken for them.
+    pub unseen_idle: u64,
 }
 
 /// Whether a drain is the last one.

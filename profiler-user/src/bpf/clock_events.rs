@@ -16,7 +16,7 @@ pub(super) struct ClockEvents {
     program: OwnedFd,
     events: BTreeMap<u32, PerfEvent>,
     /// Ticks of events that are closed.
-    closed_ticks: u64,
+    closed_ticks: BTreeMap<u32, u64>,
     running: bool,
 }
 
@@ -27,7 +27,7 @@ impl ClockEvents {
             Clock::CpuClock => period_ns(frequency_hz),
             Clock::Cycles => u64::from(frequency_hz),
         };
-        let mut events = Self { clock, rate, program, events: BTreeMap::new(), closed_ticks: 0, running: false };
+        let mut events = Self { clock, rate, program, events: BTreeMap::new(), closed_ticks: BTreeMap::new(), running: false };
         for cpu in cpus::online()? {
             events.add(cpu)?;
         }
@@ -43,7 +43,13 @@ impl ClockEvents {
             // A fixed period, not a frequency: the kernel then takes exactly `enabled time / period` samples, which is what conservation compares with.
             Clock::CpuClock => (
                 "cpu-clock",
-                Attributes { kind: TYPE_SOFTWARE, config: SOFTWARE_CPU_CLOCK, sample_period: self.rate, flags: flag::DISABLED, ..Attributes::default() },
+                Attributes {
+                    kind: TYPE_SOFTWARE,
+                    config: SOFTWARE_CPU_CLOCK,
+                    sample_period: self.rate,
+                    flags: flag::DISABLED,
+                    ..Attributes::default()
+                },
             ),
             Clock::Cycles => (
                 "cycles",
@@ -73,7 +79,7 @@ impl ClockEvents {
     /// Lets go of a CPU that went off line; its ticks stay counted.
     pub(super) fn remove(&mut self, cpu: u32) {
         if let Some(event) = self.events.remove(&cpu) {
-            self.closed_ticks += self.ticks_of(&event);
+            *self.closed_ticks.entry(cpu).or_default() += self.ticks_of(&event);
         }
     }
 
@@ -102,12 +108,16 @@ impl ClockEvents {
         }
     }
 
-    /// Ticks so far by the kernel's own clock. None for a counter, which has no fixed period.
-    pub(super) fn ticks(&self) -> Option<u64> {
-        match self.clock {
-            Clock::CpuClock => Some(self.closed_ticks + self.events.values().map(|event| self.ticks_of(event)).sum::<u64>()),
-            Clock::Cycles => None,
+    /// Ticks so far by the kernel's own clock, by CPU. None for a counter, which has no fixed period.
+    pub(super) fn ticks(&self) -> Option<BTreeMap<u32, u64>> {
+        if self.clock == Clock::Cycles {
+            return None;
         }
+        let mut ticks = self.closed_ticks.clone();
+        for (cpu, event) in &self.events {
+            *ticks.entry(*cpu).or_default() += self.ticks_of(event);
+        }
+        Some(ticks)
     }
 
     fn ticks_of(&self, event: &PerfEvent) -> u64 {

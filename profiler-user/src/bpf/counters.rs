@@ -25,6 +25,12 @@ pub struct Counted {
     pub losses: Losses,
 }
 
+/// Runs of the program and ticks that met the idle task, by CPU.
+pub(super) fn runs_and_idle(cells: &PerCpuArray<MapData, [u64; COUNTERS as usize]>) -> Result<Vec<(u64, u64)>, BpfError> {
+    let values = cells.get(&0, 0).map_err(|error| BpfError::Map { map: "COUNTERS_CELLS", reason: error.to_string() })?;
+    Ok(values.iter().map(|cpu| (cpu[Counter::Runs as usize], cpu[Counter::Idle as usize])).collect())
+}
+
 /// Reads them.
 pub(super) fn read(cells: &PerCpuArray<MapData, [u64; COUNTERS as usize]>) -> Result<Counted, BpfError> {
     let values = cells.get(&0, 0).map_err(|error| BpfError::Map { map: "COUNTERS_CELLS", reason: error.to_string() })?;

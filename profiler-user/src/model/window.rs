@@ -22,7 +22,7 @@ pub struct SampleKey {
 }
 
 /// Events and their weight.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Counts {
     /// How many events.
     pub events: u64,
@@ -89,6 +89,16 @@ impl StackTable {
     /// The frames of a stack, leaf first.
     pub fn frames(&self, id: StackId) -> Vec<Frame> {
         self.arena[self.range(id)].iter().map(|frame| self.frames[*frame as usize]).collect()
+    }
+
+    /// Every distinct frame; a stack refers to them by their index here.
+    pub fn distinct_frames(&self) -> &[Frame] {
+        &self.frames
+    }
+
+    /// The frames of a stack as indexes into [`Self::distinct_frames`], leaf first.
+    pub fn frame_indexes(&self, id: StackId) -> &[u32] {
+        &self.arena[self.range(id)]
     }
 
     /// How many distinct stacks.

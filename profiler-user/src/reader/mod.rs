@@ -1,1 +1,33 @@
-//! (placeholder, replaced below)
+//! The processes without rights in which every parser of foreign bytes runs.
+//!
+//! ```text
+//!   profiler (rights, opens files, parses nothing)          reader (no rights, opens nothing, parses)
+//!
+//!   client.rs  one request, held to a deadline ──────────►  child.rs   reads requests from descriptor 0, calls `parse`
+//!   keeper.rs  the request's descriptors, for names ◄────►  sandbox.rs the filter: `open("/profiler/object")` waits for the keeper
+//! ```
+//!
+//! Nothing that is parsed is trusted, and so neither is a reader: the profiler checks what it answers (`wire.rs`), kills it when its time is over, and
+//! remembers the file that made it fail. A reader cannot open, connect, start or signal anything; names that stand inside a hostile file lead nowhere.
+//!
+//! A program that uses this library calls [`init`] first in `main`: readers are the same program, started again.
+
+mod child;
+mod client;
+mod handover;
+mod initialised;
+mod keeper;
+mod names;
+mod sandbox;
+mod wire;
+
+pub use crate::model::answer::{LoadSegment, ObjectFacts, SymbolLine};
+pub use client::{Reader, ReaderError, ReaderOptions, SymbolizeRequest};
+
+/// Call this first in `main`. In a process that was started as a reader it serves requests and never returns; in any other it does next to nothing.
+pub fn init() {
+    if let Some(arguments) = names::reader_arguments(std::env::args_os()) {
+        child::run(&arguments);
+    }
+    initialised::note();
+}

@@ -1,166 +1,225 @@
-//! Starts a command that waits before its first instruction, so that it can be recorded from there.
+//! A command that can be profiled from its first instruction: forked and held before its `execve`, then let go.
 //!
-//! Between `fork` and `execve` the child is a copy of one thread of a process that may have had many: it makes system calls only, on memory that was
-//! prepared before. What the command then finds is what it would have found without us: standard streams, descriptors that were meant for it, ignored
-//! signals. Nothing of ours is left: our descriptors close on exec, caught signals go back to their defaults, none is blocked.
+//! Everything the child needs is made before the fork; between fork and exec it makes only calls that are safe after a fork of a process with threads
+//! (signal-safety(7)).
 
-use libc::{c_char, c_int, pid_t};
-use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, pidfd_send_signal, waitid};
+use rustix::process::{PidfdFlags, pidfd_open};
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::Path;
-use std::sync::Mutex;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
-/// What `execvp` searches when there is no `PATH` (confstr `_CS_PATH` of glibc).
-const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
-/// The highest signal number of Linux.
-const LAST_SIGNAL: c_int = 64;
-
-/// Why a command could not be started, or watched.
+/// Why a command could not be started or waited for.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpawnError {
-    /// There is no command.
-    #[error("there is no command to start: give it after --")]
-    Empty,
     /// There is no such program.
-    #[error("starting {program}: no such program; check its name, or give its path")]
+    #[error("running {program:?}: no such command; give its path, or check PATH")]
     NotFound {
-        /// As it was asked for.
-        program: String,
+        /// What was to be run.
+        program: OsString,
     },
-    /// There is a file, but the kernel does not run it.
-    #[error("starting {program}: {source}; the file must be executable, and a binary of this machine or a script that begins with #!")]
+    /// It is there, and cannot be run.
+    #[error("running {program:?}: {source}; is it executable?")]
     NotExecutable {
-        /// As it was asked for.
-        program: String,
+        /// What was to be run.
+        program: OsString,
         /// Why not.
         source: io::Error,
     },
-    /// The kernel refused to run it for another reason.
-    #[error("starting {program}: {source}")]
-    Exec {
-        /// As it was asked for.
-        program: String,
-        /// Why not.
-        source: io::Error,
-    },
-    /// A word of the command has a NUL byte in it.
-    #[error("starting {program}: a word of the command has a NUL byte in it, which no program can be given")]
-    Nul {
-        /// As it was asked for.
-        program: String,
-    },
-    /// No process could be made.
-    #[error("making a process for the command: {0}; the limits on processes (ulimit -u) or memory may be too low")]
+    /// No command was given, or one with a NUL byte in it.
+    #[error("the command is empty, or has a NUL byte in it")]
+    Empty,
+    /// No process could be made for it.
+    #[error("starting a process for the command: {0}; a limit on processes may have been reached (ulimit -u)")]
     Fork(#[source] io::Error),
-    /// Its end could not be watched.
-    #[error("watching the command: {0}; the limit on open files (ulimit -n) may be too low")]
+    /// It runs, but it cannot be watched.
+    #[error("watching the command: {0}")]
     Watch(#[source] io::Error),
-    /// Its status could not be had.
-    #[error("waiting for the command: {0}")]
-    Wait(#[source] io::Error),
 }
 
-/// A process that will be the command, and waits. Dropped, it ends without having run anything.
+/// A child that has its pid, and has not begun.
 #[derive(Debug)]
 pub struct HeldChild {
-    /// Taken when it is let go.
     child: Option<Child>,
-    pid: u32,
-    /// One byte lets it go; its end ends the child.
-    go: OwnedFd,
-    /// Says the error number if the program does not run; closes when it does.
-    failure: OwnedFd,
-    program: String,
+    program: OsString,
+    /// A byte on it lets the child go; closed without one, the child ends.
+    gate: OwnedFd,
+    /// The number of the error if exec fails; closed without one if it succeeds.
+    outcome: OwnedFd,
 }
 
-/// A command that runs. Dropped, it goes on running.
+/// A child that runs the command.
 #[derive(Debug)]
-pub struct RunningChild(Child);
+pub struct RunningChild {
+    child: Child,
+}
 
 #[derive(Debug)]
 struct Child {
-    pid: u32,
-    pidfd: OwnedFd,
+    pid: libc::pid_t,
+    descriptor: OwnedFd,
 }
 
-/// Everything that the child touches, made before there is one.
-struct Image {
-    /// Owners of what the pointers point to.
-    _strings: Vec<CString>,
-    candidates: Vec<*const c_char>,
-    argv: Vec<*const c_char>,
-    envp: Vec<*const c_char>,
+/// What the child uses after the fork.
+struct Prepared {
+    candidates: Vec<CString>,
+    arguments: Vec<*const libc::c_char>,
+    environment: Vec<*const libc::c_char>,
+    gate: libc::c_int,
+    outcome: libc::c_int,
 }
 
-/// Held while descriptors of a child to be exist in the parent: a child that is forked meanwhile and held would keep them open.
-static FORKING: Mutex<()> = Mutex::new(());
-
-/// Makes a process that waits to become the command.
+/// Starts a child for a command; it waits before it becomes the command.
 ///
 /// # Errors
-/// There is no such program, or no process can be made. That the kernel does not run the file is said by [`HeldChild::release`].
-pub fn spawn_held(program: &OsStr, args: &[OsString]) -> Result<HeldChild, SpawnError> {
-    let name = program.to_string_lossy().into_owned();
+/// There is no such program, or no process for it.
+pub fn spawn_held(program: &OsStr, arguments: &[OsString]) -> Result<HeldChild, SpawnError> {
+    let c_string = |text: &OsStr| CString::new(text.as_bytes()).map_err(|_| SpawnError::Empty);
+    let candidates = candidates(program).iter().map(|path| c_string(path.as_os_str())).collect::<Result<Vec<_>, _>>()?;
+    if candidates.is_empty() {
+        return Err(SpawnError::NotFound { program: program.to_owned() });
+    }
+    let words = std::iter::once(program).chain(arguments.iter().map(OsString::as_os_str)).map(c_string).collect::<Result<Vec<_>, _>>()?;
+    let environment: Vec<CString> = std::env::vars_os().filter_map(|(key, value)| variable(&key, &value)).collect();
+    let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|error| SpawnError::Fork(error.into()));
+    let ((gate_read, gate), (outcome, outcome_write)) = (pipe()?, pipe()?);
+    let pointers = |strings: &[CString]| strings.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
+    let prepared = Prepared {
+        candidates,
+        arguments: pointers(&words),
+        environment: pointers(&environment),
+        gate: gate_read.as_raw_fd(),
+        outcome: outcome_write.as_raw_fd(),
+    };
+    // SAFETY: the child calls `become_command`, which makes only async-signal-safe calls on memory that was made before, and never returns.
+    let pid = unsafe { libc::fork() };
+    match pid {
+        -1 => Err(SpawnError::Fork(io::Error::last_os_error())),
+        0 => become_command(&prepared, gate.as_raw_fd()),
+        pid => {
+            let child = Child::of(pid)?;
+            Ok(HeldChild { child: Some(child), program: program.to_owned(), gate, outcome })
+        }
+    }
+}
+
+/// Where a program may be: its path if it has a slash, else every folder of PATH that has something of that name.
+fn candidates(program: &OsStr) -> Vec<PathBuf> {
     if program.is_empty() {
-        return Err(SpawnError::Empty);
+        return Vec::new();
     }
-    let candidates = candidates(program, std::env::var_os("PATH").as_deref());
-    if !candidates.iter().any(|path| Path::new(OsStr::from_bytes(path)).symlink_metadata().is_ok()) {
-        return Err(SpawnError::NotFound { program: name });
+    if program.as_bytes().contains(&b'/') {
+        return vec![PathBuf::from(program)];
     }
-    let image = Image::new(candidates, program, args).ok_or_else(|| SpawnError::Nul { program: name.clone() })?;
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+    std::env::split_paths(&path).map(|folder| folder.join(program)).filter(|path| Path::is_file(path)).collect()
+}
 
-    let forking = FORKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let (wait_for_go, go) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| SpawnError::Watch(error.into()))?;
-    let (failure, tell_failure) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| SpawnError::Watch(error.into()))?;
-    let pid = fork_into(&image, [&wait_for_go, &go, &failure, &tell_failure].map(|end| end.as_raw_fd())).map_err(SpawnError::Fork)?;
-    drop((wait_for_go, tell_failure, forking));
+fn variable(key: &OsStr, value: &OsStr) -> Option<CString> {
+    let mut text = key.as_bytes().to_vec();
+    text.push(b'=');
+    text.extend(value.as_bytes());
+    CString::new(text).ok()
+}
 
-    let watched = Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
-    match watched {
-        Ok(pidfd) => {
-            let pid = pid.cast_unsigned();
-            Ok(HeldChild { child: Some(Child { pid, pidfd }), pid, go, failure, program: name })
+/// In the child: wait at the gate, then become the command.
+fn become_command(prepared: &Prepared, parents_gate: libc::c_int) -> ! {
+    // SAFETY: all of these are async-signal-safe; the pointers are to memory made before the fork, which this process has a copy of, and the arrays
+    // end with null.
+    unsafe {
+        // The copy of the parent's end: with it open the gate would never read as closed.
+        libc::close(parents_gate);
+        let mut byte = 0u8;
+        loop {
+            match libc::read(prepared.gate, (&raw mut byte).cast(), 1) {
+                1 => break,
+                -1 if *libc::__errno_location() == libc::EINTR => {}
+                _ => libc::_exit(127), // The profiler gave up.
+            }
         }
-        Err(error) => {
-            // Without its pipe the child ends by itself; it must still be waited for.
-            drop(go);
-            let _ = Pid::from_raw(pid).map(|pid| waitid(WaitId::Pid(pid), WaitIdOptions::EXITED));
-            Err(SpawnError::Watch(error.into()))
+        restore_signals();
+        let mut error = libc::ENOENT;
+        for path in &prepared.candidates {
+            libc::execve(path.as_ptr(), prepared.arguments.as_ptr(), prepared.environment.as_ptr());
+            error = *libc::__errno_location();
+            if error != libc::ENOENT && error != libc::EACCES {
+                break;
+            }
+        }
+        libc::write(prepared.outcome, (&raw const error).cast(), size_of::<libc::c_int>());
+        libc::_exit(127)
+    }
+}
+
+/// What Rust's runtime and we have changed: SIGPIPE is ignored, and there may be handlers and a mask.
+///
+/// # Safety
+/// Only in a child that is about to exec.
+unsafe fn restore_signals() {
+    // SAFETY: `sigset_t` is plain data that sigemptyset initializes; the calls are async-signal-safe.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+    }
+}
+
+impl Child {
+    fn of(pid: libc::pid_t) -> Result<Self, SpawnError> {
+        let as_pid = rustix::process::Pid::from_raw(pid).ok_or(SpawnError::Empty)?;
+        let descriptor = pidfd_open(as_pid, PidfdFlags::empty()).map_err(|error| SpawnError::Watch(error.into()))?;
+        Ok(Self { pid, descriptor })
+    }
+
+    fn wait(&self) -> io::Result<i32> {
+        let mut status = 0;
+        loop {
+            // SAFETY: the child is ours and was not waited for; `status` is a local.
+            if unsafe { libc::waitpid(self.pid, &raw mut status, 0) } == self.pid {
+                return Ok(exit_code(status));
+            }
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
         }
     }
+}
+
+/// A wait status as shells give it: the exit code, or 128 + n when signal n ended the process.
+fn exit_code(status: libc::c_int) -> i32 {
+    if libc::WIFSIGNALED(status) { 128 + libc::WTERMSIG(status) } else { libc::WEXITSTATUS(status) }
 }
 
 impl HeldChild {
-    /// Its process id, in our pid namespace; the command keeps it.
+    /// The child's process id, which exec keeps.
     pub fn pid(&self) -> u32 {
-        self.pid
+        self.child.as_ref().map_or(0, |child| child.pid as u32)
     }
 
-    /// Lets it go, and returns once the command's program is loaded.
+    /// Lets it become the command.
     ///
     /// # Errors
-    /// The kernel does not run the program. Nothing is left then.
+    /// The program is not there, or cannot be run; then the child has ended.
     pub fn release(mut self) -> Result<RunningChild, SpawnError> {
+        rustix::io::write(&self.gate, &[1]).map_err(|error| SpawnError::Watch(error.into()))?;
+        let mut number = [0; size_of::<libc::c_int>()];
+        let failed = matches!(rustix::io::retry_on_intr(|| rustix::io::read(&self.outcome, &mut number)), Ok(read) if read == number.len());
         let child = self.child.take().ok_or(SpawnError::Empty)?;
-        // A child that was killed meanwhile does not read: its end is for `wait` to tell.
-        let _ = rustix::io::retry_on_intr(|| rustix::io::write(&self.go, &[1]));
-        let mut number = [0; 4];
-        let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.failure, &mut number));
-        if !matches!(read, Ok(4)) {
-            return Ok(RunningChild(child));
+        if !failed {
+            return Ok(RunningChild { child });
         }
         let _ = child.wait();
-        let (program, source) = (std::mem::take(&mut self.program), io::Error::from_raw_os_error(i32::from_ne_bytes(number)));
-        Err(match source.raw_os_error() {
-            Some(libc::ENOENT | libc::ENOTDIR) => SpawnError::NotFound { program },
-            Some(libc::EACCES | libc::ENOEXEC) => SpawnError::NotExecutable { program, source },
-            _ => SpawnError::Exec { program, source },
+        let (program, source) = (self.program.clone(), io::Error::from_raw_os_error(libc::c_int::from_ne_bytes(number)));
+        Err(if source.raw_os_error() == Some(libc::ENOENT) {
+            SpawnError::NotFound { program }
+        } else {
+            SpawnError::NotExecutable { program, source }
         })
     }
 }
@@ -168,166 +227,91 @@ impl HeldChild {
 impl Drop for HeldChild {
     fn drop(&mut self) {
         if let Some(child) = self.child.take() {
-            let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
+            // Never let go: it must not become the command now.
+            // SAFETY: the pid is our child's, which was not waited for, so it is nobody else's.
+            unsafe { libc::kill(child.pid, libc::SIGKILL) };
             let _ = child.wait();
         }
     }
 }
 
 impl RunningChild {
-    /// Its process id, in our pid namespace.
+    /// Its process id.
     pub fn pid(&self) -> u32 {
-        self.0.pid
+        self.child.pid as u32
     }
 
-    /// Sends it a signal; one that has ended, or a number that is no signal, is left alone.
+    /// Sends it a signal; nothing happens if it has ended.
     pub fn signal(&self, signal: i32) {
-        if let Some(signal) = Signal::from_named_raw(signal) {
-            let _ = pidfd_send_signal(&self.0.pidfd, signal);
-        }
+        // SAFETY: the child is not waited for before `wait` consumes self, so the pid is still its.
+        unsafe { libc::kill(self.child.pid, signal) };
     }
 
-    /// Waits for its end and gives its exit status, or 128 + n if signal n ended it, as a shell does.
+    /// Waits for its end: its exit code, or 128 + n when signal n ended it.
     ///
     /// # Errors
-    /// Somebody else has waited for it.
+    /// It is not ours to wait for any more.
     pub fn wait(self) -> Result<i32, SpawnError> {
-        let status = self.0.wait().map_err(|error| SpawnError::Wait(error.into()))?;
-        Ok(status.and_then(|status| status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal))).unwrap_or(0))
+        self.child.wait().map_err(SpawnError::Watch)
     }
 }
 
-/// A pidfd: readable when the command has ended.
 impl AsFd for RunningChild {
+    /// Readable once it has ended.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.pidfd.as_fd()
-    }
-}
-
-impl Child {
-    fn wait(&self) -> rustix::io::Result<Option<WaitIdStatus>> {
-        rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED))
-    }
-}
-
-impl Image {
-    /// `None` if there is a NUL byte somewhere.
-    fn new(candidates: Vec<Vec<u8>>, program: &OsStr, args: &[OsString]) -> Option<Self> {
-        let environment = std::env::vars_os().map(|(key, value)| [key.as_bytes(), b"=", value.as_bytes()].concat());
-        let mut strings = Vec::new();
-        let mut pointers = |bytes: Vec<u8>| -> Option<*const c_char> {
-            // The pointer is to the heap: it stays when the string moves into the list.
-            let string = CString::new(bytes).ok()?;
-            let pointer = string.as_ptr();
-            strings.push(string);
-            Some(pointer)
-        };
-        let candidates = candidates.into_iter().map(&mut pointers).collect::<Option<Vec<_>>>()?;
-        let words = std::iter::once(program.to_owned()).chain(args.iter().cloned());
-        let mut argv = words.map(|word| pointers(word.into_vec())).collect::<Option<Vec<_>>>()?;
-        let mut envp = environment.map(pointers).collect::<Option<Vec<_>>>()?;
-        argv.push(std::ptr::null());
-        envp.push(std::ptr::null());
-        Some(Self { _strings: strings, candidates, argv, envp })
-    }
-}
-
-/// Where the program may be: itself when it is a path, else its name in each folder of `PATH`; an empty folder is the current one.
-fn candidates(program: &OsStr, path: Option<&OsStr>) -> Vec<Vec<u8>> {
-    let program = program.as_bytes();
-    if program.contains(&b'/') {
-        return vec![program.to_vec()];
-    }
-    let folders = path.map_or(DEFAULT_PATH, OsStr::as_bytes).split(|byte| *byte == b':');
-    folders.map(|folder| if folder.is_empty() { program.to_vec() } else { [folder, b"/", program].concat() }).collect()
-}
-
-/// Forks with all signals blocked, so that no handler of ours ever runs in the child.
-fn fork_into(image: &Image, pipes: [c_int; 4]) -> io::Result<pid_t> {
-    // SAFETY: the sets and actions are plain data, for which zero is valid; the calls get pointers to live locals. `become_command` makes
-    // async-signal-safe calls only and does not return, so the child never runs code that relies on other threads.
-    unsafe {
-        let mut all: libc::sigset_t = std::mem::zeroed();
-        let mut before: libc::sigset_t = std::mem::zeroed();
-        libc::sigfillset(&raw mut all);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
-        // Ignored, SIGCHLD would make the kernel forget how the command ended.
-        let mut action: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(libc::SIGCHLD, std::ptr::null(), &raw mut action);
-        let children_ignored = action.sa_sigaction == libc::SIG_IGN;
-        if children_ignored {
-            action.sa_sigaction = libc::SIG_DFL;
-            libc::sigaction(libc::SIGCHLD, &raw const action, std::ptr::null_mut());
-        }
-        let pid = libc::fork();
-        if pid == 0 {
-            become_command(image, pipes, children_ignored);
-        }
-        let result = if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid) };
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
-        result
-    }
-}
-
-/// The child: waits for a byte, then is the command.
-///
-/// # Safety
-/// Only in a child after `fork`, with signals blocked: it changes the dispositions of the whole process and ends it.
-unsafe fn become_command(image: &Image, [wait_for_go, go, failure, tell_failure]: [c_int; 4], children_ignored: bool) -> ! {
-    // SAFETY: only async-signal-safe calls (signal-safety(7)) on memory that was prepared before the fork, and on locals.
-    unsafe {
-        libc::close(go);
-        libc::close(failure);
-        default_signals(children_ignored);
-        let mut byte = 0u8;
-        loop {
-            match libc::read(wait_for_go, (&raw mut byte).cast(), 1) {
-                1 => break,
-                -1 if *libc::__errno_location() == libc::EINTR => {}
-                _ => libc::_exit(127),
-            }
-        }
-        // As execvp: go on to the next folder; that one was not allowed is remembered.
-        let mut number = libc::ENOENT;
-        for candidate in &image.candidates {
-            libc::execve(*candidate, image.argv.as_ptr(), image.envp.as_ptr());
-            match *libc::__errno_location() {
-                libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT => {}
-                libc::EACCES => number = libc::EACCES,
-                other => {
-                    number = other;
-                    break;
-                }
-            }
-        }
-        libc::write(tell_failure, (&raw const number).cast(), size_of::<c_int>());
-        libc::_exit(127)
-    }
-}
-
-/// Signals that are caught go back to their default, those that are ignored stay so (`nohup`), but for what our runtime or we have changed: SIGPIPE is
-/// ignored in every Rust program, SIGCHLD perhaps was. Then none is blocked.
-///
-/// # Safety
-/// Only in a child after `fork`.
-unsafe fn default_signals(children_ignored: bool) {
-    // SAFETY: async-signal-safe calls with pointers to live locals; zero is a valid action and set.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        for signal in 1..=LAST_SIGNAL {
-            if libc::sigaction(signal, std::ptr::null(), &raw mut action) != 0 {
-                continue;
-            }
-            let ignored = action.sa_sigaction == libc::SIG_IGN && signal != libc::SIGPIPE;
-            action = std::mem::zeroed();
-            action.sa_sigaction = if ignored || (signal == libc::SIGCHLD && children_ignored) { libc::SIG_IGN } else { libc::SIG_DFL };
-            libc::sigaction(signal, &raw const action, std::ptr::null_mut());
-        }
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        self.child.descriptor.as_fd()
     }
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    fn run(words: &[&str]) -> Result<i32, SpawnError> {
+        let arguments: Vec<OsString> = words[1..].iter().map(OsString::from).collect();
+        spawn_held(OsStr::new(words[0]), &arguments)?.release()?.wait()
+    }
+
+    #[test]
+    fn statuses_are_passed_on() {
+        assert_eq!(run(&["true"]).expect("runs"), 0);
+        assert_eq!(run(&["sh", "-c", "exit 7"]).expect("runs"), 7);
+        assert_eq!(run(&["sh", "-c", "kill -TERM $$"]).expect("runs"), 128 + libc::SIGTERM);
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_said() {
+        assert!(matches!(run(&["no-such-command-here"]), Err(SpawnError::NotFound { .. })));
+        assert!(matches!(run(&["/no/such/path"]), Err(SpawnError::NotFound { .. })));
+        assert!(matches!(run(&["/etc/passwd"]), Err(SpawnError::NotExecutable { .. })));
+        assert!(matches!(run(&["/"]), Err(SpawnError::NotExecutable { .. })));
+    }
+
+    #[test]
+    fn a_child_that_is_not_let_go_never_begins() {
+        let mark = std::env::temp_dir().join(format!("held-{}", std::process::id()));
+        let held = spawn_held(OsStr::new("touch"), &[mark.clone().into_os_string()]).expect("forks");
+        let pid = held.pid();
+        assert!(Path::new(&format!("/proc/{pid}")).exists());
+        drop(held);
+        assert!(!Path::new(&format!("/proc/{pid}")).exists());
+        assert!(!mark.exists());
+    }
+
+    #[test]
+    fn the_child_has_no_descriptors_of_ours() {
+        let _held_open = std::fs::File::open("/proc/self/status").expect("ours");
+        let listing = std::env::temp_dir().join(format!("fds-{}", std::process::id()));
+        let script = format!("ls /proc/self/fd | wc -l > {}", listing.display());
+        let count = |run: &mut dyn FnMut(&str)| {
+            run(&script);
+            std::fs::read_to_string(&listing).expect("listed")
+        };
+        let plain = count(&mut |script| {
+            std::process::Command::new("sh").args(["-c", script]).status().expect("runs");
+        });
+        let ours = count(&mut |script| assert_eq!(run(&["sh", "-c", script]).expect("runs"), 0));
+        let _ = std::fs::remove_file(&listing);
+        assert_eq!(ours, plain);
+    }
+}

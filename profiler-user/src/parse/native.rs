@@ -1,0 +1,131 @@
+//! Functions, inlined functions and lines of native code. The only file that imports blazesym.
+//!
+//! blazesym takes paths and opens them itself; the paths given to it here are names of our own that mean nothing to the kernel, and whoever holds the
+//! files answers its opens (`reader/keeper.rs`).
+
+use super::elf::ParseError;
+use crate::model::answer::Detail;
+use blazesym::symbolize::source::{Elf, Source};
+use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
+use std::path::PathBuf;
+
+/// Where the files are that belong to one object.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Paths {
+    /// The object itself.
+    pub object: PathBuf,
+    /// Its separate debug file.
+    pub debug: Option<PathBuf>,
+    /// A folder in which `.build-id/xx/yyyy.debug` is the file with shared debug information.
+    pub alt_folder: Option<PathBuf>,
+}
+
+/// A function around an address as the file names it, not demangled.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RawLine {
+    /// Its name: the linkage name if the file has one.
+    pub name: String,
+    /// Source file, or empty.
+    pub filename: String,
+    /// Line, or 0.
+    pub line: u32,
+    /// Column, or 0.
+    pub column: u32,
+}
+
+/// The symbols of one object. What was read of the file stays in memory as long as this lives.
+pub struct NativeSymbols {
+    symbolizer: Symbolizer,
+    paths: Paths,
+    detail: Detail,
+}
+
+impl NativeSymbols {
+    /// Reads nothing yet.
+    pub fn new(paths: Paths, detail: Detail) -> Self {
+        let symbolizer = Symbolizer::builder()
+            .enable_auto_reload(false)
+            .enable_code_info(true)
+            .enable_inlined_fns(true)
+            .enable_demangling(false)
+            .set_debug_dirs(Some(paths.alt_folder.as_slice()))
+            .build();
+        Self { symbolizer, paths, detail }
+    }
+
+    /// For each of the file's own addresses the functions around it, innermost first; empty where the file knows none.
+    ///
+    /// # Errors
+    /// Not even the symbol table can be read.
+    pub fn look_up(&self, addresses: &[u64]) -> Result<Vec<Vec<RawLine>>, ParseError> {
+        let from_debug_info = match self.detail {
+            Detail::Full => {
+                let path = self.paths.debug.as_ref().unwrap_or(&self.paths.object);
+                let mut source = Elf::new(path);
+                source.debug_syms = true;
+                // Debug information that cannot be read is no reason to do without the symbols.
+                self.ask(source, addresses).ok()
+            }
+            Detail::SymbolsOnly => None,
+        };
+        match from_debug_info {
+            Some(found) if found.iter().all(|lines| !lines.is_empty()) => Ok(found),
+            Some(mut found) => {
+                self.fill_from_symbols(addresses, &mut found);
+                Ok(found)
+            }
+            None => self.ask(self.symbols_alone(), addresses),
+        }
+    }
+
+    fn symbols_alone(&self) -> Elf {
+        let mut source = Elf::new(&self.paths.object);
+        source.debug_syms = false;
+        source
+    }
+
+    /// What the debug information does not know, or has no name for, the symbol table may.
+    fn fill_from_symbols(&self, addresses: &[u64], found: &mut [Vec<RawLine>]) {
+        let missing: Vec<usize> =
+            (0..found.len()).filter(|at| found[*at].last().is_none_or(|outermost| outermost.name.is_empty())).collect();
+        let asked: Vec<u64> = missing.iter().map(|at| addresses[*at]).collect();
+        let Ok(answers) = self.ask(self.symbols_alone(), &asked) else { return };
+        for (at, answer) in missing.into_iter().zip(answers) {
+            match (found[at].last_mut(), answer.into_iter().next_back()) {
+                (Some(outermost), Some(symbol)) => outermost.name = symbol.name,
+                (None, Some(symbol)) => found[at].push(symbol),
+                _ => {}
+            }
+        }
+    }
+
+    fn ask(&self, source: Elf, addresses: &[u64]) -> Result<Vec<Vec<RawLine>>, ParseError> {
+        let answers = self
+            .symbolizer
+            .symbolize(&Source::Elf(source), Input::VirtOffset(addresses))
+            .map_err(|error| ParseError::Symbols(error.to_string()))?;
+        let mut found: Vec<Vec<RawLine>> = answers
+            .into_iter()
+            .map(|answer| match answer {
+                Symbolized::Sym(symbol) => lines(&symbol),
+                Symbolized::Unknown(_) => Vec::new(),
+            })
+            .collect();
+        found.resize_with(addresses.len(), Vec::new);
+        Ok(found)
+    }
+}
+
+fn lines(symbol: &Sym<'_>) -> Vec<RawLine> {
+    let inlined = symbol.inlined.iter().rev().map(|function| line(&function.name, function.code_info.as_ref()));
+    inlined.chain([line(&symbol.name, symbol.code_info.as_deref())]).collect()
+}
+
+fn line(name: &str, place: Option<&CodeInfo<'_>>) -> RawLine {
+    RawLine {
+        name: name.to_owned(),
+        filename: place.map(|place| place.to_path().to_string_lossy().into_owned()).unwrap_or_default(),
+        line: place.and_then(|place| place.line).unwrap_or(0),
+        column: place.and_then(|place| place.column).map_or(0, u32::from),
+    }
+}

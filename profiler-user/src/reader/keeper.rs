@@ -1,0 +1,176 @@
+//! Starts one reader, holds the files of its request, and answers its opens until it is gone: one thread a reader.
+//!
+//! The thread that starts a reader must live as long as the reader: the kernel sends the parent-death signal when that *thread* ends.
+
+use super::handover::{pair, receive_descriptors};
+use super::names::{ALT_NAMES, Arguments, DEBUG, OBJECT, READER};
+use crate::sys::seccomp::{self, Notification};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a reader may take to start and enter its sandbox.
+pub(super) const START_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Longest path that is read from a reader, bytes; those that lead anywhere are shorter.
+const PATH_MAX_BYTES: usize = 256;
+
+/// The files of one request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Files<'a> {
+    /// The object.
+    pub object: Option<BorrowedFd<'a>>,
+    /// Its separate debug file.
+    pub debug: Option<BorrowedFd<'a>>,
+    /// The file with shared debug information.
+    pub alt: Option<BorrowedFd<'a>>,
+}
+
+/// The files that a reader may open now: those of its request, and none between two requests.
+#[derive(Debug, Default)]
+pub(super) struct Granted(Mutex<[Option<OwnedFd>; 3]>);
+
+impl Granted {
+    /// From now on these and no others.
+    pub(super) fn set(&self, files: &Files<'_>) -> io::Result<()> {
+        let own = |file: Option<BorrowedFd<'_>>| file.map(|file| file.try_clone_to_owned()).transpose();
+        *self.lock() = [own(files.object)?, own(files.debug)?, own(files.alt)?];
+        Ok(())
+    }
+
+    /// From now on none.
+    pub(super) fn clear(&self) {
+        *self.lock() = [None, None, None];
+    }
+
+    fn lock(&self) -> MutexGuard<'_, [Option<OwnedFd>; 3]> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls `answer` with the file that a name stands for.
+    fn with<T>(&self, name: &[u8], answer: impl FnOnce(Option<BorrowedFd<'_>>) -> T) -> T {
+        let files = self.lock();
+        let [object, debug, alt] = &*files;
+        let file = match std::str::from_utf8(name) {
+            Ok(OBJECT) => object.as_ref(),
+            Ok(DEBUG) => debug.as_ref(),
+            Ok(name) if name.starts_with(ALT_NAMES) => alt.as_ref(),
+            _ => None,
+        };
+        answer(file.map(AsFd::as_fd))
+    }
+}
+
+/// Starts `program` as a reader that serves `requests`, and keeps it until it is gone.
+///
+/// # Errors
+/// It could not be started, or did not enter its sandbox.
+pub(super) fn keep(program: &Path, arguments: Arguments, requests: OwnedFd, granted: &Granted) -> io::Result<()> {
+    let (control, its_control) = pair()?;
+    let mut child = Command::new(program)
+        .arg0(READER)
+        .args(arguments.to_strings())
+        .env_clear()
+        .current_dir("/")
+        // A Ctrl-C in the terminal is for the profiler, which still has questions.
+        .process_group(0)
+        .stdin(Stdio::from(requests))
+        .stdout(Stdio::from(its_control))
+        .stderr(Stdio::null())
+        .spawn()?;
+    let served = handshake(&control).and_then(|(listener, memory)| serve(&listener, &memory, granted));
+    granted.clear();
+    finish(&mut child, served)
+}
+
+fn finish(child: &mut Child, served: io::Result<()>) -> io::Result<()> {
+    if served.is_err() {
+        child.kill()?;
+    }
+    child.wait()?;
+    served
+}
+
+/// The reader's first message to us: its seccomp listener, and its own memory, in which the names stand that it asks for.
+fn handshake(control: &OwnedFd) -> io::Result<(OwnedFd, OwnedFd)> {
+    let (_, descriptors) = receive_descriptors(control.as_fd(), Instant::now() + START_DEADLINE)?;
+    let [listener, memory] = <[OwnedFd; 2]>::try_from(descriptors).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+    Ok((listener, memory))
+}
+
+/// Answers until the last process under the filter is gone.
+fn serve(listener: &OwnedFd, memory: &OwnedFd, granted: &Granted) -> io::Result<()> {
+    loop {
+        let mut ready = [PollFd::new(listener, PollFlags::IN)];
+        match poll(&mut ready, None) {
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        if !ready[0].revents().contains(PollFlags::IN) {
+            return Ok(());
+        }
+        if let Some(notification) = seccomp::receive(listener.as_fd())? {
+            answer(listener.as_fd(), memory.as_fd(), &notification, granted);
+        }
+    }
+}
+
+/// The argument that holds the path, and the one that says where a `stat` goes.
+fn arguments_of(notification: &Notification) -> (u64, Option<(u64, Image)>) {
+    let [first, second, third, _, fifth, _] = notification.arguments;
+    match notification.call {
+        libc::SYS_newfstatat => (second, Some((third, Image::Stat))),
+        libc::SYS_statx => (second, Some((fifth, Image::Statx))),
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_stat | libc::SYS_lstat => (first, Some((second, Image::Stat))),
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_open => (first, None),
+        _ => (second, None),
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Image {
+    Stat,
+    Statx,
+}
+
+fn answer(listener: BorrowedFd<'_>, memory: BorrowedFd<'_>, notification: &Notification, granted: &Granted) {
+    let (path, image) = arguments_of(notification);
+    let mut buffer = [0; PATH_MAX_BYTES];
+    let name = read_name(memory, path, &mut buffer);
+    granted.with(name, |file| {
+        let errno = match (file, image) {
+            (None, _) => libc::ENOENT,
+            (Some(file), Some((at, image))) => write_image(memory, at, image, file).map_or(libc::EFAULT, |()| 0),
+            (Some(file), None) => match seccomp::answer_with_file(listener, notification, file) {
+                Ok(()) => return,
+                Err(error) => error.raw_os_error().unwrap_or(libc::EMFILE),
+            },
+        };
+        seccomp::answer(listener, notification, errno);
+    });
+}
+
+fn write_image(memory: BorrowedFd<'_>, at: u64, image: Image, file: BorrowedFd<'_>) -> io::Result<()> {
+    let bytes = match image {
+        Image::Stat => seccomp::stat_image(file)?,
+        Image::Statx => seccomp::statx_image(file)?,
+    };
+    let written = rustix::io::pwrite(memory, &bytes, at)?;
+    if written == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+}
+
+/// The name that stands at an address of the reader, or nothing if there is none or it is longer than any that leads somewhere.
+fn read_name<'a>(memory: BorrowedFd<'_>, address: u64, buffer: &'a mut [u8; PATH_MAX_BYTES]) -> &'a [u8] {
+    // A read that runs into unmapped memory gives what stands before it.
+    let read = rustix::io::pread(memory, buffer.as_mut_slice(), address).unwrap_or(0);
+    buffer[..read].split(|byte| *byte == 0).next().filter(|name| name.len() < read).unwrap_or_default()
+}

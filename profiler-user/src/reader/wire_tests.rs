@@ -1,0 +1,83 @@
+//! Tests of the messages: what was written is what is read, and no bytes make reading panic or allocate more than they are.
+
+use super::*;
+use proptest::prelude::*;
+
+fn line(text: &str, number: u32) -> SymbolLine {
+    SymbolLine {
+        name: text.into(),
+        system_name: format!("_{text}"),
+        filename: text.into(),
+        line: number,
+        column: number / 2,
+        start_line: 7,
+    }
+}
+
+#[test]
+fn a_request_is_read_as_it_was_written() {
+    let object = ObjectId { device: 1, inode: u64::MAX, modified_ns: -5, size: 9 };
+    for request in [
+        Request::Identify,
+        Request::Symbolize {
+            object,
+            detail: Detail::SymbolsOnly,
+            debug: Presence::Absent,
+            alt: Presence::Given,
+            offsets: vec![1, u64::MAX],
+        },
+        Request::Symbolize { object, detail: Detail::Full, debug: Presence::Given, alt: Presence::Absent, offsets: Vec::new() },
+        Request::PerfMap { addresses: vec![0, 5] },
+    ] {
+        assert_eq!(Request::decode(&request.encode()), Ok(request));
+    }
+}
+
+#[test]
+fn an_answer_is_read_as_it_was_written() {
+    let segment = LoadSegment { file_offset: 1, file_size: 2, virtual_address: 3, executable: true };
+    let facts = ObjectFacts {
+        build_id: Some(vec![1, 2]),
+        debug_link: Some((b"a.debug".to_vec(), 0xdead_beef)),
+        alt_link: None,
+        segments: vec![segment, LoadSegment { executable: false, ..segment }],
+        is_go: true,
+        has_symbols: false,
+        has_debug_info: true,
+        has_go_table: true,
+    };
+    for answer in [
+        Answer::Refused("no ELF".into()),
+        Answer::Facts(facts),
+        Answer::Lines(vec![Ok(vec![line("a", 1), line("b", u32::MAX)]), Err(Unresolved::NoSymbol), Ok(vec![line("a", 3)])]),
+        Answer::Names(vec![None, Some("LazyCompile:~f".into())]),
+    ] {
+        assert_eq!(Answer::decode(&answer.encode()), Ok(answer));
+    }
+}
+
+#[test]
+fn a_length_is_not_believed() {
+    let mut bytes = vec![2];
+    bytes.extend(u32::MAX.to_le_bytes());
+    assert!(Answer::decode(&bytes).is_err());
+    let mut endless = Answer::Refused("x".into()).encode();
+    endless.push(0);
+    assert!(Answer::decode(&endless).is_err());
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_reading_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let _ = (Answer::decode(&bytes), Request::decode(&bytes));
+    }
+
+    #[test]
+    fn no_change_of_a_good_answer_makes_reading_panic(at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>()) {
+        let mut bytes = Answer::Lines(vec![Ok(vec![line("abc", 1), line("d", 2)]), Err(Unresolved::FileBad)]).encode();
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        bytes.truncate(cut.index(bytes.len()) + 1);
+        let _ = Answer::decode(&bytes);
+    }
+}
