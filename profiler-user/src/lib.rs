@@ -7,14 +7,14 @@
 
 pub mod aggregate;
 pub mod bpf;
-//pub mod capability;
+pub mod capability;
 pub mod config;
 pub mod encode;
 pub mod labels;
 pub mod model;
 pub mod object;
 pub mod parse;
-//pub mod pipeline;
+pub mod pipeline;
 pub mod process;
 pub mod reader;
 pub mod sink;

@@ -2,7 +2,10 @@
 //! one of these functions runs in a process without rights. None of them panics on any bytes; where a library might, the reader is what pays.
 
 pub mod answer;
+pub mod decl_line;
+mod decl_reference;
 pub mod demangle;
+mod dwarf;
 pub mod elf;
 pub mod native;
 pub mod perf_map;

@@ -40,7 +40,7 @@ impl Command {
             Self::Held(child) => {
                 let child = child.release()?;
                 let descriptor = child.as_fd().try_clone_to_owned().map_err(SpawnError::Watch)?;
-                let end = AsyncFd::with_interest(descriptor, Interest::READABLE).map_err(SpawnError::Watch)?;
+                let end = AsyncFd::register_with_interest(descriptor, Interest::READABLE).map_err(SpawnError::Watch)?;
                 Ok(Self::Running { child, end })
             }
             running => Ok(running),

@@ -26,7 +26,7 @@ impl Ends {
         let open = |pid: &Pid| {
             let pid = rustix::process::Pid::from_raw(i32::try_from(pid.0).ok()?)?;
             let descriptor = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-            AsyncFd::with_interest(descriptor, Interest::READABLE).ok()
+            AsyncFd::register_with_interest(descriptor, Interest::READABLE).ok()
         };
         Self { processes: pids.iter().filter_map(open).collect() }
     }

@@ -20,7 +20,7 @@ pub(super) struct Wakers {
 
 impl Wakers {
     pub(super) fn new(descriptors: Vec<OwnedFd>) -> io::Result<Self> {
-        let register = |descriptor| AsyncFd::with_interest(descriptor, Interest::READABLE);
+        let register = |descriptor| AsyncFd::register_with_interest(descriptor, Interest::READABLE);
         Ok(Self { descriptors: descriptors.into_iter().map(register).collect::<io::Result<_>>()? })
     }
 

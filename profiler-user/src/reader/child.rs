@@ -1,12 +1,13 @@
 //! The reader itself: the only caller of `parse`. One request after the other; whatever goes wrong with a file ends the process, and that is enough.
 
 use super::handover::{receive_all, send_all, send_descriptors};
-use super::names::{ALT_FOLDER, Arguments, DEBUG, OBJECT};
+use super::names::{ALT_FOLDER, ALT_NAMES, Arguments, DEBUG, OBJECT};
 use super::sandbox;
 use super::wire::{Answer, Presence, REQUEST_MAX_BYTES, Request};
 use crate::model::mapping::ObjectId;
 use crate::model::profile::Unresolved;
 use crate::parse::answer::{LINES_MAX, LoadSegment, SymbolLine, bounded};
+use crate::parse::decl_line::{Declarations, Declared};
 use crate::parse::demangle::names;
 use crate::parse::elf;
 use crate::parse::native::{Detail, NativeSymbols, Paths, RawLine};
@@ -65,6 +66,10 @@ struct ObjectKey {
 struct ObjectSymbols {
     segments: Vec<LoadSegment>,
     native: NativeSymbols,
+    declarations: Declarations,
+    /// The file with the DWARF, and the one that it shares with others.
+    debug: Option<FileMap>,
+    alt: Option<FileMap>,
 }
 
 impl State {
@@ -98,8 +103,10 @@ impl State {
         let object = self.object(key)?;
         let addresses: Vec<Option<u64>> = offsets.iter().map(|offset| elf::virtual_address(&object.segments, *offset)).collect();
         let known: Vec<u64> = addresses.iter().copied().flatten().collect();
-        let mut found = object.native.look_up(&known).map_err(|error| error.to_string())?.into_iter();
-        Ok(addresses.into_iter().map(|address| lines(address.and_then(|_| found.next()).unwrap_or_default())).collect())
+        let native = object.native.look_up(&known).map_err(|error| error.to_string())?;
+        let declared = object.declared(&known);
+        let mut found = native.into_iter().zip(declared).map(|(raw, declared)| lines(raw, &declared));
+        Ok(addresses.into_iter().map(|address| address.and_then(|_| found.next()).unwrap_or(Err(Unresolved::NoSymbol))).collect())
     }
 
     /// The object, read now or before; the last one used is the last one forgotten.
@@ -142,11 +149,27 @@ impl Usage {
 
 impl ObjectSymbols {
     fn open(key: &ObjectKey) -> Result<Self, String> {
-        let map = map(OBJECT)?;
-        let facts = elf::facts(map.bytes()).map_err(|error| error.to_string())?;
+        let object = map(OBJECT)?;
+        let segments = elf::facts(object.bytes()).map_err(|error| error.to_string())?.segments;
         let given = |presence, name: &str| (presence == Presence::Given).then(|| PathBuf::from(name));
         let paths = Paths { object: OBJECT.into(), debug: given(key.debug, DEBUG), alt_folder: given(key.alt, ALT_FOLDER) };
-        Ok(Self { segments: facts.segments, native: NativeSymbols::new(paths, key.detail) })
+        let debug = match (key.detail, key.debug) {
+            (Detail::SymbolsOnly, _) => None,
+            (Detail::Full, Presence::Given) => Some(map(DEBUG)?),
+            (Detail::Full, Presence::Absent) => Some(object),
+        };
+        let alt = match key.alt {
+            Presence::Given => Some(map(&format!("{ALT_NAMES}alt"))?),
+            Presence::Absent => None,
+        };
+        Ok(Self { segments, native: NativeSymbols::new(paths, key.detail), declarations: Declarations::default(), debug, alt })
+    }
+
+    fn declared(&mut self, addresses: &[u64]) -> Vec<Vec<Declared>> {
+        match &self.debug {
+            Some(debug) => self.declarations.look_up(debug.bytes(), self.alt.as_ref().map(FileMap::bytes), addresses),
+            None => vec![Vec::new(); addresses.len()],
+        }
     }
 }
 
@@ -181,22 +204,33 @@ fn map(name: &str) -> Result<FileMap, String> {
     mapped.map_err(|error| format!("the file cannot be mapped: {error}"))
 }
 
-/// The lines of one address, ready to be sent; too deep an inlining loses its middle.
-fn lines(mut raw: Vec<RawLine>) -> Result<Vec<SymbolLine>, Unresolved> {
-    raw.retain(|line| !line.name.is_empty());
-    if raw.len() > LINES_MAX {
-        raw.drain(LINES_MAX - 1..raw.len() - 1);
+/// The lines of one address, ready to be sent; too deep an inlining loses its middle. `declared` is outermost first.
+fn lines(raw: Vec<RawLine>, declared: &[Declared]) -> Result<Vec<SymbolLine>, Unresolved> {
+    let unknown = Declared::default();
+    let depth = raw.len();
+    let mut lines: Vec<SymbolLine> = raw
+        .into_iter()
+        .enumerate()
+        .map(|(at, raw)| symbol_line(raw, declared.get(depth - 1 - at).unwrap_or(&unknown)))
+        .filter(|line| !line.name.is_empty())
+        .collect();
+    if lines.len() > LINES_MAX {
+        lines.drain(LINES_MAX - 1..lines.len() - 1);
     }
-    if raw.is_empty() {
-        return Err(Unresolved::NoSymbol);
-    }
-    Ok(raw.into_iter().map(symbol_line).collect())
+    if lines.is_empty() { Err(Unresolved::NoSymbol) } else { Ok(lines) }
 }
 
-fn symbol_line(raw: RawLine) -> SymbolLine {
-    let (name, system_name) = names(&raw.name);
-    let filename = bounded(&raw.filename).to_owned();
-    SymbolLine { name, system_name, filename, line: raw.line, column: raw.column, start_line: 0 }
+fn symbol_line(raw: RawLine, declared: &Declared) -> SymbolLine {
+    let known_name = if raw.name.is_empty() { declared.shared_name.as_deref().unwrap_or_default() } else { &raw.name };
+    let (name, system_name) = names(known_name);
+    SymbolLine {
+        name,
+        system_name,
+        filename: bounded(&raw.filename).to_owned(),
+        line: raw.line,
+        column: raw.column,
+        start_line: declared.start_line,
+    }
 }
 
 /// The next request; none when the profiler has closed its end.
