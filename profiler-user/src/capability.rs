@@ -2,7 +2,9 @@
 
 /// Rights that recording needs and this process has not.
 #[derive(Debug, thiserror::Error)]
-#[error("recording needs {missing}: run it as root (sudo profiler ...), or give the program its capabilities once: sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search,cap_checkpoint_restore,cap_syslog+ep {program}")]
+#[error(
+    "recording needs {missing}: run it as root (sudo profiler ...), or give the program its capabilities once: sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search,cap_checkpoint_restore,cap_syslog+ep {program}"
+)]
 pub struct RightsError {
     /// The names of the capabilities.
     missing: String,

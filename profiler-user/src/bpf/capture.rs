@@ -5,47 +5,20 @@ use super::counters::{self, Counted};
 use super::error::BpfError;
 use super::hotplug::{CpuChange, Hotplug};
 use super::idle_clock::IdleTimes;
+use super::options::CaptureOptions;
 use super::order::{Drained, Order};
 use super::program::Programs;
 use super::self_cost::{self, ProgramCost};
 use super::sent_stacks::SentStacks;
 use super::side_band::{Record, SideBand};
-use crate::config::Clock;
 use crate::model::event::{MonotonicNs, ProcessEvent};
 use crate::model::loss::{Loss, Losses};
 use crate::model::mapping::MappedRange;
 use crate::model::process::{Pid, Tid};
 use crate::model::stack::{RawStack, Tally};
 use profiler_common::record::{RecordKind, SampleRecord};
-use profiler_common::settings::{KernelOffsets, Settings};
-use profiler_common::target::{TargetCgroup, TargetComm, TargetProcess};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use zerocopy::FromBytes as _;
-
-/// What the programs are told, and how large their maps are.
-#[derive(Clone, Debug)]
-pub struct CaptureOptions {
-    /// Constants of the run.
-    pub settings: Settings,
-    /// Offsets into this kernel's structures.
-    pub offsets: KernelOffsets,
-    /// Target processes.
-    pub processes: Vec<(Pid, TargetProcess)>,
-    /// Target control groups.
-    pub cgroups: Vec<TargetCgroup>,
-    /// Target name patterns.
-    pub comms: Vec<TargetComm>,
-    /// What ticks.
-    pub clock: Clock,
-    /// How often, per second and CPU.
-    pub frequency_hz: u32,
-    /// Bytes of the ring.
-    pub ring_bytes: u32,
-    /// Entries of the map of target processes.
-    pub target_processes: u32,
-    /// Measure what the programs cost.
-    pub self_cost: bool,
-}
 
 /// What one drain took over.
 #[derive(Debug, Default)]

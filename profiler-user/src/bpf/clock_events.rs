@@ -43,7 +43,13 @@ impl ClockEvents {
             // A fixed period, not a frequency: the kernel then takes exactly `enabled time / period` samples, which is what conservation compares with.
             Clock::CpuClock => (
                 "cpu-clock",
-                Attributes { kind: TYPE_SOFTWARE, config: SOFTWARE_CPU_CLOCK, sample_period: self.rate, flags: flag::DISABLED, ..Attributes::default() },
+                Attributes {
+                    kind: TYPE_SOFTWARE,
+                    config: SOFTWARE_CPU_CLOCK,
+                    sample_period: self.rate,
+                    flags: flag::DISABLED,
+                    ..Attributes::default()
+                },
             ),
             Clock::Cycles => (
                 "cycles",

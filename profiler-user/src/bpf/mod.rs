@@ -12,6 +12,7 @@ mod error;
 mod hotplug;
 mod idle_clock;
 mod mmap_ring;
+mod options;
 mod order;
 mod perf_event;
 mod program;
@@ -20,8 +21,9 @@ mod sent_stacks;
 mod side_band;
 
 pub use btf::{KernelTypes, controller_index};
-pub use capture::{Batch, Capture, CaptureOptions, Last, Ticks, monotonic_now};
+pub use capture::{Batch, Capture, Last, Ticks, monotonic_now};
 pub use counters::Counted;
 pub use error::BpfError;
+pub use options::CaptureOptions;
 pub use order::Drained;
 pub use self_cost::ProgramCost;

@@ -68,7 +68,14 @@ impl PerfEvent {
         let attributes = Attributes { size: size_of::<Attributes>() as u32, ..*attributes };
         // SAFETY: the structure is initialized and as long as its `size` says; the kernel only reads it.
         let file = unsafe {
-            libc::syscall(libc::SYS_perf_event_open, &raw const attributes, -1 as libc::pid_t, cpu as libc::c_int, -1 as libc::c_int, OPEN_CLOSE_ON_EXEC)
+            libc::syscall(
+                libc::SYS_perf_event_open,
+                &raw const attributes,
+                -1 as libc::pid_t,
+                cpu as libc::c_int,
+                -1 as libc::c_int,
+                OPEN_CLOSE_ON_EXEC,
+            )
         };
         if file < 0 {
             return Err(io::Error::last_os_error());

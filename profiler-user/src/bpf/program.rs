@@ -1,7 +1,7 @@
 //! The compiled programs: embedded, given the constants of the run, loaded, and the followers attached.
 
 use super::error::BpfError;
-use super::capture::CaptureOptions;
+use super::options::CaptureOptions;
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{PerfEvent, RawTracePoint};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};

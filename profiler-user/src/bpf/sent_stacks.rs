@@ -66,7 +66,8 @@ fn decode(bytes: &[u8]) -> Option<RawAddresses> {
         return None;
     }
     let ended = Ended::try_from(header.ended).ok()?;
-    let mut addresses = rest.chunks_exact(8).map(|word| u64::from_ne_bytes([word[0], word[1], word[2], word[3], word[4], word[5], word[6], word[7]]));
+    let mut addresses =
+        rest.chunks_exact(8).map(|word| u64::from_ne_bytes([word[0], word[1], word[2], word[3], word[4], word[5], word[6], word[7]]));
     let kernel = addresses.by_ref().take(kernel).collect();
     let addresses = addresses.take(user).collect();
     Some(RawAddresses { hash: header.stack_hash, kernel, user: UserStack::Walked { addresses, ended } })
@@ -79,7 +80,8 @@ mod tests {
     use zerocopy::IntoBytes as _;
 
     fn record(hash: u64, frames: &[u64]) -> Vec<u8> {
-        let header = StackHeader { kind: 2, kernel_frames: 1, user_frames: frames.len() as u16 - 1, stack_hash: hash, ended: 0, reserved: [0; 7] };
+        let header =
+            StackHeader { kind: 2, kernel_frames: 1, user_frames: frames.len() as u16 - 1, stack_hash: hash, ended: 0, reserved: [0; 7] };
         let mut bytes = header.as_bytes().to_vec();
         frames.iter().for_each(|frame| bytes.extend(frame.to_ne_bytes()));
         bytes

@@ -1,9 +1,9 @@
 //! Process and mapping events from the kernel: what perf writes beside its samples, on a dummy event for each CPU.
 
+use super::cpus;
 use super::error::BpfError;
 use super::mmap_ring::MmapRing;
 use super::perf_event::{Attributes, PerfEvent, SAMPLE_TIME, SOFTWARE_DUMMY, TYPE_SOFTWARE, flag};
-use super::cpus;
 use crate::model::event::{MonotonicNs, ProcessEvent, TimedEvent};
 use crate::model::mapping::{InodeId, MappedRange};
 use crate::model::process::{Pid, Tid};
@@ -20,7 +20,7 @@ const MISC_COMM_EXEC: u16 = 1 << 13;
 const MISC_BUILD_ID: u16 = 1 << 14;
 
 /// Bytes of one CPU's ring: room for some thousand mappings while the drain is held up; a quarter of it on a machine with many CPUs.
-const RING_BYTES: usize = 256 << 10;
+const CPU_RING_BYTES: usize = 256 << 10;
 const MANY_CPUS: usize = 16;
 
 /// The dummy events and their rings, by CPU.
@@ -43,7 +43,7 @@ impl SideBand {
     /// Opens the events; records are written from now on.
     pub(super) fn open() -> Result<Self, BpfError> {
         let online = cpus::online()?;
-        let ring_bytes = if online.len() > MANY_CPUS { RING_BYTES / 4 } else { RING_BYTES };
+        let ring_bytes = if online.len() > MANY_CPUS { CPU_RING_BYTES / 4 } else { CPU_RING_BYTES };
         let mut band = Self { cpus: BTreeMap::new(), ring_bytes };
         for cpu in online {
             band.add(cpu)?;
@@ -217,7 +217,9 @@ mod tests {
     fn a_mapping_keeps_its_file_and_path() {
         let words = [5, 5, 0x1000, 0, 0x2000, 0, 0x3000, 0, 8, 1, 42, 0, 9, 0, 5, 2];
         let bytes = record(RECORD_MMAP2, 2, &words, b"/bin/a b\0\0\0\0\0\0\0\0", 3);
-        let Some(Some(Record::Event(TimedEvent { event: ProcessEvent::Map { pid, range }, .. }))) = decode(&bytes) else { panic!("a mapping") };
+        let Some(Some(Record::Event(TimedEvent { event: ProcessEvent::Map { pid, range }, .. }))) = decode(&bytes) else {
+            panic!("a mapping")
+        };
         assert_eq!((pid, range.start, range.end, range.file_offset), (Pid(5), 0x1000, 0x3000, 0x3000));
         assert_eq!((range.file, range.path.as_slice()), (InodeId { major: 8, minor: 1, inode: 42 }, b"/bin/a b".as_slice()));
     }

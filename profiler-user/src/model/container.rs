@@ -32,7 +32,14 @@ mod tests {
 
     #[test]
     fn engines_are_understood() {
-        for form in ["{}", "docker-{}.scope", "cri-containerd-{}.scope", "crio-{}.scope", "libpod-{}.scope", "kubepods-besteffort-pod1.slice:cri-containerd:{}"] {
+        for form in [
+            "{}",
+            "docker-{}.scope",
+            "cri-containerd-{}.scope",
+            "crio-{}.scope",
+            "libpod-{}.scope",
+            "kubepods-besteffort-pod1.slice:cri-containerd:{}",
+        ] {
             assert_eq!(container_id(&form.replace("{}", ID)), Some(ID), "{form}");
         }
         assert_eq!(container_id("0123456789abcdef0123456789abcdef-1234567890"), Some("0123456789abcdef0123456789abcdef-1234567890"));
@@ -40,7 +47,14 @@ mod tests {
 
     #[test]
     fn other_folders_are_no_containers() {
-        for name in ["system.slice", "libpod-conmon-3f.scope", &ID[1..], "crio-conmon-3f2a9c0e4b5d6f708192a3b4c5d6e7f8091a2b3c4d5e6f708192a3b4c5d6e7f8.scope", "user@1000.service", ""] {
+        for name in [
+            "system.slice",
+            "libpod-conmon-3f.scope",
+            &ID[1..],
+            "crio-conmon-3f2a9c0e4b5d6f708192a3b4c5d6e7f8091a2b3c4d5e6f708192a3b4c5d6e7f8.scope",
+            "user@1000.service",
+            "",
+        ] {
             assert_eq!(container_id(name), None, "{name}");
         }
     }

@@ -21,7 +21,8 @@ impl DebugFolders {
     /// The system's, and those that the user named (which are trusted as they are).
     pub fn new(named: &[PathBuf]) -> Self {
         let folder = |path: &Path| open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok();
-        let system = folder(Path::new(SYSTEM)).filter(|folder| fstat(folder).is_ok_and(|stat| stat.st_uid == 0 && stat.st_mode & WRITABLE_BY_OTHERS == 0));
+        let system = folder(Path::new(SYSTEM))
+            .filter(|folder| fstat(folder).is_ok_and(|stat| stat.st_uid == 0 && stat.st_mode & WRITABLE_BY_OTHERS == 0));
         Self { folders: named.iter().filter_map(|path| folder(path)).chain(system).collect() }
     }
 

@@ -1,8 +1,8 @@
 //! From the DWARF entry of a function to the entries that declare it: in the same unit, in another one, or in a shared debug file.
 
-use super::answer::bounded;
 use super::decl_line::Declared;
 use super::dwarf::Slice;
+use crate::model::answer::bounded;
 use gimli::{AttributeValue, DebugInfoOffset, Dwarf, Unit, UnitOffset};
 use std::collections::HashMap;
 use std::rc::Rc;

@@ -1,10 +1,10 @@
 //! A command that is recorded from its first instruction: started and held, let go when the clock ticks, its end awaited, signals passed on.
 
+use super::watch::watch;
 use crate::model::process::Pid;
 use crate::sys::spawn::{HeldChild, RunningChild, SpawnError, spawn_held};
 use std::ffi::OsString;
 use std::os::fd::AsFd as _;
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// How a recorded command ended.
@@ -40,7 +40,7 @@ impl Command {
             Self::Held(child) => {
                 let child = child.release()?;
                 let descriptor = child.as_fd().try_clone_to_owned().map_err(SpawnError::Watch)?;
-                let end = AsyncFd::register_with_interest(descriptor, Interest::READABLE).map_err(SpawnError::Watch)?;
+                let end = watch(descriptor).map_err(SpawnError::Watch)?;
                 Ok(Self::Running { child, end })
             }
             running => Ok(running),

@@ -5,6 +5,7 @@ mod recorder;
 mod session;
 mod stop;
 mod wakers;
+mod watch;
 
 pub use command::CommandEnd;
 pub use recorder::{Control, Progress, RecordError, Recorder, Recording};

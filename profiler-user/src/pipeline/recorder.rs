@@ -148,9 +148,7 @@ async fn until_ended(
     let mut signals = Signals::new().map_err(RecordError::Runtime)?;
     let ends = Ends::watch(named);
     let time_over = after(config.duration);
-    let all_ended = async {
-        if named.is_empty() { std::future::pending().await } else { ends.all().await }
-    };
+    let all_ended = async { if named.is_empty() { std::future::pending().await } else { ends.all().await } };
     let command_ended = async {
         match command {
             Some(command) => command.ended().await,

@@ -1,10 +1,10 @@
 //! When a recording ends by itself: its time is over, or everything that it was asked for has ended.
 
+use super::watch::watch;
 use crate::model::process::Pid;
 use rustix::process::{PidfdFlags, pidfd_open};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// Returns when the time is over; never without a time.
@@ -26,7 +26,7 @@ impl Ends {
         let open = |pid: &Pid| {
             let pid = rustix::process::Pid::from_raw(i32::try_from(pid.0).ok()?)?;
             let descriptor = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-            AsyncFd::register_with_interest(descriptor, Interest::READABLE).ok()
+            watch(descriptor).ok()
         };
         Self { processes: pids.iter().filter_map(open).collect() }
     }

@@ -1,10 +1,10 @@
 //! Sleeping until a drain is wanted: the timer, the ring at its high-water mark, or news of a process.
 
+use super::watch::watch;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -20,8 +20,7 @@ pub(super) struct Wakers {
 
 impl Wakers {
     pub(super) fn new(descriptors: Vec<OwnedFd>) -> io::Result<Self> {
-        let register = |descriptor| AsyncFd::register_with_interest(descriptor, Interest::READABLE);
-        Ok(Self { descriptors: descriptors.into_iter().map(register).collect::<io::Result<_>>()? })
+        Ok(Self { descriptors: descriptors.into_iter().map(watch).collect::<io::Result<_>>()? })
     }
 
     /// Returns when the next drain is due.

@@ -59,7 +59,8 @@ mod tests {
 
     #[test]
     fn executable_lines_keep_their_paths_whole() {
-        let range = parse_line(b"7f0000001000-7f0000003000 r-xp 00001000 fe:01 1234                       /usr/lib/lib x (deleted)").expect("a range");
+        let range = parse_line(b"7f0000001000-7f0000003000 r-xp 00001000 fe:01 1234                       /usr/lib/lib x (deleted)")
+            .expect("a range");
         assert_eq!((range.start, range.end, range.file_offset), (0x7f00_0000_1000, 0x7f00_0000_3000, 0x1000));
         assert_eq!(range.file, InodeId { major: 0xfe, minor: 1, inode: 1234 });
         assert_eq!(range.path, b"/usr/lib/lib x (deleted)");

@@ -87,11 +87,7 @@ impl Tables {
             }
         };
         let (stack, ended) = self.stack(&raw.addresses, &process.space, raw.process, context.kernel);
-        Normalized {
-            key: SampleKey { process: id, thread, stack },
-            counts: Counts { events: tally.events, weight: tally.weight },
-            ended,
-        }
+        Normalized { key: SampleKey { process: id, thread, stack }, counts: Counts { events: tally.events, weight: tally.weight }, ended }
     }
 
     fn stack(&mut self, raw: &RawAddresses, space: &AddressSpace, process: ProcessKey, kernel: KernelLayout) -> (StackId, Ended) {
@@ -160,7 +156,8 @@ impl Tables {
     fn unmapped_frame(&mut self, address: u64, process: ProcessKey) -> Frame {
         let page = address & !0xfff;
         let key = (MappingKind::Anonymous(process), page, page + 0x1000);
-        let mapping = self.intern(key, |kind| Mapping { kind, start: page, end: page.saturating_add(0x1000), file_offset: 0, name: "//anon".into() });
+        let mapping =
+            self.intern(key, |kind| Mapping { kind, start: page, end: page.saturating_add(0x1000), file_offset: 0, name: "//anon".into() });
         Frame { mapping, address: FileAddress(address) }
     }
 

@@ -4,13 +4,14 @@ use super::handover::{receive_all, send_all, send_descriptors};
 use super::names::{ALT_FOLDER, ALT_NAMES, Arguments, DEBUG, OBJECT};
 use super::sandbox;
 use super::wire::{Answer, Presence, REQUEST_MAX_BYTES, Request};
+use crate::model::answer::{LINES_MAX, LoadSegment, SymbolLine, bounded};
 use crate::model::mapping::ObjectId;
 use crate::model::profile::Unresolved;
-use crate::parse::answer::{LINES_MAX, LoadSegment, SymbolLine, bounded};
 use crate::parse::decl_line::{Declarations, Declared};
 use crate::parse::demangle::names;
 use crate::parse::elf;
 use crate::parse::native::{Detail, NativeSymbols, Paths, RawLine};
+use crate::parse::pclntab::{GoLine, GoTable};
 use crate::parse::perf_map::{self, PERF_MAP_MAX_BYTES};
 use crate::sys::file_map::FileMap;
 use crate::sys::seccomp::alarm;
@@ -62,12 +63,14 @@ struct ObjectKey {
     alt: Presence,
 }
 
-/// What was read of an object.
+/// What was read of an object, and the files that more is read of.
 struct ObjectSymbols {
     segments: Vec<LoadSegment>,
+    go: Option<GoTable>,
     native: NativeSymbols,
     declarations: Declarations,
-    /// The file with the DWARF, and the one that it shares with others.
+    detail: Detail,
+    object: FileMap,
     debug: Option<FileMap>,
     alt: Option<FileMap>,
 }
@@ -102,11 +105,7 @@ impl State {
     fn symbolize(&mut self, key: ObjectKey, offsets: &[u64]) -> Result<Vec<Result<Vec<SymbolLine>, Unresolved>>, String> {
         let object = self.object(key)?;
         let addresses: Vec<Option<u64>> = offsets.iter().map(|offset| elf::virtual_address(&object.segments, *offset)).collect();
-        let known: Vec<u64> = addresses.iter().copied().flatten().collect();
-        let native = object.native.look_up(&known).map_err(|error| error.to_string())?;
-        let declared = object.declared(&known);
-        let mut found = native.into_iter().zip(declared).map(|(raw, declared)| lines(raw, &declared));
-        Ok(addresses.into_iter().map(|address| address.and_then(|_| found.next()).unwrap_or(Err(Unresolved::NoSymbol))).collect())
+        object.look_up(&addresses)
     }
 
     /// The object, read now or before; the last one used is the last one forgotten.
@@ -150,25 +149,53 @@ impl Usage {
 impl ObjectSymbols {
     fn open(key: &ObjectKey) -> Result<Self, String> {
         let object = map(OBJECT)?;
-        let segments = elf::facts(object.bytes()).map_err(|error| error.to_string())?.segments;
+        let facts = elf::facts(object.bytes()).map_err(|error| error.to_string())?;
         let given = |presence, name: &str| (presence == Presence::Given).then(|| PathBuf::from(name));
         let paths = Paths { object: OBJECT.into(), debug: given(key.debug, DEBUG), alt_folder: given(key.alt, ALT_FOLDER) };
-        let debug = match (key.detail, key.debug) {
-            (Detail::SymbolsOnly, _) => None,
-            (Detail::Full, Presence::Given) => Some(map(DEBUG)?),
-            (Detail::Full, Presence::Absent) => Some(object),
+        let map_given = |presence, name: &str| (presence == Presence::Given && key.detail == Detail::Full).then(|| map(name)).transpose();
+        Ok(Self {
+            segments: facts.segments,
+            go: (facts.is_go && key.detail == Detail::Full).then(|| GoTable::find(object.bytes())).flatten(),
+            native: NativeSymbols::new(paths, key.detail),
+            declarations: Declarations::default(),
+            detail: key.detail,
+            debug: map_given(key.debug, DEBUG)?,
+            alt: map_given(key.alt, &format!("{ALT_NAMES}alt"))?,
+            object,
+        })
+    }
+
+    /// What Go's table does not know is native code.
+    fn look_up(&mut self, addresses: &[Option<u64>]) -> Result<Vec<Result<Vec<SymbolLine>, Unresolved>>, String> {
+        let mut found: Vec<Vec<SymbolLine>> =
+            addresses.iter().map(|address| address.map_or_else(Vec::new, |address| self.go_lines(address))).collect();
+        let native: Vec<usize> = (0..found.len()).filter(|at| found[*at].is_empty() && addresses[*at].is_some()).collect();
+        let asked: Vec<u64> = native.iter().filter_map(|at| addresses[*at]).collect();
+        if !asked.is_empty() {
+            let raw = self.native.look_up(&asked).map_err(|error| error.to_string())?;
+            for ((at, raw), declared) in native.into_iter().zip(raw).zip(self.declared(&asked)) {
+                found[at] = lines(raw, &declared);
+            }
+        }
+        Ok(found.into_iter().map(|lines| if lines.is_empty() { Err(Unresolved::NoSymbol) } else { Ok(lines) }).collect())
+    }
+
+    fn go_lines(&self, address: u64) -> Vec<SymbolLine> {
+        let lines = self.go.as_ref().map(|go| go.look_up(self.object.bytes(), address)).unwrap_or_default();
+        let line = |line: GoLine| {
+            let (name, system_name) = names(&line.name);
+            SymbolLine { name, system_name, filename: line.filename, line: line.line, column: 0, start_line: line.start_line }
         };
-        let alt = match key.alt {
-            Presence::Given => Some(map(&format!("{ALT_NAMES}alt"))?),
-            Presence::Absent => None,
-        };
-        Ok(Self { segments, native: NativeSymbols::new(paths, key.detail), declarations: Declarations::default(), debug, alt })
+        lines.into_iter().map(line).collect()
     }
 
     fn declared(&mut self, addresses: &[u64]) -> Vec<Vec<Declared>> {
-        match &self.debug {
-            Some(debug) => self.declarations.look_up(debug.bytes(), self.alt.as_ref().map(FileMap::bytes), addresses),
-            None => vec![Vec::new(); addresses.len()],
+        match self.detail {
+            Detail::Full => {
+                let debug = self.debug.as_ref().unwrap_or(&self.object);
+                self.declarations.look_up(debug.bytes(), self.alt.as_ref().map(FileMap::bytes), addresses)
+            }
+            Detail::SymbolsOnly => vec![Vec::new(); addresses.len()],
         }
     }
 }
@@ -205,7 +232,7 @@ fn map(name: &str) -> Result<FileMap, String> {
 }
 
 /// The lines of one address, ready to be sent; too deep an inlining loses its middle. `declared` is outermost first.
-fn lines(raw: Vec<RawLine>, declared: &[Declared]) -> Result<Vec<SymbolLine>, Unresolved> {
+fn lines(raw: Vec<RawLine>, declared: &[Declared]) -> Vec<SymbolLine> {
     let unknown = Declared::default();
     let depth = raw.len();
     let mut lines: Vec<SymbolLine> = raw
@@ -217,7 +244,7 @@ fn lines(raw: Vec<RawLine>, declared: &[Declared]) -> Result<Vec<SymbolLine>, Un
     if lines.len() > LINES_MAX {
         lines.drain(LINES_MAX - 1..lines.len() - 1);
     }
-    if lines.is_empty() { Err(Unresolved::NoSymbol) } else { Ok(lines) }
+    lines
 }
 
 fn symbol_line(raw: RawLine, declared: &Declared) -> SymbolLine {

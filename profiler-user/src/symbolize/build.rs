@@ -1,13 +1,13 @@
 //! The profile that a named window is: tables without duplicates, mappings that do not overlap, samples in an order that does not change.
 
-use super::{Found, Names};
+use super::sources::{Found, Names};
+use crate::model::answer::SymbolLine;
 use crate::model::kind::Kind;
 use crate::model::label::Label;
 use crate::model::mapping::{Mapping, MappingId, MappingKind};
 use crate::model::process::{ProcessId, ProcessInfo};
 use crate::model::profile::{Function, Line, Location, Profile, ProfileMapping, ProfileProcess, Sample, Unresolved};
 use crate::model::window::{Counts, SampleKey, ThreadInfo, Window};
-use crate::parse::answer::SymbolLine;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -124,12 +124,16 @@ fn locations(window: &Window, found: Found, places: &HashMap<MappingId, Place>, 
         let mapping = window.mappings.get(frame.mapping);
         let place = places.get(&frame.mapping);
         let address = match (&mapping.kind, place) {
-            (MappingKind::Object(_) | MappingKind::Unopened(_), Some(place)) => place.start.wrapping_add(frame.address.0.wrapping_sub(place.file_offset)),
+            (MappingKind::Object(_) | MappingKind::Unopened(_), Some(place)) => {
+                place.start.wrapping_add(frame.address.0.wrapping_sub(place.file_offset))
+            }
             (MappingKind::Vdso, Some(place)) => place.start.wrapping_add(frame.address.0),
             (_, Some(place)) => place.start.wrapping_add(frame.address.0.wrapping_sub(mapping.start)),
             (_, None) => frame.address.0,
         };
-        let names = names.unwrap_or(Err(Unresolved::NoSymbol)).and_then(|lines| if lines.is_empty() { Err(Unresolved::NoSymbol) } else { Ok(lines) });
+        let names = names
+            .unwrap_or(Err(Unresolved::NoSymbol))
+            .and_then(|lines| if lines.is_empty() { Err(Unresolved::NoSymbol) } else { Ok(lines) });
         let lines = names.map(|lines| lines.iter().map(|line| tables.line(line)).collect());
         Location { mapping: place.map(|place| place.index), address, lines }
     };

@@ -3,57 +3,20 @@
 mod build;
 pub mod kernel;
 mod native;
+mod sources;
 pub mod split;
 
+use crate::model::answer::SymbolLine;
 use crate::model::mapping::{MappingId, MappingKind};
 use crate::model::process::ProcessKey;
 use crate::model::profile::{Profile, Unresolved};
 use crate::model::window::Window;
-use crate::object::{DebugFolders, ObjectStore, object_id, vdso_image};
-use crate::parse::answer::SymbolLine;
-use crate::reader::{Reader, ReaderOptions};
 use kernel::KernelSymbols;
 use native::{Job, Source};
+pub use sources::Sources;
+use sources::{Found, Names};
 use std::collections::HashMap;
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
-use std::sync::Arc;
-
-/// Readers at most: symbolizing uses the idle cores, not a fleet of processes.
-const READERS_MAX: usize = 4;
-
-/// The names at one address, innermost inlined function first, or why there are none.
-pub(crate) type Names = Result<Vec<SymbolLine>, Unresolved>;
-
-/// Where names come from.
-pub struct Sources<'a> {
-    objects: &'a ObjectStore,
-    debug: DebugFolders,
-    vdso: Option<OwnedFd>,
-    readers: Vec<Reader>,
-}
-
-impl<'a> Sources<'a> {
-    /// The files that a recording has opened, and folders with debug files. Readers start when they are first needed.
-    pub fn new(objects: &'a ObjectStore, debug_dirs: &[PathBuf]) -> Self {
-        let readers = std::thread::available_parallelism().map_or(1, usize::from).min(READERS_MAX);
-        Self {
-            objects,
-            debug: DebugFolders::new(debug_dirs),
-            vdso: vdso_image(),
-            readers: (0..readers).map(|_| Reader::new(ReaderOptions::default())).collect(),
-        }
-    }
-}
-
-/// What was found out about a window's frames and mappings.
-#[derive(Default)]
-pub(crate) struct Found {
-    /// By the index of the distinct frame.
-    names: Vec<Option<Names>>,
-    /// GNU build ids, lower-case hex.
-    build_ids: HashMap<MappingId, Arc<str>>,
-}
 
 /// Names everything in a window that can be named.
 pub fn symbolize(window: &Window, sources: &mut Sources<'_>) -> Profile {
@@ -131,11 +94,4 @@ fn jobs<'a>(window: &Window, sources: &Sources<'a>) -> Vec<Job<'a>> {
     // The longest first, so that no reader is left with it alone at the end.
     jobs.sort_by_key(|job| std::cmp::Reverse(job.frames.len()));
     jobs
-}
-
-/// The vdso's image and its identity, as a reader wants them.
-fn vdso_object(sources: &Sources<'_>) -> Option<(crate::model::mapping::ObjectId, OwnedFd)> {
-    let file = sources.vdso.as_ref()?.as_fd().try_clone_to_owned().ok()?;
-    let id = object_id(file.as_fd()).ok()?;
-    Some((id, file))
 }

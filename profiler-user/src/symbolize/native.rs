@@ -1,11 +1,11 @@
 //! Files, the vdso and perf maps, each asked by a reader: several readers side by side, one file at a time each.
 
-use super::{Found, Names, Sources, vdso_object};
+use super::sources::{Found, Names, Sources, vdso_object};
 use crate::model::address::FileAddress;
+use crate::model::answer::{ObjectFacts, SymbolLine};
 use crate::model::mapping::{MappingId, ObjectId};
 use crate::model::profile::Unresolved;
 use crate::object::{DebugFolders, Opened};
-use crate::parse::answer::{ObjectFacts, SymbolLine};
 use crate::reader::{Reader, SymbolizeRequest};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -103,7 +103,12 @@ fn jit_line(name: String) -> Vec<SymbolLine> {
 }
 
 /// Names addresses of a file, and gives its build id.
-fn name_file(reader: &mut Reader, debug: &DebugFolders, (id, file): (ObjectId, BorrowedFd<'_>), job: &Job<'_>) -> (Vec<Names>, Option<Arc<str>>) {
+fn name_file(
+    reader: &mut Reader,
+    debug: &DebugFolders,
+    (id, file): (ObjectId, BorrowedFd<'_>),
+    job: &Job<'_>,
+) -> (Vec<Names>, Option<Arc<str>>) {
     let count = job.addresses.len();
     let Ok(facts) = reader.identify(id, file) else { return (vec![Err(Unresolved::FileBad); count], None) };
     let separate = if facts.has_debug_info { None } else { separate(reader, debug, &facts, &job.path) };

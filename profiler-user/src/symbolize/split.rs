@@ -17,7 +17,8 @@ pub fn split(profile: &Profile) -> Vec<Profile> {
 
 fn part(whole: &Profile, samples: &[&Sample]) -> Profile {
     let process = samples.first().and_then(|sample| sample.process).and_then(|index| whole.processes.get(index)).cloned();
-    let mut tables = Tables { whole, mappings: Vec::new(), mapping_ids: HashMap::new(), locations: Vec::new(), location_ids: HashMap::new() };
+    let mut tables =
+        Tables { whole, mappings: Vec::new(), mapping_ids: HashMap::new(), locations: Vec::new(), location_ids: HashMap::new() };
     let main = process.as_ref().and_then(|process| process.main).map(|main| tables.mapping(main));
     let samples = samples.iter().map(|sample| Sample {
         locations: sample.locations.iter().map(|location| tables.location(*location)).collect(),
@@ -33,10 +34,13 @@ fn part(whole: &Profile, samples: &[&Sample]) -> Profile {
         mappings,
         locations,
         functions,
-        processes: process.into_iter().map(|mut process| {
-            process.main = main;
-            process
-        }).collect(),
+        processes: process
+            .into_iter()
+            .map(|mut process| {
+                process.main = main;
+                process
+            })
+            .collect(),
         // The sum holds for the whole recording, not for a part of it.
         losses: Default::default(),
         endings: Default::default(),

@@ -216,7 +216,11 @@ impl HeldChild {
         }
         let _ = child.wait();
         let (program, source) = (self.program.clone(), io::Error::from_raw_os_error(libc::c_int::from_ne_bytes(number)));
-        Err(if source.raw_os_error() == Some(libc::ENOENT) { SpawnError::NotFound { program } } else { SpawnError::NotExecutable { program, source } })
+        Err(if source.raw_os_error() == Some(libc::ENOENT) {
+            SpawnError::NotFound { program }
+        } else {
+            SpawnError::NotExecutable { program, source }
+        })
     }
 }
 

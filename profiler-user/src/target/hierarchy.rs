@@ -83,7 +83,8 @@ fn v1(options: &str, groups: &str, controller_index: &dyn Fn(&str) -> Option<u32
 fn unescape(field: &[u8]) -> PathBuf {
     let (mut bytes, mut at) = (Vec::with_capacity(field.len()), 0);
     while at < field.len() {
-        let octal = field.get(at + 1..at + 4).filter(|digits| field[at] == b'\\' && digits.iter().all(|digit| (b'0'..=b'7').contains(digit)));
+        let octal =
+            field.get(at + 1..at + 4).filter(|digits| field[at] == b'\\' && digits.iter().all(|digit| (b'0'..=b'7').contains(digit)));
         match octal {
             Some(digits) => {
                 bytes.push(digits.iter().fold(0u8, |value, digit| value.wrapping_mul(8).wrapping_add(digit - b'0')));

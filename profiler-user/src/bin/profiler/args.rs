@@ -208,7 +208,11 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         _ => return Err(format!("unknown unit {unit:?}: use ms, s, m or h")),
     };
     // A year is more than any window.
-    if seconds <= 0.0 || seconds > 31_536_000.0 { Err("must be more than 0 and at most a year".to_owned()) } else { Ok(Duration::from_secs_f64(seconds)) }
+    if seconds <= 0.0 || seconds > 31_536_000.0 {
+        Err("must be more than 0 and at most a year".to_owned())
+    } else {
+        Ok(Duration::from_secs_f64(seconds))
+    }
 }
 
 /// `128M`, `1G`, `65536`: bytes, with k, M, G in powers of 1024; at least 32 MiB.
@@ -269,7 +273,18 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for words in [&["-F", "0"][..], &["-F", "1000000"], &["-d", "0"], &["-d", "x"], &["-d", "5y"], &["--format", "gif"], &["-a", "-p", "1"], &["-e", "tea"], &["--memory-limit", "1M"], &["--user-only", "--kernel-only"]] {
+        for words in [
+            &["-F", "0"][..],
+            &["-F", "1000000"],
+            &["-d", "0"],
+            &["-d", "x"],
+            &["-d", "5y"],
+            &["--format", "gif"],
+            &["-a", "-p", "1"],
+            &["-e", "tea"],
+            &["--memory-limit", "1M"],
+            &["--user-only", "--kernel-only"],
+        ] {
             assert!(parse(words).is_err(), "{words:?}");
         }
     }

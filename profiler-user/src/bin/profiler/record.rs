@@ -100,7 +100,11 @@ fn about(profile: &Profile) -> About {
 fn comments(args: &RecordArgs) -> Vec<String> {
     let config = args.config();
     let kernel = rustix::system::uname();
-    let mut options = format!("-F {} --clock {}", config.frequency_hz, if config.clock == profiler::config::Clock::Cycles { "cycles" } else { "cpu-clock" });
+    let mut options = format!(
+        "-F {} --clock {}",
+        config.frequency_hz,
+        if config.clock == profiler::config::Clock::Cycles { "cycles" } else { "cpu-clock" }
+    );
     for (is_set, flag) in [
         (args.user_only, " --user-only"),
         (args.kernel_only, " --kernel-only"),

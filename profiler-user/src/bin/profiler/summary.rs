@@ -48,8 +48,16 @@ pub fn print(profile: &Profile, files: &[PathBuf]) {
     text.push_str(&accounts(profile));
     match files {
         [] => {}
-        [one] => text.push_str(&format!("wrote {}; look further: go tool pprof -http=: {}\n", printable(&one.to_string_lossy()), shell_word(&one.to_string_lossy()))),
-        [first, ..] => text.push_str(&format!("wrote {} files; look further: go tool pprof -http=: {}\n", files.len(), shell_word(&first.to_string_lossy()))),
+        [one] => text.push_str(&format!(
+            "wrote {}; look further: go tool pprof -http=: {}\n",
+            printable(&one.to_string_lossy()),
+            shell_word(&one.to_string_lossy())
+        )),
+        [first, ..] => text.push_str(&format!(
+            "wrote {} files; look further: go tool pprof -http=: {}\n",
+            files.len(),
+            shell_word(&first.to_string_lossy())
+        )),
     }
     eprint!("{text}");
 }
@@ -88,7 +96,8 @@ fn accounts(profile: &Profile) -> String {
         text.push_str(&format!("lost: {}\n", losses.join(", ")));
     }
     let stacks: u64 = profile.endings.iter().map(|(_, events)| events).sum();
-    let endings = profile.endings.iter().map(|(ended, events)| format!("{} {:.1}%", ended.label(), 100.0 * events as f64 / stacks.max(1) as f64));
+    let endings =
+        profile.endings.iter().map(|(ended, events)| format!("{} {:.1}%", ended.label(), 100.0 * events as f64 / stacks.max(1) as f64));
     let endings: Vec<String> = endings.collect();
     if !endings.is_empty() {
         text.push_str(&format!("stacks ended: {}\n", endings.join(", ")));

@@ -1,3 +1,5 @@
 //! (next)
 use crate::model::profile::Profile;
-pub(super) fn encode(_profile: &Profile) -> String { String::new() }
+pub(super) fn encode(_profile: &Profile) -> String {
+    String::new()
+}

@@ -39,7 +39,7 @@ pub struct ObjectFacts {
     pub has_symbols: bool,
     /// Has DWARF.
     pub has_debug_info: bool,
-    /// Has Go's own table of functions and lines.
+    /// Has a section of Go's own table of functions and lines. (A program that another linker finished may have the table without the section.)
     pub has_go_table: bool,
 }
 
@@ -48,7 +48,7 @@ pub struct ObjectFacts {
 pub struct SymbolLine {
     /// Readable name.
     pub name: String,
-    /// Linkage name; see [`super::demangle::names`] for what stands here when there is none.
+    /// Linkage name; see `parse::demangle::names` for what stands here when there is none.
     pub system_name: String,
     /// Source file, or empty.
     pub filename: String,
