@@ -67,10 +67,10 @@ impl KernelTypes {
         while at + 12 <= self.types.end && found.len() < names.len() {
             let (Some(name), Some(info)) = (word(&self.bytes, at), word(&self.bytes, at + 4)) else { break };
             let (kind, members) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
-            if matches!(kind, KIND_STRUCT | KIND_ENUM) {
-                if let Some(wanted) = names.iter().find(|wanted| self.is_string(name, wanted)) {
-                    found.entry(*wanted).or_insert(Found { at: at + 12, members, has_bit_fields: info >> 31 != 0 });
-                }
+            if matches!(kind, KIND_STRUCT | KIND_ENUM)
+                && let Some(wanted) = names.iter().find(|wanted| self.is_string(name, wanted))
+            {
+                found.entry(*wanted).or_insert(Found { at: at + 12, members, has_bit_fields: info >> 31 != 0 });
             }
             at += 12 + extra_bytes(kind, members);
         }

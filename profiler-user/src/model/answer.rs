@@ -64,3 +64,12 @@ pub struct SymbolLine {
 pub fn bounded(text: &str) -> &str {
     &text[..text.floor_char_boundary(TEXT_MAX_BYTES)]
 }
+
+/// How much of a file is used.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Detail {
+    /// Symbols and debug information.
+    Full,
+    /// Symbols alone: for a file whose debug information did harm.
+    SymbolsOnly,
+}

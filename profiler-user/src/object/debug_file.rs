@@ -72,7 +72,7 @@ mod tests {
         std::fs::create_dir_all(&of_id).expect("made");
         std::fs::write(of_id.join("cdef.debug"), "x").expect("written");
         std::os::unix::fs::symlink("/etc/passwd", of_id.join("0000.debug")).expect("linked");
-        let folders = DebugFolders::new(&[folder.clone()]);
+        let folders = DebugFolders::new(std::slice::from_ref(&folder));
         assert!(folders.by_build_id(&[0xab, 0xcd, 0xef]).is_some());
         assert!(folders.by_build_id(&[0xab, 0x00, 0x00]).is_none());
         assert!(folders.by_build_id(&[]).is_none());

@@ -91,10 +91,10 @@ impl Tables {
     }
 
     fn stack(&mut self, raw: &RawAddresses, space: &AddressSpace, process: ProcessKey, kernel: KernelLayout) -> (StackId, Ended) {
-        if let Some((generation, stack, ended)) = self.known.get(&raw.hash) {
-            if *generation == space.generation {
-                return (*stack, *ended);
-            }
+        if let Some((generation, stack, ended)) = self.known.get(&raw.hash)
+            && *generation == space.generation
+        {
+            return (*stack, *ended);
         }
         let mut frames = std::mem::take(&mut self.frames);
         frames.clear();

@@ -82,10 +82,10 @@ impl Processes {
         let mut seen = HashSet::new();
         for (pid, range) in arrived {
             describe.mapping(*pid, range);
-            if seen.insert(*pid) {
-                if let Some(labels) = describe.labels(*pid) {
-                    self.fresh_labels.insert(*pid, labels);
-                }
+            if seen.insert(*pid)
+                && let Some(labels) = describe.labels(*pid)
+            {
+                self.fresh_labels.insert(*pid, labels);
             }
         }
     }
@@ -139,10 +139,10 @@ impl Processes {
             self.thread_names.clear(); // They are read again from /proc where they are needed.
         }
         self.thread_names.insert(tid, name(comm));
-        if tid.0 == pid.0 {
-            if let Some(process) = self.table.get_mut(&pid) {
-                process.comm = name(comm);
-            }
+        if tid.0 == pid.0
+            && let Some(process) = self.table.get_mut(&pid)
+        {
+            process.comm = name(comm);
         }
     }
 

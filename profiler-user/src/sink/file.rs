@@ -185,5 +185,4 @@ fn replace(bytes: &[u8], path: &Path, owner: Option<(Uid, Gid)>) -> Result<(), S
 }
 
 #[cfg(test)]
-#[path = "file_tests.rs"]
 mod tests;

@@ -10,14 +10,14 @@ use std::time::Duration;
 /// A system-wide profiler: what Go's pprof gives a Go program, for every process, from outside.
 #[derive(Parser, Debug)]
 #[command(name = "profiler", version, max_term_width = 100)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     pub command: Command,
 }
 
 /// What to do.
 #[derive(Subcommand, Debug)]
-pub enum Command {
+pub(crate) enum Command {
     /// Record a profile of processes, a cgroup, a command or the whole machine
     Record(Box<RecordArgs>),
     /// Show what this kernel and these privileges allow, and what to do about the rest
@@ -28,7 +28,7 @@ pub enum Command {
 ///
 /// Without a target the whole machine is recorded. Several targets are joined by "or". The profile opens with `go tool pprof FILE`.
 #[derive(Parser, Debug)]
-pub struct RecordArgs {
+pub(crate) struct RecordArgs {
     /// Record this process, its threads and the children that it starts; may be given several times
     #[arg(short = 'p', long = "pid", value_name = "PID", help_heading = "Targets", value_delimiter = ',')]
     pub pids: Vec<u32>,
@@ -111,14 +111,14 @@ pub struct RecordArgs {
 
 /// Kinds of profile that can be asked for.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub enum EventKind {
+pub(crate) enum EventKind {
     /// Where CPU time goes
     Cpu,
 }
 
 /// What ticks.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ClockArg {
+pub(crate) enum ClockArg {
     /// The kernel's CPU clock
     CpuClock,
     /// Hardware cycles
@@ -127,14 +127,14 @@ pub enum ClockArg {
 
 /// What files are split by.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SplitArg {
+pub(crate) enum SplitArg {
     /// One file a process
     Process,
 }
 
 impl RecordArgs {
     /// What is to be recorded.
-    pub fn config(&self) -> Config {
+    pub(crate) fn config(&self) -> Config {
         let mut bounds = Bounds { window_bytes: self.memory_limit / 2, ..Bounds::default() };
         bounds.ring_bytes = self.ring_bytes.map_or(bounds.ring_bytes, u32::next_power_of_two);
         bounds.target_processes = self.target_entries.unwrap_or(bounds.target_processes);
@@ -177,7 +177,7 @@ impl RecordArgs {
     }
 
     /// The pattern of output names.
-    pub fn output(&self) -> &Path {
+    pub(crate) fn output(&self) -> &Path {
         match &self.output {
             Some(output) => output,
             None if self.split.is_some() => Path::new("{kind}.{comm}.{pid}.prof"),
@@ -186,7 +186,7 @@ impl RecordArgs {
     }
 
     /// The format that was asked for, or that the name tells.
-    pub fn format(&self) -> Format {
+    pub(crate) fn format(&self) -> Format {
         self.format.or_else(|| Format::from_path(self.output())).unwrap_or(Format::Pprof)
     }
 }

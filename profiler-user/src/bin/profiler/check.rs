@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 /// Prints the table.
-pub fn run() -> ExitCode {
+pub(crate) fn run() -> ExitCode {
     match profiler::capability::missing_for_record() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

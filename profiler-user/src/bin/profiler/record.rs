@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// What ends the program, and with which status.
-pub struct Failure {
+pub(crate) struct Failure {
     pub error: anyhow::Error,
     pub code: u8,
 }
@@ -25,7 +25,7 @@ const FAILED: u8 = 1;
 const FAILED_WITH_COMMAND: u8 = 125;
 
 /// Records, writes, reports.
-pub fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
     profiler::capability::missing_for_record().map_err(|error| Failure { error: error.into(), code: FAILED })?;
     // What would fail at the end fails now, before anything was recorded.
     sink::file::check(args.output()).map_err(|error| Failure { error: error.into(), code: FAILED })?;

@@ -14,17 +14,17 @@ const TOP: usize = 10;
 const NAME_WIDTH: usize = 90;
 
 /// The line that is written again and again while a recording runs; nothing when nobody looks.
-pub struct ProgressLine {
+pub(crate) struct ProgressLine {
     is_shown: bool,
 }
 
 impl ProgressLine {
-    pub fn new(quiet: bool) -> Self {
+    pub(crate) fn new(quiet: bool) -> Self {
         Self { is_shown: !quiet && std::io::stderr().is_terminal() }
     }
 
     /// Clears it.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         if self.is_shown {
             eprint!("\r\x1b[K");
         }
@@ -42,7 +42,7 @@ impl Control for ProgressLine {
 }
 
 /// Prints the end of a recording.
-pub fn print(profile: &Profile, files: &[PathBuf]) {
+pub(crate) fn print(profile: &Profile, files: &[PathBuf]) {
     let mut text = String::new();
     top(profile, &mut text);
     text.push_str(&accounts(profile));
@@ -106,7 +106,7 @@ fn accounts(profile: &Profile) -> String {
 }
 
 /// Prints what the programs cost.
-pub fn print_self_cost(costs: &[ProgramCost]) {
+pub(crate) fn print_self_cost(costs: &[ProgramCost]) {
     for cost in costs.iter().filter(|cost| cost.runs > 0) {
         let nanoseconds = cost.time.as_nanos() as u64 / cost.runs;
         eprintln!("program {}: {} runs, {nanoseconds} ns each, {} instructions verified", cost.name, cost.runs, cost.verified_instructions);
