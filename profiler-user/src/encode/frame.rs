@@ -13,8 +13,6 @@ pub(super) enum Origin {
     Unresolved,
     /// In the kernel.
     Kernel,
-    /// Nowhere: the frame stands for what was lost.
-    Lost,
 }
 
 /// A frame as people see it. Not escaped.

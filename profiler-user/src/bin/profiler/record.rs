@@ -19,6 +19,8 @@ pub(crate) struct Failure {
     pub code: u8,
 }
 
+/// Something was asked for that means nothing.
+const MISUSED: u8 = 2;
 /// A failure of ours.
 const FAILED: u8 = 1;
 /// A failure of ours after a command was started, as `env` and `timeout` have it.
@@ -28,7 +30,8 @@ const FAILED_WITH_COMMAND: u8 = 125;
 pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
     profiler::capability::missing_for_record().map_err(|error| Failure { error: error.into(), code: FAILED })?;
     // What would fail at the end fails now, before anything was recorded.
-    sink::file::check(args.output()).map_err(|error| Failure { error: error.into(), code: FAILED })?;
+    sink::file::check(args.output())
+        .map_err(|error| Failure { code: if error.is_misuse() { MISUSED } else { FAILED }, error: error.into() })?;
     let mut progress = ProgressLine::new(args.quiet);
     let recording = Recorder::new(args.config()).record(&mut progress);
     progress.end();
