@@ -1,6 +1,13 @@
 //! What a reader knows of good files.
 
-use super::*;
+use super::{Folder, INLINING, address_of, ask, id, program, reader, run};
+use profiler::model::address::FileAddress;
+use profiler::model::profile::Unresolved;
+use profiler::reader::SymbolizeRequest;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 #[test]
 fn functions_inlined_functions_and_lines_of_a_program() {
@@ -106,4 +113,75 @@ fn a_separate_debug_file_and_a_shared_one_give_what_the_whole_program_gives() {
     run(Command::new("dwz").current_dir(&folder.0).args(["-m", "shared.debug", "a.debug", "b.debug"]));
     let shared = outer_of(&at("a.stripped"), Some(&at("a.debug")), Some(&at("shared.debug")), outer);
     assert_eq!(shared, whole);
+}
+
+#[test]
+fn a_file_in_a_container_is_read_by_its_descriptor() {
+    if !rustix::process::geteuid().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "needs root");
+        return;
+    }
+    let folder = Folder::new("container");
+    let program = folder.compile("program", INLINING, &["-g", "-O1"]);
+    let outer = address_of(&program, "outer");
+    let inside = folder.0.join("inside");
+    std::fs::create_dir(&inside).unwrap();
+    // A mount namespace of its own, where the program lies in a file system that nobody else sees.
+    let script = format!(
+        "mount -t tmpfs none {0} && cp {1} {0}/program && chmod 700 {0}/program && echo ready && exec sleep 60",
+        inside.display(),
+        program.display()
+    );
+    let mut container = Command::new("unshare").args(["-m", "sh", "-c", &script]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut ready = [0; 6];
+    std::io::Read::read_exact(container.stdout.as_mut().unwrap(), &mut ready).unwrap();
+    let path = PathBuf::from(format!("/proc/{}/root{}/program", container.id(), inside.display()));
+    let answers = ask(&mut reader(), &path, &[outer]);
+    container.kill().unwrap();
+    container.wait().unwrap();
+    assert!(!inside.join("program").exists());
+    assert_eq!(answers.unwrap()[0].as_ref().unwrap().last().unwrap().name, "outer");
+}
+
+#[test]
+fn the_page_of_code_that_the_kernel_gives_is_an_object_like_any_other() {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let range = maps.lines().find(|line| line.ends_with("[vdso]")).unwrap().split(' ').next().unwrap();
+    let (begin, end) = range.split_once('-').unwrap();
+    let [begin, end] = [begin, end].map(|number| u64::from_str_radix(number, 16).unwrap());
+    let mut image = vec![0; (end - begin) as usize];
+    std::os::unix::fs::FileExt::read_exact_at(&File::open("/proc/self/mem").unwrap(), &mut image, begin).unwrap();
+    let folder = Folder::new("vdso");
+    let path = folder.0.join("vdso");
+    std::fs::write(&path, &image).unwrap();
+    let symbols = run(Command::new("readelf").args(["-W", "--dyn-syms"]).arg(&path));
+    let symbol = symbols.lines().find(|line| line.contains("__vdso_clock_gettime")).unwrap();
+    let at = u64::from_str_radix(symbol.split_whitespace().nth(1).unwrap(), 16).unwrap();
+    let memory: File = rustix::fs::memfd_create("vdso", rustix::fs::MemfdFlags::CLOEXEC).unwrap().into();
+    std::os::unix::fs::FileExt::write_all_at(&memory, &image, 0).unwrap();
+    let request = SymbolizeRequest { object: id(&memory), file: memory.as_fd(), debug: None, alt: None, offsets: &[FileAddress(at + 4)] };
+    let name = reader().symbolize(request).unwrap().remove(0).unwrap().remove(0).name;
+    assert!(name.contains("clock_gettime"), "{name}");
+}
+
+#[test]
+fn a_user_without_rights_has_readers_too() {
+    if !rustix::process::geteuid().is_root() {
+        // Then every other test here shows it.
+        return;
+    }
+    let folder = Folder::new("user");
+    for (from, to) in [(program(), "profiler"), (std::env::current_exe().unwrap(), "tests")] {
+        std::fs::copy(from, folder.0.join(to)).unwrap();
+    }
+    std::fs::set_permissions(&folder.0, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut user = Command::new("setpriv");
+    user.args(["--reuid=4711", "--regid=4711", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]);
+    user.arg(folder.0.join("tests")).args([
+        "--exact",
+        "naming::a_reader_has_no_rights",
+        "naming::functions_inlined_functions_and_lines_of_a_program",
+    ]);
+    let said = run(user.env("PROFILER_TEST_PROGRAM", folder.0.join("profiler")).current_dir(&folder.0));
+    assert!(said.contains("2 passed"), "{said}");
 }
