@@ -7,6 +7,7 @@ use crate::limits::COMM_BYTES;
 /// The set of positions in the pattern that are still possible is kept as bits (a pattern of 15 bytes has 16), so that each byte of the name
 /// costs one pass without backtracking.
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "a loop with a fixed number of rounds over fixed arrays is what the verifier can follow")]
 pub fn glob_matches(pattern: &[u8; COMM_BYTES], name: &[u8; COMM_BYTES]) -> bool {
     let mut live = skip_stars(pattern, 1);
     for at in 0..COMM_BYTES {
@@ -38,6 +39,7 @@ pub fn glob_matches(pattern: &[u8; COMM_BYTES], name: &[u8; COMM_BYTES]) -> bool
 
 /// A star may stand for nothing: whoever is at one may also be behind it.
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "as above")]
 fn skip_stars(pattern: &[u8; COMM_BYTES], mut live: u32) -> u32 {
     for position in 0..COMM_BYTES {
         if live & (1 << position) != 0 && pattern[position] == b'*' {

@@ -7,6 +7,7 @@
 
 pub mod aggregate;
 pub mod bpf;
+pub mod capability;
 pub mod config;
 pub mod encode;
 pub mod labels;
@@ -20,3 +21,5 @@ pub mod sink;
 pub mod symbolize;
 pub mod sys;
 pub mod target;
+
+pub use reader::init;

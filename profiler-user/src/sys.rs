@@ -2,3 +2,4 @@
 
 pub mod file_map;
 pub mod seccomp;
+pub mod spawn;

@@ -1,1 +1,13 @@
-//! Builds subjects, records them with the built binary and reads profiles back with a decoder of its own.
+//! What the promises of `tests/tests/` stand on: it builds subjects (small programs that do one known thing), records them with the built binary, and
+//! reads the profiles back with a decoder of its own, which shares no line with the product's encoder.
+
+pub mod cgroup;
+pub mod house;
+pub mod manifest;
+pub mod perf;
+pub mod pprof_tool;
+pub mod profile;
+pub mod run;
+pub mod skip;
+pub mod subject;
+pub mod waiting;

@@ -1,2 +1,64 @@
 //! `cargo xtask`: the project's own tasks.
-fn main() {}
+
+mod bench;
+mod dist;
+mod ebpf;
+mod shell;
+mod test;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// The project's own tasks.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build the eBPF programs and put the object, with its manifest, beside the code that embeds it.
+    Ebpf {
+        /// Change nothing: build, and compare with the committed object.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Run every test: unit and documentation tests, then the promises of `tests/` as root.
+    Test {
+        /// Only the test files of `tests/tests/` with these names.
+        names: Vec<String>,
+    },
+    /// Run the benchmarks, or the named ones, and print the table.
+    Bench {
+        /// Names of benchmarks, as the table has them.
+        names: Vec<String>,
+        /// List them only.
+        #[arg(long)]
+        list: bool,
+    },
+    /// Build the static binary (static-pie) for release.
+    Dist,
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> anyhow::Result<()> {
+    match task {
+        Task::Ebpf { check: false } => ebpf::build(),
+        Task::Ebpf { check: true } => ebpf::check(),
+        Task::Test { names } => test::all(&names),
+        Task::Bench { list: true, .. } => bench::list(),
+        Task::Bench { names, .. } => bench::run(&names),
+        Task::Dist => dist::build(),
+    }
+}

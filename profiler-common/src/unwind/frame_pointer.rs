@@ -43,7 +43,8 @@ mod tests {
 
     #[test]
     fn walks_to_the_root() {
-        let stack = [(0x1000u64, SavedFrame { fp: 0x1040, return_address: 0x401_000 }), (0x1040, SavedFrame { fp: 0, return_address: 0x402_000 })];
+        let stack =
+            [(0x1000u64, SavedFrame { fp: 0x1040, return_address: 0x401_000 }), (0x1040, SavedFrame { fp: 0, return_address: 0x402_000 })];
         let read = |at| stack.iter().find(|(address, _)| *address == at).map(|(_, frame)| *frame);
         let first = step(&Registers { ip: 1, sp: 0xff0, fp: 0x1000 }, read).expect("one frame");
         assert_eq!(first.ip, 0x401_000);

@@ -1,1 +1,29 @@
-//! (placeholder, replaced below)
+//! Drain: everything that stands on the user side of the kernel border. The only room that imports aya.
+//!
+//! It opens the events, loads and attaches the programs, and takes over what they and the kernel's own mapping records deliver, in the order in
+//! which it happened. What leaves the room is [`Tally<RawStack>`](crate::model::stack::RawStack) and [`ProcessEvent`](crate::model::event::ProcessEvent).
+
+mod btf;
+mod capture;
+mod clock_events;
+mod counters;
+mod cpus;
+mod error;
+mod hotplug;
+mod idle_clock;
+mod mmap_ring;
+mod options;
+mod order;
+mod perf_event;
+mod program;
+mod self_cost;
+mod sent_stacks;
+mod side_band;
+
+pub use btf::{KernelTypes, controller_index};
+pub use capture::{Batch, Capture, Last, Ticks, monotonic_now};
+pub use counters::Counted;
+pub use error::BpfError;
+pub use options::CaptureOptions;
+pub use order::Drained;
+pub use self_cost::ProgramCost;

@@ -1,6 +1,6 @@
 //! Executable ranges: as the kernel reports them, and as a profile names them.
 
-use super::process::ProcessKey;
+use profiler_common::process::ProcessKey;
 use std::sync::Arc;
 
 /// The file behind a mapping as the kernel names it: good for comparing, not for opening.

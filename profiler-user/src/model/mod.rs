@@ -1,6 +1,8 @@
 //! The nouns that pass between the rooms. No I/O, no clocks; each stage of a sample has a type of its own.
 
 pub mod address;
+pub mod answer;
+pub mod container;
 pub mod encoded;
 pub mod event;
 pub mod kind;

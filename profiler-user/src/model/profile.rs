@@ -169,10 +169,10 @@ impl Profile {
             if location.mapping.is_some_and(|mapping| mapping >= self.mappings.len()) {
                 return Err(format!("location {at} refers to a mapping that is not there"));
             }
-            if let Ok(lines) = &location.lines {
-                if lines.is_empty() || lines.iter().any(|line| line.function >= self.functions.len()) {
-                    return Err(format!("location {at} has no line, or one of a function that is not there"));
-                }
+            if let Ok(lines) = &location.lines
+                && (lines.is_empty() || lines.iter().any(|line| line.function >= self.functions.len()))
+            {
+                return Err(format!("location {at} has no line, or one of a function that is not there"));
             }
         }
         Ok(())

@@ -6,6 +6,7 @@ use super::mapping::{Mapping, MappingId};
 use super::process::{ProcessId, ProcessInfo, Tid};
 use super::stack::{Frame, StackId};
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -21,7 +22,7 @@ pub struct SampleKey {
 }
 
 /// Events and their weight.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Counts {
     /// How many events.
     pub events: u64,
@@ -38,39 +39,81 @@ pub struct ThreadInfo {
     pub name: Arc<str>,
 }
 
-/// Interned stacks, each leaf first.
+/// Interned stacks, each leaf first. A distinct frame is kept once; a stack is four bytes a frame.
 #[derive(Clone, Debug, Default)]
 pub struct StackTable {
-    stacks: Vec<Arc<[Frame]>>,
-    ids: HashMap<Arc<[Frame]>, StackId>,
+    frames: Vec<Frame>,
+    frame_ids: HashMap<Frame, u32>,
+    /// The frames of all stacks, one behind the other.
+    arena: Vec<u32>,
+    /// Where in the arena each stack ends.
+    ends: Vec<usize>,
+    /// Stacks by the hash of their frames; stacks of one hash stand at the hashes behind it.
+    ids: HashMap<u64, StackId>,
+    hasher: RandomState,
 }
 
 impl StackTable {
     /// The id of these frames, new or known.
     pub fn intern(&mut self, frames: &[Frame]) -> StackId {
-        if let Some(id) = self.ids.get(frames) {
-            return *id;
+        let start = self.arena.len();
+        for frame in frames {
+            let next = self.frames.len() as u32;
+            let id = *self.frame_ids.entry(*frame).or_insert(next);
+            if id == next {
+                self.frames.push(*frame);
+            }
+            self.arena.push(id);
         }
-        let id = StackId(self.stacks.len() as u32);
-        let frames: Arc<[Frame]> = frames.into();
-        self.stacks.push(Arc::clone(&frames));
-        self.ids.insert(frames, id);
+        let mut hash = self.hasher.hash_one(&self.arena[start..]);
+        while let Some(known) = self.ids.get(&hash) {
+            if self.range(*known).len() == frames.len() && self.arena[self.range(*known)] == self.arena[start..] {
+                let known = *known;
+                self.arena.truncate(start);
+                return known;
+            }
+            hash = hash.wrapping_add(1);
+        }
+        let id = StackId(self.ends.len() as u32);
+        self.ends.push(self.arena.len());
+        self.ids.insert(hash, id);
         id
     }
 
+    fn range(&self, id: StackId) -> std::ops::Range<usize> {
+        let at = id.0 as usize;
+        let start = if at == 0 { 0 } else { self.ends[at - 1] };
+        start..self.ends[at]
+    }
+
     /// The frames of a stack, leaf first.
-    pub fn frames(&self, id: StackId) -> &[Frame] {
-        &self.stacks[id.0 as usize]
+    pub fn frames(&self, id: StackId) -> Vec<Frame> {
+        self.arena[self.range(id)].iter().map(|frame| self.frames[*frame as usize]).collect()
+    }
+
+    /// Every distinct frame; a stack refers to them by their index here.
+    pub fn distinct_frames(&self) -> &[Frame] {
+        &self.frames
+    }
+
+    /// The frames of a stack as indexes into [`Self::distinct_frames`], leaf first.
+    pub fn frame_indexes(&self, id: StackId) -> &[u32] {
+        &self.arena[self.range(id)]
     }
 
     /// How many distinct stacks.
     pub fn len(&self) -> usize {
-        self.stacks.len()
+        self.ends.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.stacks.is_empty()
+        self.ends.is_empty()
+    }
+
+    /// About how much memory it holds, bytes: vectors, and the maps with their spare room.
+    pub fn bytes(&self) -> u64 {
+        (self.frames.len() * (16 + 2 * 24) + self.arena.len() * 4 + self.ends.len() * (8 + 2 * 16)) as u64
     }
 }
 
@@ -125,4 +168,26 @@ pub struct Window {
     pub endings: Endings,
     /// The conservation sum.
     pub balance: Balance,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::address::FileAddress;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_stack_comes_back_as_it_went_in(stacks in proptest::collection::vec(proptest::collection::vec(0u64..20, 0..12), 0..60)) {
+            let mut table = StackTable::default();
+            let mut ids = HashMap::new();
+            for stack in &stacks {
+                let frames: Vec<Frame> = stack.iter().map(|at| Frame { mapping: MappingId(*at as u32 % 3), address: FileAddress(*at) }).collect();
+                let id = table.intern(&frames);
+                prop_assert_eq!(*ids.entry(stack.clone()).or_insert(id), id);
+                prop_assert_eq!(table.frames(id), frames);
+            }
+            prop_assert_eq!(table.len(), ids.len());
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! Kept of a file are numbers and a few names, nothing that points into its bytes; a unit is read when the first address in it is asked for. The time and
 //! the memory that one file may cost here are bounded: beyond them it has no start lines, and nothing else is lost.
 
+pub use super::decl_reference::Declared;
 use super::decl_reference::{Headers, References};
 use super::dwarf::{Inflated, Slice};
 use gimli::{DebugInfoOffset, Dwarf, Unit};
@@ -14,15 +15,6 @@ const BATCH_TIME: Duration = Duration::from_secs(3);
 
 /// Most ranges of functions, inlined ones among them, that are kept of a file.
 const RANGES_MAX: usize = 1 << 20;
-
-/// A function or inlined function around an address.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Declared {
-    /// Line of its declaration, or 0.
-    pub start_line: u32,
-    /// Its name (linkage name if there is one) if that stands in the shared debug file.
-    pub shared_name: Option<String>,
-}
 
 /// What is known of one file.
 #[derive(Debug, Default)]

@@ -1,11 +1,19 @@
 //! From the DWARF entry of a function to the entries that declare it: in the same unit, in another one, or in a shared debug file.
 
-use super::answer::bounded;
-use super::decl_line::Declared;
 use super::dwarf::Slice;
+use crate::model::answer::bounded;
 use gimli::{AttributeValue, DebugInfoOffset, Dwarf, Unit, UnitOffset};
 use std::collections::HashMap;
 use std::rc::Rc;
+
+/// A function or inlined function around an address.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Declared {
+    /// Line of its declaration, or 0.
+    pub start_line: u32,
+    /// Its name (linkage name if there is one) if that stands in the shared debug file.
+    pub shared_name: Option<String>,
+}
 
 /// How many references from a function to what declares it are followed.
 const REFERENCES_MAX: usize = 8;

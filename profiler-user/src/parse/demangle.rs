@@ -1,6 +1,6 @@
 //! Linkage names to readable ones, in bounded time and size.
 
-use super::answer::{TEXT_MAX_BYTES, bounded};
+use crate::model::answer::{TEXT_MAX_BYTES, bounded};
 use std::fmt::{self, Write};
 
 /// How deep a C++ name may nest before it stays as it is.

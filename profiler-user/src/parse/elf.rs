@@ -1,6 +1,6 @@
 //! What an ELF file says of itself, and where its addresses lie in the file.
 
-use super::answer::{LoadSegment, ObjectFacts, SEGMENTS_MAX, TEXT_MAX_BYTES};
+use crate::model::answer::{LoadSegment, ObjectFacts, SEGMENTS_MAX, TEXT_MAX_BYTES};
 use object::{Object, ObjectSection, ObjectSegment, SegmentFlags};
 
 /// Longest build id that is believed, bytes.

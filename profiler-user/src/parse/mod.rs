@@ -1,7 +1,6 @@
 //! Pure functions over bytes from strangers. Parses, never opens: the bytes come from whoever calls, and that is `reader/child.rs` alone, so that every
 //! one of these functions runs in a process without rights. None of them panics on any bytes; where a library might, the reader is what pays.
 
-pub mod answer;
 pub mod decl_line;
 mod decl_reference;
 pub mod demangle;

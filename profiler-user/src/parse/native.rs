@@ -4,18 +4,10 @@
 //! files answers its opens (`reader/keeper.rs`).
 
 use super::elf::ParseError;
+use crate::model::answer::Detail;
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 use std::path::PathBuf;
-
-/// How much of a file is used.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Detail {
-    /// Symbols and debug information.
-    Full,
-    /// Symbols alone: for a file whose debug information did harm.
-    SymbolsOnly,
-}
 
 /// Where the files are that belong to one object.
 #[derive(Clone, PartialEq, Eq, Debug)]

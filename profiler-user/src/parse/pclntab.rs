@@ -4,8 +4,8 @@
 //!
 //! The table is the work of whoever made the file: each offset and each length is checked against the bytes that are there, each chain has an end.
 
-use super::answer::{LINES_MAX, LoadSegment, bounded};
 use super::go_module;
+use crate::model::answer::{LINES_MAX, LoadSegment, bounded};
 use std::ops::Range;
 
 /// Most steps that are taken through one table of a function: those of real functions are a few thousand.
@@ -189,7 +189,7 @@ impl GoTable {
     /// The text of a part from an offset to its NUL, cut to what is handed on.
     fn text_at(&self, bytes: &[u8], part: &Range<usize>, offset: u32) -> String {
         let rest = bytes.get(part.clone()).and_then(|part| part.get(offset as usize..)).unwrap_or_default();
-        let rest = &rest[..rest.len().min(super::answer::TEXT_MAX_BYTES)];
+        let rest = &rest[..rest.len().min(crate::model::answer::TEXT_MAX_BYTES)];
         let text = rest.split(|byte| *byte == 0).next().unwrap_or_default();
         bounded(&String::from_utf8_lossy(text)).to_owned()
     }

@@ -3,7 +3,7 @@
 //!
 //! Nothing but the asked addresses is kept, and every line is read on its own: one that makes no sense is passed over and spoils no other.
 
-use super::answer::TEXT_MAX_BYTES;
+use crate::model::answer::TEXT_MAX_BYTES;
 
 /// How much of a perf map is read, bytes; of a longer one the end, which is what holds now.
 pub const PERF_MAP_MAX_BYTES: u64 = 64 << 20;
@@ -27,7 +27,7 @@ pub fn names(map: &[u8], addresses: &[u64]) -> Vec<Option<String>> {
         if from == to {
             continue;
         }
-        let name = super::answer::bounded(&String::from_utf8_lossy(name)).to_owned();
+        let name = crate::model::answer::bounded(&String::from_utf8_lossy(name)).to_owned();
         for (_, at) in open.drain(from..to) {
             names[at] = Some(name.clone());
         }

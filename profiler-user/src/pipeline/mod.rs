@@ -1,1 +1,11 @@
-//! (placeholder, replaced below)
+//! Who calls whom, and when: one recording from its first event to a symbolized profile.
+
+mod command;
+mod recorder;
+mod session;
+mod stop;
+mod wakers;
+mod watch;
+
+pub use command::CommandEnd;
+pub use recorder::{Control, Progress, RecordError, Recorder, Recording};

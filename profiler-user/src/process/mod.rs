@@ -1,1 +1,14 @@
-//! (placeholder, replaced below)
+//! Normalize: who is alive, what was mapped where and when, and runtime addresses to mappings and file addresses.
+//!
+//! Events and samples are applied in the order in which they happened, so that a stack is normalized against the mappings of its own time.
+
+mod address_space;
+mod kernel_layout;
+mod maps_file;
+mod normalize;
+mod table;
+
+pub use kernel_layout::{KernelLayout, LINKED_TEXT};
+pub use maps_file::read_ranges;
+pub use normalize::{Context, Normalized, Tables, Threads};
+pub use table::{Describe, Processes};

@@ -1,14 +1,15 @@
 //! The profiler's side: one question at a time, an answer or an error before the deadline, and never the same bad file twice.
 
 use super::handover::{pair, receive_all, receive_descriptors, send_all};
+use super::initialised;
 use super::keeper::{Files, Granted, START_DEADLINE, keep};
 use super::names::Arguments;
 use super::wire::{ADDRESSES_MAX, ANSWER_MAX_BYTES, Answer, Presence, Request};
-use super::{ObjectFacts, SymbolLine, is_initialised};
 use crate::model::address::FileAddress;
+use crate::model::answer::Detail;
+use crate::model::answer::{ObjectFacts, SymbolLine};
 use crate::model::mapping::ObjectId;
 use crate::model::profile::Unresolved;
-use crate::parse::native::Detail;
 use rustix::process::{Signal, pidfd_send_signal};
 use std::collections::HashMap;
 use std::io;
@@ -280,7 +281,7 @@ impl Session {
     fn start(options: &ReaderOptions) -> Result<Self, ReaderError> {
         let program = match &options.program {
             Some(program) => program.clone(),
-            None if is_initialised() => PathBuf::from("/proc/self/exe"),
+            None if initialised::is_noted() => PathBuf::from("/proc/self/exe"),
             None => return Err(ReaderError::NotInitialised),
         };
         let alarm_seconds = u32::try_from(options.deadline.as_secs()).unwrap_or(u32::MAX).saturating_mul(2).saturating_add(2);

@@ -15,27 +15,19 @@
 mod child;
 mod client;
 mod handover;
+mod initialised;
 mod keeper;
 mod names;
 mod sandbox;
 mod wire;
 
-pub use crate::parse::answer::{LoadSegment, ObjectFacts, SymbolLine};
+pub use crate::model::answer::{LoadSegment, ObjectFacts, SymbolLine};
 pub use client::{Reader, ReaderError, ReaderOptions, SymbolizeRequest};
-
-use std::sync::atomic::{AtomicBool, Ordering};
-
-/// Whether [`init`] was called: only then may this program be started again as a reader.
-static INITIALISED: AtomicBool = AtomicBool::new(false);
 
 /// Call this first in `main`. In a process that was started as a reader it serves requests and never returns; in any other it does next to nothing.
 pub fn init() {
     if let Some(arguments) = names::reader_arguments(std::env::args_os()) {
         child::run(&arguments);
     }
-    INITIALISED.store(true, Ordering::Release);
-}
-
-fn is_initialised() -> bool {
-    INITIALISED.load(Ordering::Acquire)
+    initialised::note();
 }

@@ -3,10 +3,10 @@
 //!
 //! A message is its length (u32) and so many bytes; numbers are little endian, texts are their length (u32) and their bytes.
 
+use crate::model::answer::Detail;
+use crate::model::answer::{LINES_MAX, LoadSegment, ObjectFacts, SEGMENTS_MAX, SymbolLine, TEXT_MAX_BYTES};
 use crate::model::mapping::ObjectId;
 use crate::model::profile::Unresolved;
-use crate::parse::answer::{LINES_MAX, LoadSegment, ObjectFacts, SEGMENTS_MAX, SymbolLine, TEXT_MAX_BYTES};
-use crate::parse::native::Detail;
 use std::collections::HashMap;
 
 /// Most addresses in one request.
@@ -116,7 +116,7 @@ impl Answer {
         match self {
             Self::Refused(why) => {
                 out.u8(0);
-                out.bytes(crate::parse::answer::bounded(why).as_bytes());
+                out.bytes(crate::model::answer::bounded(why).as_bytes());
             }
             Self::Facts(facts) => {
                 out.u8(1);

@@ -1,5 +1,29 @@
-//! The binary's face.
+//! `profiler`: the face of the library on the command line.
 
-fn main() {
-    profiler::reader::init();
+mod args;
+mod check;
+mod record;
+mod summary;
+
+use clap::Parser as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    profiler::init();
+    let args = match args::Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let misused = error.use_stderr();
+            let _ = error.print();
+            return ExitCode::from(if misused { 2 } else { 0 });
+        }
+    };
+    let result = match args.command {
+        args::Command::Record(arguments) => record::run(&arguments),
+        args::Command::Check => Ok(check::run()),
+    };
+    result.unwrap_or_else(|failure| {
+        eprintln!("profiler: {}", profiler::model::text::printable(&format!("{:#}", failure.error)));
+        ExitCode::from(failure.code)
+    })
 }

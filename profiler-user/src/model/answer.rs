@@ -48,7 +48,7 @@ pub struct ObjectFacts {
 pub struct SymbolLine {
     /// Readable name.
     pub name: String,
-    /// Linkage name; see [`super::demangle::names`] for what stands here when there is none.
+    /// Linkage name; see `parse::demangle::names` for what stands here when there is none.
     pub system_name: String,
     /// Source file, or empty.
     pub filename: String,
@@ -63,4 +63,13 @@ pub struct SymbolLine {
 /// The text cut to at most [`TEXT_MAX_BYTES`], at the border of a character.
 pub fn bounded(text: &str) -> &str {
     &text[..text.floor_char_boundary(TEXT_MAX_BYTES)]
+}
+
+/// How much of a file is used.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Detail {
+    /// Symbols and debug information.
+    Full,
+    /// Symbols alone: for a file whose debug information did harm.
+    SymbolsOnly,
 }

@@ -1,0 +1,63 @@
+//! The way into the ring: the stack once for each hash, then the sample that names it.
+
+use crate::counters::{add, lose};
+use crate::maps::{RING, SENT_STACKS};
+use crate::settings::setting;
+use crate::stack::Taken;
+use aya_ebpf::helpers::generated::{bpf_ringbuf_output, bpf_ringbuf_query};
+use profiler_common::counter::Counter;
+use profiler_common::limits::{SENT_STACK_SLOTS, STACK_FRAMES_MAX};
+use profiler_common::loss::Loss;
+use profiler_common::record::{SampleRecord, StackHeader};
+
+// include/uapi/linux/bpf.h
+const NO_WAKEUP: u64 = 1;
+const FORCE_WAKEUP: u64 = 2;
+const AVAILABLE_BYTES: u64 = 0;
+
+/// Sends a sample, and its stack if it is new.
+#[inline(always)]
+pub fn sample(record: &SampleRecord, stack: &Taken) {
+    let slot = (stack.hash & (SENT_STACK_SLOTS as u64 - 1)) as u32;
+    let Some(sent) = SENT_STACKS.get_ptr_mut(slot) else { return lose(Loss::NoScratch) };
+    // SAFETY: a live map value; the word is read and written whole.
+    if unsafe { core::ptr::read_volatile(sent) } != stack.hash {
+        if !send_stack(stack) {
+            return lose(Loss::StackRingFull);
+        }
+        // Noted only now: a stack that found no room must be sent again.
+        // SAFETY: as above.
+        unsafe { core::ptr::write_volatile(sent, stack.hash) };
+        add(Counter::Stacks, 1);
+    }
+    if output(core::ptr::from_ref(record).cast(), size_of::<SampleRecord>() as u64) {
+        add(Counter::Samples, 1);
+    } else {
+        lose(Loss::RingFull);
+    }
+}
+
+#[inline(always)]
+fn send_stack(stack: &Taken) -> bool {
+    // The verifier must see the bound on the very number that the helper gets; LLVM, which knows it already, would check an earlier one.
+    let bytes = core::hint::black_box(u64::from(stack.frames) * 8);
+    if bytes > STACK_FRAMES_MAX as u64 * 8 {
+        return false;
+    }
+    output(stack.scratch.cast_const().cast(), size_of::<StackHeader>() as u64 + bytes)
+}
+
+/// Writes bytes to the ring, waking the drain only when much is waiting: it comes by itself on a timer.
+#[inline(always)]
+fn output(data: *const u8, bytes: u64) -> bool {
+    let ring = (&raw const RING).cast_mut().cast();
+    // SAFETY: the map is live; the query has no other preconditions.
+    let waiting = unsafe { bpf_ringbuf_query(ring, AVAILABLE_BYTES) };
+    let flags = if waiting >= u64::from(setting!(wake_bytes)) { FORCE_WAKEUP } else { NO_WAKEUP };
+    // SAFETY: the verifier checks that `data` has `bytes` readable bytes.
+    let failed = unsafe { bpf_ringbuf_output(ring, data.cast_mut().cast(), bytes, flags) };
+    if failed == 0 {
+        add(Counter::RingBytes, bytes + 8); // 8: the ring's own header.
+    }
+    failed == 0
+}

@@ -1,0 +1,46 @@
+//! The eBPF programs: entry points only, one call each. One file an event source in `probe/`; what they share stands beside it.
+#![no_std]
+#![no_main]
+
+mod counters;
+mod emit;
+mod maps;
+mod probe;
+mod settings;
+mod stack;
+mod target;
+mod task;
+
+use aya_ebpf::macros::{perf_event, raw_tracepoint};
+use aya_ebpf::programs::{PerfEventContext, RawTracePointContext};
+
+/// A tick of the CPU clock, or of the cycles counter.
+#[perf_event]
+pub fn cpu(context: PerfEventContext) -> u32 {
+    probe::cpu::tick(&context);
+    0
+}
+
+/// A process or thread was started: `sched_process_fork(parent, child)`.
+#[raw_tracepoint(tracepoint = "sched_process_fork")]
+pub fn follow_fork(context: RawTracePointContext) -> i32 {
+    probe::process::forked(&context);
+    0
+}
+
+/// A task's last reference is going: `sched_process_free(task)`.
+#[raw_tracepoint(tracepoint = "sched_process_free")]
+pub fn forget_process(context: RawTracePointContext) -> i32 {
+    probe::process::freed(&context);
+    0
+}
+
+/// Loops, so that the verifier refuses a program in which a panic can be reached.
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

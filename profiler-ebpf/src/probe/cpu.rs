@@ -1,0 +1,51 @@
+//! Ticks of the CPU clock (or of the cycles counter): every one ends in exactly one counter.
+
+use crate::counters::{add, lose};
+use crate::emit;
+use crate::settings::setting;
+use crate::stack::{interrupted, take};
+use crate::target::{is_own, is_wanted};
+use crate::task::Task;
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::bpf_perf_event_data;
+use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
+use aya_ebpf::programs::PerfEventContext;
+use profiler_common::counter::Counter;
+use profiler_common::loss::Loss;
+use profiler_common::record::{RecordKind, SampleRecord};
+use profiler_common::settings::{MODE_KERNEL, MODE_USER};
+
+/// One tick.
+#[inline(always)]
+pub fn tick(context: &PerfEventContext) {
+    add(Counter::Runs, 1);
+    // SAFETY: no arguments, no preconditions.
+    let id = unsafe { bpf_get_current_pid_tgid() };
+    let (tgid, tid) = ((id >> 32) as u32, id as u32);
+    if tid == 0 {
+        return add(Counter::Idle, 1);
+    }
+    let at = interrupted(context);
+    let mode = setting!(mode);
+    if (mode == MODE_USER && at.is_kernel) || (mode == MODE_KERNEL && !at.is_kernel) {
+        return add(Counter::Filtered, 1);
+    }
+    let task = Task::current();
+    if (setting!(own_count) != 0 && is_own(tgid)) || !is_wanted(task, tgid) {
+        return add(Counter::Filtered, 1);
+    }
+    let process = task.process(tgid);
+    let Some(stack) = take(context, &process, task, &at) else { return lose(Loss::NoScratch) };
+    let weight = if setting!(weigh_period) != 0 { period(context) } else { 1 };
+    // SAFETY: no arguments, no preconditions.
+    let time_ns = unsafe { bpf_ktime_get_ns() };
+    let record = SampleRecord { kind: RecordKind::Sample as u32, tid, process, time_ns, weight, stack_hash: stack.hash };
+    emit::sample(&record, &stack);
+}
+
+/// How many events of the hardware counter this sample stands for.
+#[inline(always)]
+fn period(context: &PerfEventContext) -> u64 {
+    // SAFETY: the context of a perf_event program is this structure.
+    unsafe { (*context.as_ptr().cast::<bpf_perf_event_data>()).sample_period }
+}

@@ -1,0 +1,4 @@
+//! One file an event source.
+
+pub mod cpu;
+pub mod process;

@@ -1,0 +1,300 @@
+//! What was typed, and what it means: `RecordArgs` to `Config`, without doing anything.
+
+use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+use profiler::config::{Bounds, Clock, Config, Mode, Target};
+use profiler::encode::Format;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A system-wide profiler: what Go's pprof gives a Go program, for every process, from outside.
+#[derive(Parser, Debug)]
+#[command(name = "profiler", version, max_term_width = 100)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Record a profile of processes, a cgroup, a command or the whole machine
+    Record(Box<RecordArgs>),
+    /// Show what this kernel and these privileges allow, and what to do about the rest
+    Check,
+}
+
+/// Record a profile.
+///
+/// Without a target the whole machine is recorded. Several targets are joined by "or". The profile opens with `go tool pprof FILE`.
+#[derive(Parser, Debug)]
+pub(crate) struct RecordArgs {
+    /// Record this process, its threads and the children that it starts; may be given several times
+    #[arg(short = 'p', long = "pid", value_name = "PID", help_heading = "Targets", value_delimiter = ',')]
+    pub pids: Vec<u32>,
+    /// Record a control group and everything below it: a path of a v1 or v2 tree
+    #[arg(long = "cgroup", value_name = "PATH", help_heading = "Targets")]
+    pub cgroups: Vec<PathBuf>,
+    /// Record a container, by its id or the beginning of it
+    #[arg(long = "container", value_name = "ID", help_heading = "Targets")]
+    pub containers: Vec<String>,
+    /// Record a systemd unit
+    #[arg(long = "unit", value_name = "NAME", help_heading = "Targets")]
+    pub units: Vec<String>,
+    /// Record processes by name; * is any run of characters, ? any one
+    #[arg(long = "comm", value_name = "GLOB", help_heading = "Targets")]
+    pub comms: Vec<String>,
+    /// Record everything that runs (the default)
+    #[arg(short = 'a', long, help_heading = "Targets", conflicts_with_all = ["pids", "cgroups", "containers", "units", "comms", "words"])]
+    pub all: bool,
+    /// Do not record the children of the processes given with -p
+    #[arg(long, help_heading = "Targets")]
+    pub no_inherit: bool,
+    /// Record the profiler itself, too
+    #[arg(long, help_heading = "Targets")]
+    pub include_self: bool,
+    /// Start a command, record it from its first instruction until it ends, and exit with its status
+    #[arg(last = true, value_name = "CMD", help_heading = "Targets", num_args = 1..)]
+    pub words: Vec<OsString>,
+
+    /// Kinds of profile
+    #[arg(short = 'e', long = "event", value_name = "KIND", default_value = "cpu", value_delimiter = ',', help_heading = "Sampling")]
+    pub events: Vec<EventKind>,
+    /// Samples a second and CPU
+    #[arg(short = 'F', long = "frequency", value_name = "HZ", default_value_t = 99, value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = "Sampling")]
+    pub frequency: u32,
+    /// How long: 30s, 5m, 1h, 500ms, or a number of seconds. Without it until Ctrl-C, or until the command or the processes end
+    #[arg(short = 'd', long, value_name = "TIME", value_parser = parse_duration, help_heading = "Sampling")]
+    pub duration: Option<Duration>,
+    /// What ticks: the kernel's CPU clock, or hardware cycles where the machine has counters
+    #[arg(long, default_value = "cpu-clock", help_heading = "Sampling")]
+    pub clock: ClockArg,
+    /// Only user code
+    #[arg(long, conflicts_with = "kernel_only", help_heading = "Sampling")]
+    pub user_only: bool,
+    /// Only the kernel
+    #[arg(long, help_heading = "Sampling")]
+    pub kernel_only: bool,
+    /// Tell threads apart: labels `tid` and `thread`
+    #[arg(long, help_heading = "Sampling")]
+    pub per_thread: bool,
+
+    /// Where to write. {kind}, {pid} and {comm} are replaced; - is standard output [default: {kind}.prof]
+    #[arg(short = 'o', long, value_name = "FILE", help_heading = "Output")]
+    pub output: Option<PathBuf>,
+    /// Format; by default told by the ending of FILE: .prof .pb.gz, .txt, .folded, .svg
+    #[arg(long, value_name = "FORMAT", value_parser = parse_format, help_heading = "Output")]
+    pub format: Option<Format>,
+    /// Write one file for each process
+    #[arg(long, value_name = "BY", help_heading = "Output")]
+    pub split: Option<SplitArg>,
+    /// A folder with separate debug files, beside /usr/lib/debug; may be given several times
+    #[arg(long = "debug-dir", value_name = "DIR", help_heading = "Output")]
+    pub debug_dirs: Vec<PathBuf>,
+    /// Print nothing but errors
+    #[arg(short = 'q', long, action = ArgAction::SetTrue, help_heading = "Output")]
+    pub quiet: bool,
+
+    /// Memory that the profiler may use in all, maps included
+    #[arg(long, value_name = "SIZE", default_value = "128M", value_parser = parse_size, help_heading = "Limits")]
+    pub memory_limit: u64,
+    /// Measure and show what the eBPF programs themselves cost
+    #[arg(long, help_heading = "Limits")]
+    pub self_cost: bool,
+    /// Size of the ring between kernel and user space (for tests)
+    #[arg(long, value_name = "BYTES", hide = true, value_parser = clap::value_parser!(u32).range(4096..))]
+    pub ring_bytes: Option<u32>,
+    /// Entries of the map of target processes (for tests)
+    #[arg(long, value_name = "N", hide = true, value_parser = clap::value_parser!(u32).range(1..))]
+    pub target_entries: Option<u32>,
+}
+
+/// Kinds of profile that can be asked for.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum EventKind {
+    /// Where CPU time goes
+    Cpu,
+}
+
+/// What ticks.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ClockArg {
+    /// The kernel's CPU clock
+    CpuClock,
+    /// Hardware cycles
+    Cycles,
+}
+
+/// What files are split by.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum SplitArg {
+    /// One file a process
+    Process,
+}
+
+impl RecordArgs {
+    /// What is to be recorded.
+    pub(crate) fn config(&self) -> Config {
+        let mut bounds = Bounds { window_bytes: self.memory_limit / 2, ..Bounds::default() };
+        bounds.ring_bytes = self.ring_bytes.map_or(bounds.ring_bytes, u32::next_power_of_two);
+        bounds.target_processes = self.target_entries.unwrap_or(bounds.target_processes);
+        Config {
+            targets: self.targets(),
+            clock: match self.clock {
+                ClockArg::CpuClock => Clock::CpuClock,
+                ClockArg::Cycles => Clock::Cycles,
+            },
+            frequency_hz: self.frequency,
+            mode: match (self.user_only, self.kernel_only) {
+                (true, _) => Mode::User,
+                (_, true) => Mode::Kernel,
+                _ => Mode::Any,
+            },
+            duration: self.duration,
+            inherit: !self.no_inherit,
+            per_thread: self.per_thread,
+            include_self: self.include_self,
+            debug_dirs: self.debug_dirs.clone(),
+            memory_limit: self.memory_limit,
+            self_cost: self.self_cost,
+            bounds,
+        }
+    }
+
+    fn targets(&self) -> Vec<Target> {
+        let mut targets: Vec<Target> = self.pids.iter().copied().map(Target::Pid).collect();
+        targets.extend(self.cgroups.iter().cloned().map(Target::Cgroup));
+        targets.extend(self.containers.iter().cloned().map(Target::Container));
+        targets.extend(self.units.iter().cloned().map(Target::Unit));
+        targets.extend(self.comms.iter().cloned().map(Target::Comm));
+        if !self.words.is_empty() {
+            targets.push(Target::Command(self.words.clone()));
+        }
+        if targets.is_empty() {
+            targets.push(Target::All);
+        }
+        targets
+    }
+
+    /// The pattern of output names.
+    pub(crate) fn output(&self) -> &Path {
+        match &self.output {
+            Some(output) => output,
+            None if self.split.is_some() => Path::new("{kind}.{comm}.{pid}.prof"),
+            None => Path::new("{kind}.prof"),
+        }
+    }
+
+    /// The format that was asked for, or that the name tells.
+    pub(crate) fn format(&self) -> Format {
+        self.format.or_else(|| Format::from_path(self.output())).unwrap_or(Format::Pprof)
+    }
+}
+
+fn parse_format(text: &str) -> Result<Format, String> {
+    Format::parse(text).ok_or_else(|| "expected pprof, text, folded or svg".to_owned())
+}
+
+/// `30s`, `5m`, `1h`, `500ms`, or a bare number of seconds; more than nothing.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: f64 = number.parse().map_err(|_| "expected a time such as 30s, 5m, 1h, 500ms or 10".to_owned())?;
+    let seconds = match unit {
+        "ms" => number / 1000.0,
+        "" | "s" => number,
+        "m" => number * 60.0,
+        "h" => number * 3600.0,
+        _ => return Err(format!("unknown unit {unit:?}: use ms, s, m or h")),
+    };
+    // A year is more than any window.
+    if seconds <= 0.0 || seconds > 31_536_000.0 {
+        Err("must be more than 0 and at most a year".to_owned())
+    } else {
+        Ok(Duration::from_secs_f64(seconds))
+    }
+}
+
+/// `128M`, `1G`, `65536`: bytes, with k, M, G in powers of 1024; at least 32 MiB.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| "expected a size such as 128M".to_owned())?;
+    let shift = match unit.trim_end_matches("iB").trim_end_matches('B') {
+        "" => 0,
+        "k" | "K" => 10,
+        "m" | "M" => 20,
+        "g" | "G" => 30,
+        _ => return Err(format!("unknown unit {unit:?}: use K, M or G")),
+    };
+    let bytes = number.checked_shl(shift).filter(|bytes| bytes >> shift == number).ok_or("too large")?;
+    if bytes < 32 << 20 { Err("at least 32M is needed".to_owned()) } else { Ok(bytes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    fn parse(words: &[&str]) -> Result<RecordArgs, clap::Error> {
+        match Args::try_parse_from(["profiler", "record"].iter().chain(words))?.command {
+            Command::Record(arguments) => Ok(*arguments),
+            Command::Check => panic!("record was asked for"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn without_a_target_everything_is_recorded() {
+        let arguments = parse(&[]).expect("valid");
+        assert_eq!(arguments.config().targets, [Target::All]);
+        assert_eq!((arguments.output(), arguments.format()), (Path::new("{kind}.prof"), Format::Pprof));
+    }
+
+    #[test]
+    fn targets_are_joined() {
+        let arguments = parse(&["-p", "1,2", "-p", "3", "--comm", "nginx*", "-d", "1.5m", "-F", "997", "--user-only"]).expect("valid");
+        let config = arguments.config();
+        assert_eq!(config.targets, [Target::Pid(1), Target::Pid(2), Target::Pid(3), Target::Comm("nginx*".to_owned())]);
+        assert_eq!((config.duration, config.frequency_hz, config.mode), (Some(Duration::from_secs(90)), 997, Mode::User));
+    }
+
+    #[test]
+    fn a_command_keeps_its_own_flags() {
+        let arguments = parse(&["-o", "x.svg", "--", "ls", "-l", "--quiet"]).expect("valid");
+        assert_eq!(arguments.words, ["ls", "-l", "--quiet"]);
+        assert!(!arguments.quiet);
+        assert_eq!(arguments.format(), Format::Svg);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for words in [
+            &["-F", "0"][..],
+            &["-F", "1000000"],
+            &["-d", "0"],
+            &["-d", "x"],
+            &["-d", "5y"],
+            &["--format", "gif"],
+            &["-a", "-p", "1"],
+            &["-e", "tea"],
+            &["--memory-limit", "1M"],
+            &["--user-only", "--kernel-only"],
+        ] {
+            assert!(parse(words).is_err(), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_and_times_are_read() {
+        assert_eq!(parse_size("128M"), Ok(128 << 20));
+        assert_eq!(parse_size("1GiB"), Ok(1 << 30));
+        assert!(parse_size("99999999999G").is_err());
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("10"), Ok(Duration::from_secs(10)));
+    }
+}

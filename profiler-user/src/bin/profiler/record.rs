@@ -1,0 +1,127 @@
+//! `profiler record`.
+
+use crate::args::RecordArgs;
+use crate::summary::{self, ProgressLine};
+use anyhow::Context as _;
+use profiler::encode::encode;
+use profiler::model::encoded::About;
+use profiler::model::profile::Profile;
+use profiler::pipeline::{RecordError, Recorder, Recording};
+use profiler::sink;
+use profiler::symbolize::split::split;
+use profiler::sys::spawn::SpawnError;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// What ends the program, and with which status.
+pub(crate) struct Failure {
+    pub error: anyhow::Error,
+    pub code: u8,
+}
+
+/// A failure of ours.
+const FAILED: u8 = 1;
+/// A failure of ours after a command was started, as `env` and `timeout` have it.
+const FAILED_WITH_COMMAND: u8 = 125;
+
+/// Records, writes, reports.
+pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
+    profiler::capability::missing_for_record().map_err(|error| Failure { error: error.into(), code: FAILED })?;
+    // What would fail at the end fails now, before anything was recorded.
+    sink::file::check(args.output()).map_err(|error| Failure { error: error.into(), code: FAILED })?;
+    let mut progress = ProgressLine::new(args.quiet);
+    let recording = Recorder::new(args.config()).record(&mut progress);
+    progress.end();
+    let mut recording = recording.map_err(failure)?;
+    let written = finish(args, &recording);
+    // The command is waited for whatever became of the profile: its status is what the caller wants to know.
+    let command = recording.wait_for_command();
+    let with_command = |error| Failure { error, code: if args.words.is_empty() { FAILED } else { FAILED_WITH_COMMAND } };
+    written.map_err(with_command)?;
+    match command {
+        Ok(Some(end)) => Ok(ExitCode::from(end.code as u8)),
+        Ok(None) => Ok(ExitCode::SUCCESS),
+        Err(error) => Err(with_command(error.into())),
+    }
+}
+
+fn failure(error: RecordError) -> Failure {
+    let code = match &error {
+        RecordError::Command(SpawnError::NotFound { .. }) => 127,
+        RecordError::Command(SpawnError::NotExecutable { .. }) => 126,
+        _ => FAILED,
+    };
+    Failure { error: error.into(), code }
+}
+
+/// Symbolizes, encodes and writes.
+fn finish(args: &RecordArgs, recording: &Recording) -> anyhow::Result<()> {
+    let mut profile = recording.profile();
+    profile.comments.extend(comments(args));
+    let files = write(args, &profile)?;
+    if !args.quiet {
+        summary::print(&profile, &files);
+        if args.self_cost {
+            summary::print_self_cost(&recording.self_cost);
+        }
+    }
+    Ok(())
+}
+
+/// Writes the profile, whole or split; gives the names of the files.
+fn write(args: &RecordArgs, profile: &Profile) -> anyhow::Result<Vec<PathBuf>> {
+    let parts = if args.split.is_some() { split(profile) } else { vec![profile.clone()] };
+    let abouts: Vec<About> = parts.iter().map(about).collect();
+    let format = args.format();
+    if args.output() == Path::new("-") {
+        for (part, about) in parts.iter().zip(abouts) {
+            sink::stdout::write(&encode(part, format, about)).context("writing the profile to standard output")?;
+        }
+        return Ok(Vec::new());
+    }
+    let names = sink::file::expand_all(args.output(), &abouts)?;
+    let mut files = Vec::new();
+    for ((part, about), name) in parts.iter().zip(abouts).zip(names) {
+        sink::file::write(&encode(part, format, about), &name)?;
+        files.push(name);
+    }
+    Ok(files)
+}
+
+fn about(profile: &Profile) -> About {
+    let process = match profile.processes.as_slice() {
+        [one] => Some((one.pid, one.comm.clone())),
+        _ => None,
+    };
+    About { kind: profile.kind, process, start: profile.start, duration: profile.duration }
+}
+
+/// How the profile came to be. Of a recorded command only its base name: arguments may be secret.
+fn comments(args: &RecordArgs) -> Vec<String> {
+    let config = args.config();
+    let kernel = rustix::system::uname();
+    let mut options = format!(
+        "-F {} --clock {}",
+        config.frequency_hz,
+        if config.clock == profiler::config::Clock::Cycles { "cycles" } else { "cpu-clock" }
+    );
+    for (is_set, flag) in [
+        (args.user_only, " --user-only"),
+        (args.kernel_only, " --kernel-only"),
+        (args.per_thread, " --per-thread"),
+        (args.no_inherit, " --no-inherit"),
+        (args.include_self, " --include-self"),
+    ] {
+        if is_set {
+            options.push_str(flag);
+        }
+    }
+    args.pids.iter().for_each(|pid| options.push_str(&format!(" -p {pid}")));
+    if let Some(program) = args.words.first() {
+        options.push_str(&format!(" -- {}", Path::new(program).file_name().unwrap_or_default().to_string_lossy()));
+    }
+    vec![
+        format!("profiler {} record {options}", env!("CARGO_PKG_VERSION")),
+        format!("kernel {} {}", kernel.release().to_string_lossy(), kernel.machine().to_string_lossy()),
+    ]
+}

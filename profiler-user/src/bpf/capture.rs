@@ -1,0 +1,256 @@
+//! One recording's side of the border: everything that is open, and the one way to take over what has arrived.
+
+use super::clock_events::ClockEvents;
+use super::counters::{self, Counted};
+use super::error::BpfError;
+use super::hotplug::{CpuChange, Hotplug};
+use super::idle_clock::IdleTimes;
+use super::options::CaptureOptions;
+use super::order::{Drained, Order};
+use super::program::Programs;
+use super::self_cost::{self, ProgramCost};
+use super::sent_stacks::SentStacks;
+use super::side_band::{Record, SideBand};
+use crate::model::event::{MonotonicNs, ProcessEvent};
+use crate::model::loss::{Loss, Losses};
+use crate::model::mapping::MappedRange;
+use crate::model::process::{Pid, Tid};
+use crate::model::stack::{RawStack, Tally};
+use profiler_common::record::{RecordKind, SampleRecord};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use zerocopy::FromBytes as _;
+
+/// What one drain took over.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Mappings that have just been heard of, before anything is in order: their files want to be opened at once, the process may be gone in a moment.
+    pub arrived: Vec<(Pid, MappedRange)>,
+    /// What is old enough to be in order.
+    pub ordered: Vec<Drained>,
+}
+
+/// Everything that is open at the border.
+pub struct Capture {
+    programs: Programs,
+    clocks: ClockEvents,
+    side_band: SideBand,
+    hotplug: Option<Hotplug>,
+    sent: SentStacks,
+    order: Order,
+    losses: Losses,
+    period: u64,
+    idle_at_start: IdleTimes,
+    _statistics: Option<OwnedFd>,
+}
+
+impl Capture {
+    /// Opens and loads everything. Process events are recorded from now on; the clock does not tick yet.
+    ///
+    /// # Errors
+    /// Rights or kernel features are missing.
+    pub fn open(options: &CaptureOptions) -> Result<Self, BpfError> {
+        // Events on first: what happens from here on is known, whatever is read from /proc later.
+        let side_band = SideBand::open()?;
+        let statistics = options.self_cost.then(|| aya::sys::enable_stats(aya::sys::Stats::RunTime).ok()).flatten();
+        let mut programs = Programs::load(options)?;
+        let clocks = ClockEvents::open(options.clock, options.frequency_hz, programs.cpu()?)?;
+        let period = clocks.period();
+        Ok(Self {
+            programs,
+            clocks,
+            side_band,
+            hotplug: Hotplug::open().ok(),
+            sent: SentStacks::new(),
+            order: Order::default(),
+            losses: Losses::default(),
+            period,
+            idle_at_start: IdleTimes::default(),
+            _statistics: statistics,
+        })
+    }
+
+    /// Starts the clock.
+    ///
+    /// # Errors
+    /// The kernel refused to enable an event.
+    pub fn start(&mut self) -> Result<(), BpfError> {
+        self.idle_at_start = IdleTimes::now();
+        self.clocks.enable()
+    }
+
+    /// Stops the clock; what has arrived can still be drained.
+    pub fn stop(&mut self) {
+        self.clocks.disable();
+    }
+
+    /// Takes a process into the target, whoever has the pid now.
+    ///
+    /// # Errors
+    /// The map of target processes is full.
+    pub fn add_target(&mut self, pid: Pid) -> Result<(), BpfError> {
+        self.programs.add_target(pid.0, 0)
+    }
+
+    /// Says which processes are the profiler's own.
+    ///
+    /// # Errors
+    /// The map could not be written.
+    pub fn set_own(&mut self, pids: &[u32]) -> Result<(), BpfError> {
+        self.programs.set_own(pids)
+    }
+
+    /// Takes over what has arrived. `last`: nothing more will come, so nothing is held back.
+    pub fn drain(&mut self, last: Last) -> Batch {
+        let now = monotonic_now();
+        let mut batch = Batch::default();
+        while let Some(item) = self.programs.ring.next() {
+            take_record(&item, &mut self.sent, &mut self.order, &mut self.losses);
+        }
+        let (order, losses) = (&mut self.order, &mut self.losses);
+        self.side_band.drain(|record| match record {
+            Some(Record::Event(event)) => {
+                if let ProcessEvent::Map { pid, range } = &event.event {
+                    batch.arrived.push((*pid, range.clone()));
+                }
+                order.push(Drained::Event(event));
+            }
+            Some(Record::Lost(records)) => losses.add(Loss::ProcessEvents, records),
+            None => losses.add(Loss::ProcessEvents, 1),
+        });
+        self.follow_cpus();
+        batch.ordered = self.order.take(match last {
+            Last::No => Some(now),
+            Last::Yes => None,
+        });
+        batch
+    }
+
+    fn follow_cpus(&mut self) {
+        let Some(hotplug) = &self.hotplug else { return };
+        for change in hotplug.changes() {
+            match change {
+                // A CPU that cannot be opened goes on unsampled; its share is simply not there.
+                CpuChange::Online(cpu) => {
+                    let _ = self.side_band.add(cpu).and_then(|()| self.clocks.add(cpu));
+                }
+                CpuChange::Offline(cpu) => {
+                    self.side_band.remove(cpu);
+                    self.clocks.remove(cpu);
+                }
+            }
+        }
+    }
+
+    /// The kernel's clock against what our program was run for, CPU by CPU.
+    ///
+    /// # Errors
+    /// The map of counters could not be read.
+    pub fn ticks(&self) -> Result<Ticks, BpfError> {
+        let ran = counters::runs_and_idle(&self.programs.counters)?;
+        let Some(by_cpu) = self.clocks.ticks() else {
+            return Ok(Ticks { all: ran.iter().map(|(runs, _)| runs).sum(), unseen_idle: 0 });
+        };
+        let idle_now = IdleTimes::now();
+        let mut ticks = Ticks { all: by_cpu.values().sum(), unseen_idle: 0 };
+        for (cpu, all) in by_cpu {
+            let (runs, idle) = ran.get(cpu as usize).copied().unwrap_or_default();
+            let idle_ticks = idle_now.since(&self.idle_at_start, cpu).as_nanos() as u64 / self.period.max(1);
+            ticks.unseen_idle += all.saturating_sub(runs).min(idle_ticks.saturating_sub(idle));
+        }
+        Ok(ticks)
+    }
+
+    /// What one tick weighs, ns; 0 where each sample says it itself.
+    pub fn period(&self) -> u64 {
+        self.period
+    }
+
+    /// The counters of the kernel side, with the losses of this room.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn counted(&self) -> Result<Counted, BpfError> {
+        let mut counted = counters::read(&self.programs.counters)?;
+        counted.losses.merge(&self.losses);
+        Ok(counted)
+    }
+
+    /// What the programs cost so far; all zero unless it is measured.
+    pub fn self_cost(&self) -> Vec<ProgramCost> {
+        self_cost::read(&self.programs)
+    }
+
+    /// Descriptors that become readable when a drain is wanted before its time: the ring at its high-water mark, process events, CPU changes.
+    ///
+    /// # Errors
+    /// No more descriptors may be open.
+    pub fn wakers(&self) -> std::io::Result<Vec<OwnedFd>> {
+        // SAFETY: the ring's descriptor lives as long as `self.programs`, which outlives this borrow.
+        let ring = unsafe { BorrowedFd::borrow_raw(self.programs.ring.as_raw_fd()) };
+        let mut wakers = vec![ring.try_clone_to_owned()?];
+        for (_, event) in self.side_band.descriptors() {
+            wakers.push(event.try_clone_to_owned()?);
+        }
+        if let Some(hotplug) = &self.hotplug {
+            wakers.push(hotplug.as_fd().try_clone_to_owned()?);
+        }
+        Ok(wakers)
+    }
+
+    /// Bytes of the rings of process events, which count as ours.
+    pub fn ring_bytes(&self) -> usize {
+        self.side_band.bytes()
+    }
+}
+
+/// What the kernel's clock says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Ticks {
+    /// Time that the clock's events were on, divided by the period.
+    pub all: u64,
+    /// Ticks of an idle CPU for which our program was not run, because the CPU was not woken for them.
+    pub unseen_idle: u64,
+}
+
+/// Whether a drain is the last one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Last {
+    /// More will come.
+    No,
+    /// The clock has stopped.
+    Yes,
+}
+
+/// Now, on the clock of the records.
+pub fn monotonic_now() -> MonotonicNs {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    MonotonicNs(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64)
+}
+
+/// One record of the ring.
+fn take_record(bytes: &[u8], sent: &mut SentStacks, order: &mut Order, losses: &mut Losses) {
+    let kind = bytes.first_chunk::<4>().map(|word| RecordKind::try_from(u32::from_ne_bytes(*word)));
+    match kind {
+        Some(Ok(RecordKind::Stack)) => {
+            // Its samples will be missed, and counted, one by one.
+            let _ = sent.insert(bytes);
+        }
+        Some(Ok(RecordKind::Sample)) => match SampleRecord::read_from_prefix(bytes) {
+            Ok((record, _)) => match sent.find(record.stack_hash) {
+                Some(addresses) => order.push(Drained::Stack(Tally {
+                    of: RawStack {
+                        process: record.process,
+                        tid: Tid(record.tid),
+                        time: MonotonicNs(record.time_ns),
+                        addresses: addresses.clone(),
+                    },
+                    events: 1,
+                    weight: record.weight,
+                })),
+                None => losses.add(Loss::StackMissing, 1),
+            },
+            Err(_) => losses.add(Loss::Malformed, 1),
+        },
+        _ => losses.add(Loss::Malformed, 1),
+    }
+}

@@ -1,0 +1,131 @@
+//! The events that tick: one a CPU, each counted by the kernel's own clock.
+
+use super::cpus;
+use super::error::BpfError;
+use super::perf_event::{Attributes, HARDWARE_CPU_CYCLES, PerfEvent, SOFTWARE_CPU_CLOCK, TYPE_HARDWARE, TYPE_SOFTWARE, flag};
+use crate::config::Clock;
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+
+/// One ticking event for each CPU that is on line.
+#[derive(Debug)]
+pub(super) struct ClockEvents {
+    clock: Clock,
+    /// Nanoseconds between ticks, or ticks a second for a counter.
+    rate: u64,
+    program: OwnedFd,
+    events: BTreeMap<u32, PerfEvent>,
+    /// Ticks of events that are closed.
+    closed_ticks: BTreeMap<u32, u64>,
+    running: bool,
+}
+
+impl ClockEvents {
+    /// Opens the events, not yet ticking.
+    pub(super) fn open(clock: Clock, frequency_hz: u32, program: OwnedFd) -> Result<Self, BpfError> {
+        let rate = match clock {
+            Clock::CpuClock => period_ns(frequency_hz),
+            Clock::Cycles => u64::from(frequency_hz),
+        };
+        let mut events = Self { clock, rate, program, events: BTreeMap::new(), closed_ticks: BTreeMap::new(), running: false };
+        for cpu in cpus::online()? {
+            events.add(cpu)?;
+        }
+        Ok(events)
+    }
+
+    /// Takes in a CPU that came on line.
+    pub(super) fn add(&mut self, cpu: u32) -> Result<(), BpfError> {
+        if self.events.contains_key(&cpu) {
+            return Ok(());
+        }
+        let (name, attributes) = match self.clock {
+            // A fixed period, not a frequency: the kernel then takes exactly `enabled time / period` samples, which is what conservation compares with.
+            Clock::CpuClock => (
+                "cpu-clock",
+                Attributes {
+                    kind: TYPE_SOFTWARE,
+                    config: SOFTWARE_CPU_CLOCK,
+                    sample_period: self.rate,
+                    flags: flag::DISABLED,
+                    ..Attributes::default()
+                },
+            ),
+            Clock::Cycles => (
+                "cycles",
+                Attributes {
+                    kind: TYPE_HARDWARE,
+                    config: HARDWARE_CPU_CYCLES,
+                    sample_period: self.rate,
+                    flags: flag::DISABLED | flag::FREQUENCY,
+                    ..Attributes::default()
+                },
+            ),
+        };
+        let failed = |source| BpfError::PerfEvent { event: name, cpu, source };
+        let event = match PerfEvent::open(&attributes, cpu) {
+            // The CPU went off line between the list and the call.
+            Err(source) if source.raw_os_error() == Some(libc::ENODEV) && self.clock == Clock::CpuClock => return Ok(()),
+            other => other.map_err(failed)?,
+        };
+        event.run(std::os::fd::AsFd::as_fd(&self.program)).map_err(failed)?;
+        if self.running {
+            event.enable().map_err(failed)?;
+        }
+        self.events.insert(cpu, event);
+        Ok(())
+    }
+
+    /// Lets go of a CPU that went off line; its ticks stay counted.
+    pub(super) fn remove(&mut self, cpu: u32) {
+        if let Some(event) = self.events.remove(&cpu) {
+            *self.closed_ticks.entry(cpu).or_default() += self.ticks_of(&event);
+        }
+    }
+
+    /// Starts ticking.
+    pub(super) fn enable(&mut self) -> Result<(), BpfError> {
+        self.running = true;
+        for (cpu, event) in &self.events {
+            event.enable().map_err(|source| BpfError::PerfEvent { event: "clock", cpu: *cpu, source })?;
+        }
+        Ok(())
+    }
+
+    /// Stops ticking; the counts stay.
+    pub(super) fn disable(&mut self) {
+        self.running = false;
+        for event in self.events.values() {
+            let _ = event.disable();
+        }
+    }
+
+    /// What one tick weighs: ns, or (for a counter) 0, since each sample says it itself.
+    pub(super) fn period(&self) -> u64 {
+        match self.clock {
+            Clock::CpuClock => self.rate,
+            Clock::Cycles => 0,
+        }
+    }
+
+    /// Ticks so far by the kernel's own clock, by CPU. None for a counter, which has no fixed period.
+    pub(super) fn ticks(&self) -> Option<BTreeMap<u32, u64>> {
+        if self.clock == Clock::Cycles {
+            return None;
+        }
+        let mut ticks = self.closed_ticks.clone();
+        for (cpu, event) in &self.events {
+            *ticks.entry(*cpu).or_default() += self.ticks_of(event);
+        }
+        Some(ticks)
+    }
+
+    fn ticks_of(&self, event: &PerfEvent) -> u64 {
+        event.count().map_or(0, |count| count / self.rate.max(1))
+    }
+}
+
+/// Nanoseconds between ticks; at least 10 us, which is the kernel's own floor (`perf_swevent_start_hrtimer`).
+fn period_ns(frequency_hz: u32) -> u64 {
+    (1_000_000_000 / u64::from(frequency_hz.max(1))).max(10_000)
+}

@@ -1,0 +1,64 @@
+//! What can go wrong at the border, and what to do about it.
+
+use std::io;
+
+/// Why capturing could not begin, or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BpfError {
+    /// The kernel's type information could not be read.
+    #[error("reading the kernel's types from {path}: {source}; the kernel must be built with CONFIG_DEBUG_INFO_BTF=y")]
+    Btf {
+        /// Where it should be.
+        path: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The kernel's type information lacks something that is needed.
+    #[error("the kernel's types have no {what}; this kernel is older or newer than any that was tried (6.1 to 7.3)")]
+    BtfMember {
+        /// A structure and its member.
+        what: String,
+    },
+    /// A perf event could not be opened.
+    #[error("opening the {event} event on CPU {cpu}: {source}{}", advice(source))]
+    PerfEvent {
+        /// Which event.
+        event: &'static str,
+        /// On which CPU.
+        cpu: u32,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The programs or their maps could not be loaded.
+    #[error("loading the eBPF programs: {0}")]
+    Load(String),
+    /// The ring of an event could not be mapped.
+    #[error("mapping the ring of {what}: {source}; the limit on locked memory (ulimit -l) or kernel.perf_event_mlock_kb may be too low")]
+    Ring {
+        /// Whose ring.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A map could not be read or written.
+    #[error("using the map {map}: {reason}")]
+    Map {
+        /// Which map.
+        map: &'static str,
+        /// Why not.
+        reason: String,
+    },
+    /// The list of CPUs could not be read.
+    #[error("reading the list of CPUs from /sys/devices/system/cpu/online: {0}")]
+    Cpus(io::Error),
+}
+
+fn advice(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::EACCES | libc::EPERM) => "; CAP_PERFMON is needed, or root",
+        Some(libc::ENOENT | libc::EOPNOTSUPP | libc::ENODEV) => "; this machine has no such counter: use --clock cpu-clock",
+        Some(libc::EMFILE) => "; the limit on open files (ulimit -n) is too low",
+        _ => "",
+    }
+}

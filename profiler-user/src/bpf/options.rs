@@ -1,0 +1,31 @@
+//! What a recording asks of the kernel side.
+
+use crate::config::Clock;
+use crate::model::process::Pid;
+use profiler_common::settings::{KernelOffsets, Settings};
+use profiler_common::target::{TargetCgroup, TargetComm, TargetProcess};
+
+/// What the programs are told, and how large their maps are.
+#[derive(Clone, Debug)]
+pub struct CaptureOptions {
+    /// Constants of the run.
+    pub settings: Settings,
+    /// Offsets into this kernel's structures.
+    pub offsets: KernelOffsets,
+    /// Target processes.
+    pub processes: Vec<(Pid, TargetProcess)>,
+    /// Target control groups.
+    pub cgroups: Vec<TargetCgroup>,
+    /// Target name patterns.
+    pub comms: Vec<TargetComm>,
+    /// What ticks.
+    pub clock: Clock,
+    /// How often, per second and CPU.
+    pub frequency_hz: u32,
+    /// Bytes of the ring.
+    pub ring_bytes: u32,
+    /// Entries of the map of target processes.
+    pub target_processes: u32,
+    /// Measure what the programs cost.
+    pub self_cost: bool,
+}

@@ -1,0 +1,129 @@
+//! The compiled programs: embedded, given the constants of the run, loaded, and the followers attached.
+
+use super::error::BpfError;
+use super::options::CaptureOptions;
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use aya::programs::{PerfEvent, RawTracePoint};
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
+use profiler_common::counter::COUNTERS;
+use profiler_common::limits::{OWN_PROCESSES_MAX, TARGET_CGROUPS_MAX, TARGET_COMMS_MAX};
+use profiler_common::target::{TARGET_PROCESSES, TargetCgroup, TargetComm};
+use std::os::fd::{AsFd as _, OwnedFd};
+use zerocopy::IntoBytes as _;
+
+/// The object that `cargo xtask ebpf` built from `profiler-ebpf`; 8-byte aligned, as an ELF file must be to be read in place.
+static OBJECT: &[u8] = aya::include_bytes_aligned!("object/profiler.bpf.o");
+
+/// The loaded programs and the maps that we use.
+pub(super) struct Programs {
+    ebpf: Ebpf,
+    pub(super) ring: RingBuf<MapData>,
+    pub(super) counters: PerCpuArray<MapData, [u64; COUNTERS as usize]>,
+    targets: HashMap<MapData, u32, u64>,
+    own: Array<MapData, [u32; OWN_PROCESSES_MAX]>,
+}
+
+impl Programs {
+    /// Loads everything; nothing runs yet but the followers of a target's children.
+    pub(super) fn load(options: &CaptureOptions) -> Result<Self, BpfError> {
+        let mut ebpf = load_object(options)?;
+        let ring = RingBuf::try_from(take(&mut ebpf, "RING")?).map_err(|error| map_error("RING", &error))?;
+        let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS_CELLS")?).map_err(|error| map_error("COUNTERS_CELLS", &error))?;
+        let targets = HashMap::try_from(take(&mut ebpf, "TARGET_PROCESSES")?).map_err(|error| map_error("TARGET_PROCESSES", &error))?;
+        let own = Array::try_from(take(&mut ebpf, "OWN_PROCESSES")?).map_err(|error| map_error("OWN_PROCESSES", &error))?;
+        let mut programs = Self { ebpf, ring, counters, targets, own };
+        for (pid, process) in &options.processes {
+            programs.add_target(pid.0, process.start_boot_ns)?;
+        }
+        if options.settings.target & TARGET_PROCESSES != 0 {
+            if options.settings.inherit != 0 {
+                programs.attach("follow_fork", "sched_process_fork")?;
+            }
+            programs.attach("forget_process", "sched_process_free")?;
+        }
+        Ok(programs)
+    }
+
+    /// Takes a process into the target. `start_boot_ns` 0: whoever has the pid when it is first sampled.
+    pub(super) fn add_target(&mut self, pid: u32, start_boot_ns: u64) -> Result<(), BpfError> {
+        self.targets.insert(pid, start_boot_ns, 0).map_err(|error| map_error("TARGET_PROCESSES", &error))
+    }
+
+    /// Says which processes are ours.
+    pub(super) fn set_own(&mut self, pids: &[u32]) -> Result<(), BpfError> {
+        let mut own = [0; OWN_PROCESSES_MAX];
+        own.iter_mut().zip(pids).for_each(|(slot, pid)| *slot = *pid);
+        self.own.set(0, own, 0).map_err(|error| map_error("OWN_PROCESSES", &error))
+    }
+
+    /// Loads the program that runs at each tick, and gives its descriptor.
+    pub(super) fn cpu(&mut self) -> Result<OwnedFd, BpfError> {
+        let program: &mut PerfEvent = self.program("cpu")?;
+        program.load().map_err(|error| BpfError::Load(describe(&error)))?;
+        let descriptor = program.fd().map_err(|error| BpfError::Load(describe(&error)))?;
+        descriptor.as_fd().try_clone_to_owned().map_err(|error| BpfError::Load(error.to_string()))
+    }
+
+    fn attach(&mut self, name: &'static str, tracepoint: &str) -> Result<(), BpfError> {
+        let program: &mut RawTracePoint = self.program(name)?;
+        let loaded = program.load().and_then(|()| program.attach(tracepoint));
+        loaded.map(|_| ()).map_err(|error| BpfError::Load(describe(&error)))
+    }
+
+    fn program<'a, P>(&'a mut self, name: &'static str) -> Result<&'a mut P, BpfError>
+    where
+        &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
+    {
+        let program = self.ebpf.program_mut(name).ok_or_else(|| BpfError::Load(format!("the embedded object has no program {name}")))?;
+        program.try_into().map_err(|error| BpfError::Load(describe(&error)))
+    }
+
+    /// The loaded programs, by name.
+    pub(super) fn each(&self) -> impl Iterator<Item = (&str, &aya::programs::Program)> {
+        self.ebpf.programs()
+    }
+}
+
+fn load_object(options: &CaptureOptions) -> Result<Ebpf, BpfError> {
+    let mut cgroups = [TargetCgroup::default(); TARGET_CGROUPS_MAX];
+    cgroups.iter_mut().zip(&options.cgroups).for_each(|(slot, group)| *slot = *group);
+    let mut comms = [TargetComm::default(); TARGET_COMMS_MAX];
+    comms.iter_mut().zip(&options.comms).for_each(|(slot, comm)| *slot = *comm);
+    EbpfLoader::new()
+        .btf(None)
+        .verifier_log_level(VerifierLogLevel::DISABLE)
+        .override_global("SETTINGS", options.settings.as_bytes(), true)
+        .override_global("OFFSETS", options.offsets.as_bytes(), true)
+        .override_global("TARGET_CGROUPS", cgroups.as_bytes(), true)
+        .override_global("TARGET_COMMS", comms.as_bytes(), true)
+        .map_max_entries("RING", options.ring_bytes)
+        .map_max_entries("TARGET_PROCESSES", options.target_processes)
+        .load(OBJECT)
+        .map_err(|error| BpfError::Load(describe(&error)))
+}
+
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, BpfError> {
+    ebpf.take_map(name).ok_or_else(|| BpfError::Load(format!("the embedded object has no map {name}")))
+}
+
+fn map_error(map: &'static str, error: &dyn std::error::Error) -> BpfError {
+    BpfError::Map { map, reason: describe(error) }
+}
+
+/// An error with its causes, on one line and at most some hundred characters: a verifier's log has thousands of lines, and its end says why.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match text.char_indices().rev().nth(1_500) {
+        Some((at, _)) => format!("... {}", &text[at..]),
+        None => text,
+    }
+}

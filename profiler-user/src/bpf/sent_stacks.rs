@@ -1,0 +1,118 @@
+//! The mirror of the kernel side's set of stacks that were sent: the same slots, so that what the kernel thinks we hold, we hold.
+
+use crate::model::stack::{RawAddresses, UserStack};
+use profiler_common::ended::Ended;
+use profiler_common::limits::SENT_STACK_SLOTS;
+use profiler_common::record::StackHeader;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use zerocopy::FromBytes as _;
+
+/// Addresses held at most, over all stacks: what a hostile process with deep stacks can make us keep. Typical stacks need a tenth of it.
+const ADDRESSES_MAX: usize = 1 << 20;
+
+/// Stacks by slot.
+#[derive(Debug)]
+pub(super) struct SentStacks {
+    slots: Vec<Option<Arc<RawAddresses>>>,
+    /// Slots in the order in which they were filled, the oldest first; some may have been filled again since.
+    filled: VecDeque<(u32, u64)>,
+    addresses: usize,
+}
+
+impl SentStacks {
+    /// An empty mirror.
+    pub(super) fn new() -> Self {
+        Self { slots: vec![None; SENT_STACK_SLOTS], filled: VecDeque::new(), addresses: 0 }
+    }
+
+    /// Takes in a stack record; None if it does not read as one.
+    pub(super) fn insert(&mut self, bytes: &[u8]) -> Option<()> {
+        let stack = decode(bytes)?;
+        let slot = (stack.hash as usize) & (SENT_STACK_SLOTS - 1);
+        self.addresses += length(&stack);
+        self.filled.push_back((slot as u32, stack.hash));
+        if let Some(old) = self.slots[slot].replace(Arc::new(stack)) {
+            self.addresses -= length(&old);
+        }
+        while self.addresses > ADDRESSES_MAX || self.filled.len() > 4 * SENT_STACK_SLOTS {
+            let Some((slot, hash)) = self.filled.pop_front() else { break };
+            if self.slots[slot as usize].as_ref().is_some_and(|stack| stack.hash == hash && self.addresses > ADDRESSES_MAX) {
+                self.addresses -= self.slots[slot as usize].take().map_or(0, |old| length(&old));
+            }
+        }
+        Some(())
+    }
+
+    /// The stack of a hash, if it is still held.
+    pub(super) fn find(&self, hash: u64) -> Option<&Arc<RawAddresses>> {
+        self.slots[(hash as usize) & (SENT_STACK_SLOTS - 1)].as_ref().filter(|stack| stack.hash == hash)
+    }
+}
+
+fn length(stack: &RawAddresses) -> usize {
+    let user = match &stack.user {
+        UserStack::Walked { addresses, .. } => addresses.len(),
+        UserStack::Unfinished { bytes, .. } => bytes.len() / 8,
+    };
+    stack.kernel.len() + user
+}
+
+/// A stack record to a stack; every length is checked against the bytes that are there.
+fn decode(bytes: &[u8]) -> Option<RawAddresses> {
+    let (header, rest) = StackHeader::read_from_prefix(bytes).ok()?;
+    let (kernel, user) = (usize::from(header.kernel_frames), usize::from(header.user_frames));
+    if rest.len() < (kernel + user) * 8 || header.stack_hash == 0 {
+        return None;
+    }
+    let ended = Ended::try_from(header.ended).ok()?;
+    let mut addresses =
+        rest.chunks_exact(8).map(|word| u64::from_ne_bytes([word[0], word[1], word[2], word[3], word[4], word[5], word[6], word[7]]));
+    let kernel = addresses.by_ref().take(kernel).collect();
+    let addresses = addresses.take(user).collect();
+    Some(RawAddresses { hash: header.stack_hash, kernel, user: UserStack::Walked { addresses, ended } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use zerocopy::IntoBytes as _;
+
+    fn record(hash: u64, frames: &[u64]) -> Vec<u8> {
+        let header =
+            StackHeader { kind: 2, kernel_frames: 1, user_frames: frames.len() as u16 - 1, stack_hash: hash, ended: 0, reserved: [0; 7] };
+        let mut bytes = header.as_bytes().to_vec();
+        frames.iter().for_each(|frame| bytes.extend(frame.to_ne_bytes()));
+        bytes
+    }
+
+    #[test]
+    fn a_slot_holds_the_stack_that_was_sent_last() {
+        let mut sent = SentStacks::new();
+        let (a, b) = (5, 5 + SENT_STACK_SLOTS as u64);
+        sent.insert(&record(a, &[1, 2, 3])).expect("whole");
+        assert_eq!(sent.find(a).expect("held").kernel, [1]);
+        sent.insert(&record(b, &[4, 5])).expect("whole");
+        assert!(sent.find(a).is_none());
+        assert_eq!(sent.find(b).expect("held").user, UserStack::Walked { addresses: vec![5], ended: Ended::Root });
+    }
+
+    #[test]
+    fn what_is_held_is_bounded() {
+        let mut sent = SentStacks::new();
+        let deep = vec![7; 1_000];
+        for hash in 1..=2_000 {
+            sent.insert(&record(hash, &deep)).expect("whole");
+            assert!(sent.addresses <= ADDRESSES_MAX);
+        }
+        assert!(sent.find(2_000).is_some() && sent.find(1).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_or_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(&bytes);
+        }
+    }
+}

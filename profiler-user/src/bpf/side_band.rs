@@ -1,0 +1,233 @@
+//! Process and mapping events from the kernel: what perf writes beside its samples, on a dummy event for each CPU.
+
+use super::cpus;
+use super::error::BpfError;
+use super::mmap_ring::MmapRing;
+use super::perf_event::{Attributes, PerfEvent, SAMPLE_TIME, SOFTWARE_DUMMY, TYPE_SOFTWARE, flag};
+use crate::model::event::{MonotonicNs, ProcessEvent, TimedEvent};
+use crate::model::mapping::{InodeId, MappedRange};
+use crate::model::process::{Pid, Tid};
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+// Types of record, and bits of their `misc` (include/uapi/linux/perf_event.h).
+const RECORD_LOST: u32 = 2;
+const RECORD_COMM: u32 = 3;
+const RECORD_EXIT: u32 = 4;
+const RECORD_FORK: u32 = 7;
+const RECORD_MMAP2: u32 = 10;
+const MISC_COMM_EXEC: u16 = 1 << 13;
+const MISC_BUILD_ID: u16 = 1 << 14;
+
+/// Bytes of one CPU's ring: room for some thousand mappings while the drain is held up; a quarter of it on a machine with many CPUs.
+const CPU_RING_BYTES: usize = 256 << 10;
+const MANY_CPUS: usize = 16;
+
+/// The dummy events and their rings, by CPU.
+#[derive(Debug)]
+pub(super) struct SideBand {
+    cpus: BTreeMap<u32, (PerfEvent, MmapRing)>,
+    ring_bytes: usize,
+}
+
+/// What a record says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Record {
+    /// Something happened.
+    Event(TimedEvent),
+    /// The kernel had no room for this many records.
+    Lost(u64),
+}
+
+impl SideBand {
+    /// Opens the events; records are written from now on.
+    pub(super) fn open() -> Result<Self, BpfError> {
+        let online = cpus::online()?;
+        let ring_bytes = if online.len() > MANY_CPUS { CPU_RING_BYTES / 4 } else { CPU_RING_BYTES };
+        let mut band = Self { cpus: BTreeMap::new(), ring_bytes };
+        for cpu in online {
+            band.add(cpu)?;
+        }
+        Ok(band)
+    }
+
+    /// Takes in a CPU that came on line.
+    pub(super) fn add(&mut self, cpu: u32) -> Result<(), BpfError> {
+        if self.cpus.contains_key(&cpu) {
+            return Ok(());
+        }
+        let attributes = Attributes {
+            kind: TYPE_SOFTWARE,
+            config: SOFTWARE_DUMMY,
+            sample_type: SAMPLE_TIME,
+            flags: flag::MMAP
+                | flag::MMAP2
+                | flag::COMM
+                | flag::COMM_EXEC
+                | flag::TASK
+                | flag::SAMPLE_ID_ALL
+                | flag::WATERMARK
+                | flag::USE_CLOCK_ID,
+            wakeup: 1,
+            clock_id: libc::CLOCK_MONOTONIC,
+            ..Attributes::default()
+        };
+        let event = match PerfEvent::open(&attributes, cpu) {
+            Err(source) if source.raw_os_error() == Some(libc::ENODEV) => return Ok(()),
+            other => other.map_err(|source| BpfError::PerfEvent { event: "process events", cpu, source })?,
+        };
+        let ring = MmapRing::map(&event, self.ring_bytes)?;
+        self.cpus.insert(cpu, (event, ring));
+        Ok(())
+    }
+
+    /// Lets go of a CPU that went off line, after a last drain.
+    pub(super) fn remove(&mut self, cpu: u32) {
+        self.cpus.remove(&cpu);
+    }
+
+    /// Hands over everything that waits, CPU by CPU.
+    pub(super) fn drain(&mut self, mut each: impl FnMut(Option<Record>)) {
+        for (_, ring) in self.cpus.values_mut() {
+            ring.drain(|bytes| {
+                if let Some(record) = decode(bytes) {
+                    each(record);
+                }
+            });
+        }
+    }
+
+    /// Descriptors that become readable when records wait.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = (u32, BorrowedFd<'_>)> {
+        self.cpus.iter().map(|(cpu, (event, _))| (*cpu, event.as_fd()))
+    }
+
+    /// Bytes of all rings.
+    pub(super) fn bytes(&self) -> usize {
+        self.cpus.values().map(|(_, ring)| ring.bytes()).sum()
+    }
+}
+
+/// Reads words off a record, front to back.
+struct Words<'a>(&'a [u8]);
+
+impl Words<'_> {
+    fn u32(&mut self) -> Option<u32> {
+        let (word, rest) = self.0.split_first_chunk::<4>()?;
+        self.0 = rest;
+        Some(u32::from_ne_bytes(*word))
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        let (word, rest) = self.0.split_first_chunk::<8>()?;
+        self.0 = rest;
+        Some(u64::from_ne_bytes(*word))
+    }
+}
+
+/// The outer None: a record of no interest. The inner one: a record that does not read as what it says it is.
+fn decode(bytes: &[u8]) -> Option<Option<Record>> {
+    let mut words = Words(bytes);
+    let (kind, word) = (words.u32()?, words.u32()?);
+    let misc = word as u16;
+    // The trailer that `sample_id_all` adds: the time alone.
+    let (body, trailer) = words.0.split_at_checked(words.0.len().checked_sub(8)?)?;
+    let time = MonotonicNs(Words(trailer).u64()?);
+    let body = Words(body);
+    let event = match kind {
+        RECORD_LOST => return Some(lost(body).map(Record::Lost)),
+        RECORD_COMM => comm(body, misc),
+        RECORD_FORK => fork(body),
+        RECORD_EXIT => exit(body),
+        // pid -1: memory of the kernel's own.
+        RECORD_MMAP2 if body.0.starts_with(&[0xff; 4]) => return None,
+        RECORD_MMAP2 => mapping(body, misc),
+        _ => return None,
+    };
+    Some(event.map(|event| Record::Event(TimedEvent { time, event })))
+}
+
+fn lost(mut body: Words<'_>) -> Option<u64> {
+    let _id = body.u64()?;
+    body.u64()
+}
+
+fn comm(mut body: Words<'_>, misc: u16) -> Option<ProcessEvent> {
+    let (pid, tid) = (Pid(body.u32()?), Tid(body.u32()?));
+    let comm = until_nul(body.0).to_vec();
+    Some(if misc & MISC_COMM_EXEC != 0 { ProcessEvent::Exec { pid, comm } } else { ProcessEvent::Renamed { pid, tid, comm } })
+}
+
+fn fork(mut body: Words<'_>) -> Option<ProcessEvent> {
+    let (pid, parent, tid) = (body.u32()?, body.u32()?, body.u32()?);
+    Some(ProcessEvent::Fork { pid: Pid(pid), tid: Tid(tid), parent: Pid(parent) })
+}
+
+fn exit(mut body: Words<'_>) -> Option<ProcessEvent> {
+    let (pid, _parent, tid) = (body.u32()?, body.u32()?, body.u32()?);
+    Some(ProcessEvent::Exit { pid: Pid(pid), tid: Tid(tid) })
+}
+
+fn mapping(mut body: Words<'_>, misc: u16) -> Option<ProcessEvent> {
+    let (pid, _tid) = (body.u32()?, body.u32()?);
+    let (start, length, file_offset) = (body.u64()?, body.u64()?, body.u64()?);
+    let (major, minor, inode, _generation) = (body.u32()?, body.u32()?, body.u64()?, body.u64()?);
+    let (_protection, _flags) = (body.u32()?, body.u32()?);
+    // With a build id in their place the four are not what their names say.
+    let file = if misc & MISC_BUILD_ID != 0 { InodeId { major: 0, minor: 0, inode: 0 } } else { InodeId { major, minor, inode } };
+    let range = MappedRange { start, end: start.checked_add(length)?, file_offset, file, path: until_nul(body.0).to_vec() };
+    Some(ProcessEvent::Map { pid: Pid(pid), range })
+}
+
+fn until_nul(bytes: &[u8]) -> &[u8] {
+    &bytes[..bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len())]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn record(kind: u32, misc: u16, words: &[u32], tail: &[u8], time: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(misc.to_ne_bytes());
+        bytes.extend(0u16.to_ne_bytes());
+        words.iter().for_each(|word| bytes.extend(word.to_ne_bytes()));
+        bytes.extend(tail);
+        bytes.extend(time.to_ne_bytes());
+        bytes
+    }
+
+    #[test]
+    fn an_exec_is_told_from_a_new_name() {
+        let named = record(RECORD_COMM, 0, &[7, 8], b"worker\0\0", 99);
+        assert_eq!(
+            decode(&named),
+            Some(Some(Record::Event(TimedEvent {
+                time: MonotonicNs(99),
+                event: ProcessEvent::Renamed { pid: Pid(7), tid: Tid(8), comm: b"worker".to_vec() }
+            })))
+        );
+        let exec = record(RECORD_COMM, MISC_COMM_EXEC, &[7, 7], b"sh\0\0\0\0\0\0", 1);
+        assert!(matches!(decode(&exec), Some(Some(Record::Event(TimedEvent { event: ProcessEvent::Exec { .. }, .. })))));
+    }
+
+    #[test]
+    fn a_mapping_keeps_its_file_and_path() {
+        let words = [5, 5, 0x1000, 0, 0x2000, 0, 0x3000, 0, 8, 1, 42, 0, 9, 0, 5, 2];
+        let bytes = record(RECORD_MMAP2, 2, &words, b"/bin/a b\0\0\0\0\0\0\0\0", 3);
+        let Some(Some(Record::Event(TimedEvent { event: ProcessEvent::Map { pid, range }, .. }))) = decode(&bytes) else {
+            panic!("a mapping")
+        };
+        assert_eq!((pid, range.start, range.end, range.file_offset), (Pid(5), 0x1000, 0x3000, 0x3000));
+        assert_eq!((range.file, range.path.as_slice()), (InodeId { major: 8, minor: 1, inode: 42 }, b"/bin/a b".as_slice()));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_or_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(&bytes);
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What was lost, as samples: a reader of any format sees it where it sees everything else. The only file that makes such frames, and the
+//! comments that say how the sums stand.
+
+use crate::model::loss::Loss;
+use crate::model::profile::Profile;
+
+/// The frame of a sample that came without any.
+pub(super) const NO_STACK: &str = "[no stack]";
+
+/// The events of one kind of loss, as one sample.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Lost {
+    /// Which loss.
+    pub(super) loss: Loss,
+    /// The name of its only frame.
+    pub(super) name: String,
+    /// As many as the profile has columns: how many events, and what they weigh.
+    pub(super) values: Vec<i64>,
+}
+
+impl Lost {
+    /// An address that stands for the loss where a format needs one: in the page at 0, where nothing is ever mapped.
+    pub(super) fn address(&self) -> u64 {
+        1 + self.loss as u64
+    }
+}
+
+/// The lost samples of the profile, one entry a kind that occurred.
+pub(super) fn samples(profile: &Profile) -> Vec<Lost> {
+    profile.losses.iter().filter(|(loss, _)| loss.is_sample()).map(|(loss, events)| lost(profile, loss, events)).collect()
+}
+
+/// The first column counts events; any other says what they weigh, which is a period each.
+fn lost(profile: &Profile, loss: Loss, events: u64) -> Lost {
+    let events = i64::try_from(events).unwrap_or(i64::MAX);
+    let weight = events.saturating_mul(profile.period);
+    let values = (0..profile.sample_types.len()).map(|column| if column == 0 { events } else { weight }).collect();
+    Lost { loss, name: format!("[lost: {}]", loss.label()), values }
+}
+
+/// Sum of a column over all samples and all that was lost.
+pub(super) fn total(profile: &Profile, column: usize) -> i64 {
+    let kept = profile.samples.iter().map(|sample| sample.values[column]);
+    let lost = samples(profile);
+    kept.chain(lost.iter().map(|lost| lost.values[column])).fold(0, i64::saturating_add)
+}
+
+/// The profile's comments, then the sums: where each tick went, what was lost, how the stacks ended.
+pub(super) fn comments(profile: &Profile) -> Vec<String> {
+    let balance = &profile.balance;
+    let mut comments = profile.comments.clone();
+    comments.push(format!(
+        "balance: ticks {} = idle {} + filtered {} + samples {} + lost {} (difference {})",
+        balance.ticks,
+        balance.idle,
+        balance.filtered,
+        balance.samples,
+        profile.losses.samples(),
+        balance.difference(&profile.losses)
+    ));
+    comments.extend(profile.losses.iter().map(|(loss, events)| format!("lost: {} {events}", loss.label())));
+    comments.extend(profile.endings.iter().map(|(ended, samples)| format!("stacks ended: {} {samples}", ended.label())));
+    comments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{comments, samples, total};
+    use crate::encode::sample_profile::sample_profile;
+
+    #[test]
+    fn what_was_lost_weighs_a_period_each_and_what_is_no_sample_is_none() {
+        let lost = samples(&sample_profile());
+        assert_eq!(lost.len(), 1);
+        assert_eq!((lost[0].name.as_str(), lost[0].values.as_slice()), ("[lost: ring full]", [3, 30_000_000].as_slice()));
+    }
+
+    #[test]
+    fn the_total_counts_what_was_lost() {
+        let profile = sample_profile();
+        assert_eq!(total(&profile, 0), profile.total(0) + 3);
+        assert_eq!(total(&profile, 1), profile.total(1) + 30_000_000);
+    }
+
+    #[test]
+    fn the_comments_hold_every_sum() {
+        let comments = comments(&sample_profile());
+        assert_eq!(comments[0], "profiler test");
+        assert_eq!(comments[1], "balance: ticks 40 = idle 5 + filtered 4 + samples 28 + lost 3 (difference 0)");
+        assert_eq!(
+            comments[2..],
+            ["lost: ring full 3", "lost: process events dropped 7", "stacks ended: root reached 20", "stacks ended: depth limit 8"]
+        );
+    }
+}

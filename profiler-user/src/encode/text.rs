@@ -1,0 +1,233 @@
+//! Go's text form (`debug=1`) in the shape of a count profile, which pprof reads too; then the mappings, so that it can symbolize by itself.
+//!
+//! It carries the first column, the events: a count profile's unit is fixed to `count`. What starts with `#` is for people, pprof skips it.
+
+use super::{frame, lost, tabs};
+use crate::model::label::{Label, LabelValue};
+use crate::model::profile::{Line, Location, Profile, ProfileMapping, Sample};
+use crate::model::text::printable;
+use std::fmt::Write;
+
+/// The reader's line buffer holds 64 KiB: a stack of more frames than this loses its root end (an address takes at most 19 bytes) ...
+const MAX_ADDRESSES: usize = 3_000;
+/// ... and a cell of more characters than this its end (a character takes at most 10 bytes, escaped).
+const MAX_CELL: usize = 2_000;
+/// Labels of one line.
+const MAX_LABELS: usize = 60_000;
+
+/// One stack of the listing.
+struct Row<'a> {
+    events: i64,
+    /// Runtime addresses, leaf first; never none.
+    addresses: Vec<u64>,
+    shows: Shows<'a>,
+}
+
+/// What stands below the line of a stack.
+enum Shows<'a> {
+    Sample(&'a Sample),
+    Name(String),
+}
+
+/// The profile as text.
+pub(super) fn encode(profile: &Profile) -> String {
+    let rows = rows(profile);
+    let total = rows.iter().fold(0_i64, |sum, row| sum.saturating_add(row.events));
+    let mut out = format!("{} profile: total {total}\n", profile.kind.name());
+    for comment in lost::comments(profile) {
+        line(&mut out, format_args!("# {}", cell(&comment)));
+    }
+    for row in &rows {
+        out.push('\n');
+        push_row(profile, row, &mut out);
+    }
+    out.push_str("\n--- Memory map: ---\n");
+    for mapping in &profile.mappings {
+        push_mapping(mapping, &mut out);
+    }
+    out
+}
+
+/// Writing to a string does not fail.
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    let _ = out.write_fmt(text);
+    out.push('\n');
+}
+
+/// All stacks that have events, those with most first.
+fn rows(profile: &Profile) -> Vec<Row<'_>> {
+    let kept = profile.samples.iter().map(|sample| {
+        let addresses: Vec<u64> = sample.locations.iter().map(|at| profile.locations[*at].address).take(MAX_ADDRESSES).collect();
+        match addresses.is_empty() {
+            true => Row { events: sample.values[0], addresses: vec![0], shows: Shows::Name(lost::NO_STACK.to_owned()) },
+            false => Row { events: sample.values[0], addresses, shows: Shows::Sample(sample) },
+        }
+    });
+    let lost = lost::samples(profile).into_iter().map(|lost| Row {
+        events: lost.values[0],
+        addresses: vec![lost.address()],
+        shows: Shows::Name(lost.name),
+    });
+    let mut rows: Vec<Row<'_>> = kept.chain(lost).filter(|row| row.events > 0).collect();
+    rows.sort_by(|a, b| b.events.cmp(&a.events).then_with(|| a.addresses.cmp(&b.addresses)));
+    rows
+}
+
+/// The line that pprof reads, then the labels and the frames. pprof takes every address for a return address and subtracts 1, the leaf's too;
+/// ours lie within the instruction already, so each is printed one higher.
+fn push_row(profile: &Profile, row: &Row<'_>, out: &mut String) {
+    let _ = write!(out, "{} @", row.events);
+    for address in &row.addresses {
+        let _ = write!(out, " {:#x}", address.saturating_add(1));
+    }
+    out.push('\n');
+    let mut lines = Vec::new();
+    match &row.shows {
+        Shows::Name(name) => lines.push(vec!["#".to_owned(), format!("{:#x}", row.addresses[0]), name.clone()]),
+        Shows::Sample(sample) => {
+            if !sample.labels.is_empty() {
+                line(out, format_args!("# labels: {}", labels(&sample.labels)));
+            }
+            for at in &sample.locations {
+                push_frames(profile, &profile.locations[*at], &mut lines);
+            }
+        }
+    }
+    tabs::align(&lines, out);
+}
+
+/// A line for each function at the location, the innermost one first.
+fn push_frames(profile: &Profile, location: &Location, lines: &mut Vec<Vec<String>>) {
+    let start = || vec!["#".to_owned(), format!("{:#x}", location.address)];
+    match &location.lines {
+        Ok(inlined) => lines.extend(inlined.iter().map(|inlined| {
+            let mut cells = start();
+            push_function(profile, *inlined, &mut cells);
+            cells
+        })),
+        Err(why) => {
+            let mut cells = start();
+            cells.push(cell(&frame::unresolved(profile, location)));
+            cells.push(format!("({})", why.label()));
+            lines.push(cells);
+        }
+    }
+}
+
+fn push_function(profile: &Profile, line: Line, cells: &mut Vec<String>) {
+    let function = &profile.functions[line.function];
+    cells.push(cell(&function.name));
+    match (function.filename.is_empty(), line.line) {
+        (true, _) => {}
+        (false, 0) => cells.push(cell(&function.filename)),
+        (false, number) => cells.push(format!("{}:{number}", cell(&function.filename))),
+    }
+}
+
+/// A text that stays in its cell and on its line.
+fn cell(text: &str) -> String {
+    match text.char_indices().nth(MAX_CELL) {
+        Some((end, _)) => format!("{}...", printable(&text[..end])),
+        None => printable(text).into_owned(),
+    }
+}
+
+/// Labels as Go prints them: quoted, by key.
+fn labels(labels: &[Label]) -> String {
+    let mut sorted: Vec<&Label> = labels.iter().collect();
+    sorted.sort();
+    let mut out = String::from("{");
+    for label in sorted {
+        let value = match &label.value {
+            LabelValue::Text(text) => cell(text),
+            LabelValue::Number { value, .. } => value.to_string(),
+        };
+        let pair = format!("{}:{}", quoted(&cell(&label.key)), quoted(&value));
+        if out.len() + pair.len() > MAX_LABELS {
+            out.push_str(", ...");
+            break;
+        }
+        if out.len() > 1 {
+            out.push_str(", ");
+        }
+        out.push_str(&pair);
+    }
+    out.push('}');
+    out
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// A mapping in pprof's brief form: `start-limit perms path (@offset) buildid`, numbers in hex.
+fn push_mapping(mapping: &ProfileMapping, out: &mut String) {
+    let _ = write!(out, "{:x}-{:x} r-xp", mapping.start, mapping.limit);
+    let path = one_word(&mapping.filename);
+    if !path.is_empty() {
+        let _ = write!(out, " {path} (@{:x})", mapping.file_offset);
+        if !mapping.build_id.is_empty() {
+            let _ = write!(out, " {}", one_word(&mapping.build_id));
+        }
+    }
+    out.push('\n');
+}
+
+/// A path ends at a blank, and `name:1] ` is taken for the prefix of a log: both are written in hex.
+fn one_word(path: &str) -> String {
+    let bracketed = path.starts_with('[');
+    let mut out = String::with_capacity(path.len());
+    for c in cell(path).chars() {
+        match c {
+            c if c.is_whitespace() => {
+                let _ = write!(out, "\\x{:x}", u32::from(c));
+            }
+            ']' if !bracketed => out.push_str("\\x5d"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::encode;
+    use crate::encode::sample_profile::sample_profile;
+
+    #[test]
+    fn the_text_is_a_count_profile_with_comments_and_a_memory_map() {
+        let text = encode(&sample_profile());
+        assert!(text.starts_with("cpu profile: total 31\n# profiler test\n# balance: ticks 40 "), "{text}");
+        let first = "\n\n12 @ 0x401001 0x402001\n# labels: {\"comm\":\"app\", \"pid\":\"0\"}\n\
+            #\t0x401000\tinner<T>\tsrc/a.rs:7\n#\t0x401000\touter\t\tsrc/a.rs:42\n#\t0x402000\tmain\t\tsrc/main.rs:3\n\n8 @ ";
+        assert!(text.contains(first), "{text}");
+        assert!(text.contains("\n#\t0x403000\t[app]\t(no symbol)\n"), "{text}");
+        assert!(text.contains("\n3 @ 0x3\n#\t0x2\t[lost: ring full]\n"), "{text}");
+        assert!(text.contains("\n2 @ 0x1\n#\t0x0\t[no stack]\n"), "{text}");
+        let map = "\n--- Memory map: ---\nffffffff81000000-ffffffff82000000 r-xp [kernel.kallsyms]_stext (@1000)\n\
+            400000-500000 r-xp /opt/my\\x20app/app (@1000) 00ff11\n500000-600000 r-xp /usr/lib/libc.so.6 (@1000)\n";
+        assert!(text.ends_with(map), "{text}");
+    }
+
+    #[test]
+    fn no_line_outgrows_a_readers_buffer_and_no_name_makes_a_line_of_its_own() {
+        let mut profile = sample_profile();
+        profile.functions[0].name = "\n1 @ 0x1\n".repeat(40_000).into();
+        profile.mappings[1].filename = "/x:1] \n--- ".repeat(40_000).into();
+        profile.samples[0].locations = vec![0; 20_000];
+        let text = encode(&profile);
+        assert!(text.lines().all(|line| line.len() < 64 * 1024));
+        let stacks = text.lines().filter(|line| line.contains(" @ 0x") && !line.starts_with('#')).count();
+        assert_eq!(stacks, 6);
+        assert_eq!(text.lines().filter(|line| line.starts_with("---")).count(), 1);
+    }
+
+    #[test]
+    fn what_has_no_events_is_not_listed() {
+        let mut profile = sample_profile();
+        profile.samples[0].values = vec![0, 0];
+        let text = encode(&profile);
+        assert!(text.starts_with("cpu profile: total 19\n"));
+        assert!(!text.contains("\n0 @"));
+    }
+}

@@ -1,0 +1,282 @@
+//! `Recorder`: what `profiler record` does, as a library.
+
+use super::command::{Command, CommandEnd};
+use super::session::Session;
+use super::stop::{Ends, after};
+use super::wakers::Wakers;
+use crate::bpf::{BpfError, Capture, CaptureOptions, Counted, KernelTypes, Last, ProgramCost, controller_index};
+use crate::config::{Config, Mode, Target};
+use crate::model::loss::Losses;
+use crate::model::process::Pid;
+use crate::model::profile::Profile;
+use crate::model::window::Window;
+use crate::object::ObjectStore;
+use crate::process::KernelLayout;
+use crate::symbolize::kernel::KernelSymbols;
+use crate::symbolize::{Sources, symbolize};
+use crate::sys::spawn::SpawnError;
+use crate::target::{self, Filter, TargetError};
+use profiler_common::settings::{self, Settings};
+use profiler_common::target::{TARGET_PROCESSES, TargetProcess};
+use std::io;
+use std::time::Duration;
+
+/// Why a recording failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// The target is not there, or not one.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// Capturing is not possible here.
+    #[error(transparent)]
+    Capture(#[from] BpfError),
+    /// The command could not be started.
+    #[error(transparent)]
+    Command(#[from] SpawnError),
+    /// The runtime of timers and descriptors could not be set up.
+    #[error("setting up timers and descriptors: {0}; the limit on open files (ulimit -n) may be too low")]
+    Runtime(#[source] io::Error),
+}
+
+/// How a recording is going.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Progress {
+    /// Time since the clock started.
+    pub elapsed: Duration,
+    /// Samples so far.
+    pub samples: u64,
+    /// Samples lost so far.
+    pub lost: u64,
+    /// Processes that run.
+    pub processes: usize,
+}
+
+/// What the caller of a recording is told, and may ask for, while it runs. Called between drains, so answers should be quick.
+pub trait Control {
+    /// About once a second.
+    fn progress(&mut self, _progress: &Progress) {}
+}
+
+impl Control for () {}
+
+/// Records what a [`Config`] describes.
+///
+/// ```no_run
+/// use profiler::config::{Config, Target};
+/// use profiler::pipeline::Recorder;
+/// use std::time::Duration;
+///
+/// // Parsers of foreign files run in a child without rights, which is this program started again.
+/// profiler::init();
+/// let config = Config { targets: vec![Target::Pid(1)], duration: Some(Duration::from_secs(5)), ..Config::default() };
+/// let recording = Recorder::new(config).record(&mut ())?;
+/// let profile = recording.profile();
+/// println!("{} samples", profile.total(0));
+/// # Ok::<(), profiler::pipeline::RecordError>(())
+/// ```
+#[derive(Debug)]
+pub struct Recorder {
+    config: Config,
+}
+
+/// A recording that has ended; nothing is symbolized yet.
+pub struct Recording {
+    /// The counted samples.
+    pub window: Window,
+    /// The files behind its mappings.
+    objects: ObjectStore,
+    /// What the kernel side counted.
+    pub counted: Counted,
+    /// What the programs cost; empty unless it was measured.
+    pub self_cost: Vec<ProgramCost>,
+    config: Config,
+    command: Option<Command>,
+}
+
+impl Recorder {
+    /// A recorder for a run.
+    pub fn new(config: Config) -> Self {
+        Self { config }
+    }
+
+    /// Records until the configured time is over, the targets have ended, or SIGINT or SIGTERM arrives. Blocks the calling thread.
+    ///
+    /// # Errors
+    /// Rights, kernel features or the target are missing, or the command cannot be started.
+    pub fn record(self, control: &mut dyn Control) -> Result<Recording, RecordError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RecordError::Runtime)?;
+        runtime.block_on(self.run(control))
+    }
+
+    async fn run(self, control: &mut dyn Control) -> Result<Recording, RecordError> {
+        let config = self.config;
+        let types = KernelTypes::load()?;
+        let mut filter = target::resolve(&config.targets, config.inherit.into(), &|name| controller_index(&types, name))?;
+        let command = config.targets.iter().find_map(|target| if let Target::Command(words) = target { Some(words) } else { None });
+        let mut command = command.map(|words| Command::hold(words)).transpose()?;
+        if let Some(command) = &command {
+            filter.bits |= TARGET_PROCESSES;
+            filter.processes.push((command.pid(), TargetProcess { start_boot_ns: 0 }));
+        }
+        let options = capture_options(&config, &filter, types.offsets()?);
+        drop(types);
+        let mut capture = Capture::open(&options)?;
+        if !config.include_self {
+            capture.set_own(&[std::process::id()])?;
+        }
+        let wakers = Wakers::new(capture.wakers().map_err(RecordError::Runtime)?).map_err(RecordError::Runtime)?;
+        let kernel = KernelLayout { slide: KernelSymbols::slide_of_this_boot() };
+        let mut session = Session::start(capture, ObjectStore::new(), &config, kernel)?;
+        command = command.map(Command::release).transpose()?;
+        let named: Vec<Pid> = if command.is_none() { named_alone(&config) } else { Vec::new() };
+        until_ended(&mut session, &wakers, command.as_ref(), &named, (&config, control)).await?;
+        let (window, objects, capture) = session.finish(&config)?;
+        let (counted, self_cost) = (capture.counted()?, if config.self_cost { capture.self_cost() } else { Vec::new() });
+        Ok(Recording { window, objects, counted, self_cost, config, command })
+    }
+}
+
+/// Drains until something ends the recording.
+async fn until_ended(
+    session: &mut Session,
+    wakers: &Wakers,
+    command: Option<&Command>,
+    named: &[Pid],
+    (config, control): (&Config, &mut dyn Control),
+) -> Result<(), RecordError> {
+    let mut signals = Signals::new().map_err(RecordError::Runtime)?;
+    let ends = Ends::watch(named);
+    let time_over = after(config.duration);
+    let all_ended = async { if named.is_empty() { std::future::pending().await } else { ends.all().await } };
+    let command_ended = async {
+        match command {
+            Some(command) => command.ended().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(time_over, all_ended, command_ended);
+    let mut told = Duration::ZERO;
+    loop {
+        tokio::select! {
+            () = &mut time_over => return Ok(()),
+            () = &mut all_ended => return Ok(()),
+            () = &mut command_ended => return Ok(()),
+            signal = signals.next() => {
+                if signals.ends_recording(signal, command) {
+                    return Ok(());
+                }
+            }
+            () = wakers.due() => session.drain(Last::No),
+        }
+        if session.elapsed() >= told + Duration::from_secs(1) {
+            told = session.elapsed();
+            let lost = session.capture.counted().map_or(0, |counted| counted.losses.samples());
+            control.progress(&Progress { elapsed: told, samples: session.samples(), lost, processes: session.living() });
+        }
+    }
+}
+
+/// Signals that end a recording, or that are passed on to a command.
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+    interrupts: u32,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+            interrupts: 0,
+        })
+    }
+
+    async fn next(&mut self) -> i32 {
+        tokio::select! {
+            _ = self.interrupt.recv() => libc::SIGINT,
+            _ = self.terminate.recv() => libc::SIGTERM,
+            _ = self.hangup.recv() => libc::SIGHUP,
+        }
+    }
+
+    /// Without a command every signal ends the recording. With one it is the command's to end: the signal is passed on (a Ctrl-C has reached it
+    /// already, from the terminal), and only a second one ends the recording without it.
+    fn ends_recording(&mut self, signal: i32, command: Option<&Command>) -> bool {
+        let Some(command) = command else { return true };
+        self.interrupts += 1;
+        let from_terminal = signal == libc::SIGINT && rustix::termios::isatty(rustix::stdio::stdin());
+        if !from_terminal {
+            command.signal(signal);
+        }
+        self.interrupts > 1
+    }
+}
+
+/// The processes whose end is the end of the recording: when nothing but processes was asked for.
+fn named_alone(config: &Config) -> Vec<Pid> {
+    let pids = config.targets.iter().map(|target| if let Target::Pid(pid) = target { Some(Pid(*pid)) } else { None });
+    pids.collect::<Option<Vec<_>>>().unwrap_or_default()
+}
+
+fn capture_options(config: &Config, filter: &Filter, offsets: settings::KernelOffsets) -> CaptureOptions {
+    CaptureOptions {
+        settings: Settings {
+            seed: seed(),
+            kernel_stacks: u32::from(config.mode != Mode::User),
+            user_stacks: u32::from(config.mode != Mode::Kernel),
+            mode: match config.mode {
+                Mode::Any => settings::MODE_ANY,
+                Mode::User => settings::MODE_USER,
+                Mode::Kernel => settings::MODE_KERNEL,
+            },
+            target: filter.bits,
+            cgroups: filter.cgroups.len() as u32,
+            comms: filter.comms.len() as u32,
+            inherit: u32::from(config.inherit),
+            wake_bytes: config.bounds.ring_bytes / 4,
+            weigh_period: u32::from(config.clock == crate::config::Clock::Cycles),
+            own_count: u32::from(!config.include_self),
+        },
+        offsets,
+        processes: filter.processes.clone(),
+        cgroups: filter.cgroups.clone(),
+        comms: filter.comms.clone(),
+        clock: config.clock,
+        frequency_hz: config.frequency_hz,
+        ring_bytes: config.bounds.ring_bytes,
+        target_processes: config.bounds.target_processes,
+        self_cost: config.self_cost,
+    }
+}
+
+/// A random number that no process can guess: stack hashes of this run are not those of any other.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}
+
+impl Recording {
+    /// Symbolizes what was recorded. Files are parsed in child processes without rights; a file that breaks them stays without names.
+    pub fn profile(&self) -> Profile {
+        let mut sources = Sources::new(&self.objects, &self.config.debug_dirs);
+        symbolize(&self.window, &mut sources)
+    }
+
+    /// Everything that was lost.
+    pub fn losses(&self) -> &Losses {
+        &self.window.losses
+    }
+
+    /// Waits for the recorded command, if there was one, and gives its status.
+    ///
+    /// # Errors
+    /// It could not be waited for.
+    pub fn wait_for_command(&mut self) -> Result<Option<CommandEnd>, RecordError> {
+        Ok(self.command.take().map(Command::wait).transpose()?)
+    }
+}

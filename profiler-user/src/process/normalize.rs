@@ -1,0 +1,214 @@
+//! Runtime addresses to frames: a mapping and a file address, valid for as long as the file is.
+
+use super::address_space::{AddressSpace, Range};
+use super::kernel_layout::{KernelLayout, LINKED_TEXT};
+use super::table::{Describe, Processes};
+use crate::model::address::{CodeAddress, FileAddress};
+use crate::model::mapping::{Mapping, MappingId, MappingKind};
+use crate::model::process::{Pid, ProcessId, ProcessInfo, ProcessKey, Tid};
+use crate::model::stack::{Frame, RawAddresses, RawStack, StackId, Tally, UserStack};
+use crate::model::text::lossy;
+use crate::model::window::{Counts, MappingTable, SampleKey, StackTable, ThreadInfo};
+use profiler_common::ended::Ended;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Stacks whose normalized form is remembered.
+const KNOWN_MAX: usize = 32_768;
+
+/// What makes two ranges the same mapping: for a file what is mapped of it, otherwise where it is as well.
+type MappingKey = (MappingKind, u64, u64);
+
+/// The tables that a window's ids refer to, while it is open.
+#[derive(Debug, Default)]
+pub struct Tables {
+    /// Stacks.
+    pub stacks: StackTable,
+    /// Mappings.
+    pub mappings: MappingTable,
+    /// Process images.
+    pub processes: Vec<ProcessInfo>,
+    /// Threads.
+    pub threads: Vec<ThreadInfo>,
+    mapping_ids: HashMap<MappingKey, MappingId>,
+    process_ids: HashMap<ProcessKey, ProcessId>,
+    thread_ids: HashMap<ThreadInfo, u32>,
+    /// By the kernel side's hash, which covers the process image: the generation of mappings it is valid for, and the result.
+    known: HashMap<u64, (u32, StackId, Ended)>,
+    frames: Vec<Frame>,
+}
+
+/// Whether threads are told apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Threads {
+    /// Samples of a process are counted together.
+    Together,
+    /// Each thread is counted alone.
+    Apart,
+}
+
+/// A sample that can be counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Normalized {
+    /// What it is counted under.
+    pub key: SampleKey,
+    /// Events and weight.
+    pub counts: Counts,
+    /// How its stack ended.
+    pub ended: Ended,
+}
+
+impl Tables {
+    /// About how much memory the tables hold, bytes.
+    pub fn bytes(&self) -> u64 {
+        let names = (self.processes.len() + self.threads.len()) as u64 * 256 + self.mapping_ids.len() as u64 * 320;
+        self.stacks.bytes() + names + self.known.len() as u64 * 48
+    }
+
+    /// Normalizes a sample against the mappings of its own time, which is now in the order of events.
+    pub fn normalize(&mut self, tally: &Tally<RawStack>, processes: &mut Processes, context: &mut Context<'_>) -> Normalized {
+        let raw = &tally.of;
+        let pid = Pid(raw.process.tgid);
+        let thread = match context.threads {
+            Threads::Together => None,
+            Threads::Apart => Some(self.thread(raw.tid, processes.thread_name(pid, raw.tid))),
+        };
+        let process = processes.get(pid, context.describe);
+        let id = match self.process_ids.get(&raw.process) {
+            Some(id) => *id,
+            None => {
+                let main = process.main.clone();
+                let main = main.map(|range| self.mapping(&range, raw.process));
+                let info = ProcessInfo { pid, comm: Arc::clone(&process.comm), labels: Arc::clone(&process.labels), main };
+                let id = ProcessId(self.processes.len() as u32);
+                self.processes.push(info);
+                self.process_ids.insert(raw.process, id);
+                id
+            }
+        };
+        let (stack, ended) = self.stack(&raw.addresses, &process.space, raw.process, context.kernel);
+        Normalized { key: SampleKey { process: id, thread, stack }, counts: Counts { events: tally.events, weight: tally.weight }, ended }
+    }
+
+    fn stack(&mut self, raw: &RawAddresses, space: &AddressSpace, process: ProcessKey, kernel: KernelLayout) -> (StackId, Ended) {
+        if let Some((generation, stack, ended)) = self.known.get(&raw.hash)
+            && *generation == space.generation
+        {
+            return (*stack, *ended);
+        }
+        let mut frames = std::mem::take(&mut self.frames);
+        frames.clear();
+        for (depth, address) in raw.kernel.iter().enumerate() {
+            frames.push(self.kernel_frame(kernel.unslid(code_address(depth, *address).for_lookup())));
+        }
+        let mut how = Ended::NoUserStack;
+        if let UserStack::Walked { addresses, ended } = &raw.user {
+            how = *ended;
+            for (depth, address) in addresses.iter().enumerate() {
+                let address = code_address(depth, *address).for_lookup();
+                match space.find(address) {
+                    Some(range) => frames.push(self.user_frame(range, address, process)),
+                    None => {
+                        // What lies in no executable mapping is no code, and what a walk found beyond it no frame. A leaf is kept: it was executed.
+                        how = Ended::NoMapping;
+                        if depth == 0 {
+                            frames.push(self.unmapped_frame(address, process));
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+        let stack = self.stacks.intern(&frames);
+        self.frames = frames;
+        if self.known.len() >= KNOWN_MAX {
+            self.known.clear();
+        }
+        self.known.insert(raw.hash, (space.generation, stack, how));
+        (stack, how)
+    }
+
+    fn kernel_frame(&mut self, unslid: u64) -> Frame {
+        let image = KernelLayout::is_image(unslid);
+        let (kind, start, end, name) = if image {
+            (MappingKind::Kernel, LINKED_TEXT, 0xffff_ffff_c000_0000, "[kernel.kallsyms]_text")
+        } else {
+            (MappingKind::KernelModule, 0xffff_ffff_c000_0000, u64::MAX, "[kernel modules]")
+        };
+        let mapping = self.intern((kind, 0, 0), |kind| Mapping { kind, start, end, file_offset: 0, name: name.into() });
+        Frame { mapping, address: FileAddress(unslid) }
+    }
+
+    fn user_frame(&mut self, range: &Arc<Range>, address: u64, process: ProcessKey) -> Frame {
+        let mapping = match range.id() {
+            Some(id) => id,
+            None => self.mapping(range, process),
+        };
+        let offset = address - range.mapped.start;
+        let address = match range.kind {
+            MappingKind::Object(_) | MappingKind::Unopened(_) => range.mapped.file_offset.wrapping_add(offset),
+            MappingKind::Vdso => offset,
+            _ => address,
+        };
+        Frame { mapping, address: FileAddress(address) }
+    }
+
+    fn unmapped_frame(&mut self, address: u64, process: ProcessKey) -> Frame {
+        let page = address & !0xfff;
+        let key = (MappingKind::Anonymous(process), page, page + 0x1000);
+        let mapping =
+            self.intern(key, |kind| Mapping { kind, start: page, end: page.saturating_add(0x1000), file_offset: 0, name: "//anon".into() });
+        Frame { mapping, address: FileAddress(address) }
+    }
+
+    /// The mapping of a range. Ranges of memory without a file belong to one process, and so does their id; those of files are shared.
+    fn mapping(&mut self, range: &Range, process: ProcessKey) -> MappingId {
+        let mapped = &range.mapped;
+        let length = mapped.end - mapped.start;
+        let (key, shared) = match &range.kind {
+            MappingKind::Anonymous(_) => ((MappingKind::Anonymous(process), mapped.start, mapped.end), false),
+            kind => ((kind.clone(), mapped.file_offset, length), true),
+        };
+        let name: Arc<str> = if mapped.path.is_empty() { "//anon".into() } else { lossy(&mapped.path).as_ref().into() };
+        let id = self.intern(key, |kind| Mapping { kind, start: mapped.start, end: mapped.end, file_offset: mapped.file_offset, name });
+        if shared {
+            range.set_id(id);
+        }
+        id
+    }
+
+    fn intern(&mut self, key: MappingKey, make: impl FnOnce(MappingKind) -> Mapping) -> MappingId {
+        if let Some(id) = self.mapping_ids.get(&key) {
+            return *id;
+        }
+        let id = self.mappings.push(make(key.0.clone()));
+        self.mapping_ids.insert(key, id);
+        id
+    }
+
+    fn thread(&mut self, tid: Tid, name: Arc<str>) -> u32 {
+        let info = ThreadInfo { tid, name };
+        if let Some(id) = self.thread_ids.get(&info) {
+            return *id;
+        }
+        let id = self.threads.len() as u32;
+        self.threads.push(info.clone());
+        self.thread_ids.insert(info, id);
+        id
+    }
+}
+
+/// What normalizing needs beside the tables and the processes.
+pub struct Context<'a> {
+    /// Where the kernel is.
+    pub kernel: KernelLayout,
+    /// Whether threads are told apart.
+    pub threads: Threads,
+    /// Asks for what this room may not know.
+    pub describe: &'a mut dyn Describe,
+}
+
+/// The leaf was executed; what is above it is where a call returns to.
+fn code_address(depth: usize, address: u64) -> CodeAddress {
+    if depth == 0 { CodeAddress::InstructionPointer(address) } else { CodeAddress::ReturnAddress(address) }
+}

@@ -1,0 +1,93 @@
+//! One profile for each process: its samples, and of the tables only what they refer to, its main binary first.
+
+use crate::model::profile::{Location, Profile, ProfileMapping, Sample};
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+
+/// A profile for each (pid, name); what was lost belongs to no process and stays with the whole.
+pub fn split(profile: &Profile) -> Vec<Profile> {
+    let mut parts: BTreeMap<(u32, &str), Vec<&Sample>> = BTreeMap::new();
+    for sample in &profile.samples {
+        if let Some(process) = sample.process.and_then(|index| profile.processes.get(index)) {
+            parts.entry((process.pid.0, &process.comm)).or_default().push(sample);
+        }
+    }
+    parts.into_values().map(|samples| part(profile, &samples)).collect()
+}
+
+fn part(whole: &Profile, samples: &[&Sample]) -> Profile {
+    let process = samples.first().and_then(|sample| sample.process).and_then(|index| whole.processes.get(index)).cloned();
+    let mut tables =
+        Tables { whole, mappings: Vec::new(), mapping_ids: HashMap::new(), locations: Vec::new(), location_ids: HashMap::new() };
+    let main = process.as_ref().and_then(|process| process.main).map(|main| tables.mapping(main));
+    let samples = samples.iter().map(|sample| Sample {
+        locations: sample.locations.iter().map(|location| tables.location(*location)).collect(),
+        values: sample.values.clone(),
+        process: Some(0),
+        labels: sample.labels.clone(),
+    });
+    let samples = samples.collect();
+    let (mappings, mut locations) = (tables.mappings, tables.locations);
+    let functions = keep_functions(whole, &mut locations);
+    Profile {
+        samples,
+        mappings,
+        locations,
+        functions,
+        processes: process
+            .into_iter()
+            .map(|mut process| {
+                process.main = main;
+                process
+            })
+            .collect(),
+        // The sum holds for the whole recording, not for a part of it.
+        losses: Default::default(),
+        endings: Default::default(),
+        balance: Default::default(),
+        sample_types: whole.sample_types.clone(),
+        comments: whole.comments.clone(),
+        ..*whole
+    }
+}
+
+struct Tables<'a> {
+    whole: &'a Profile,
+    mappings: Vec<ProfileMapping>,
+    mapping_ids: HashMap<usize, usize>,
+    locations: Vec<Location>,
+    location_ids: HashMap<usize, usize>,
+}
+
+impl Tables<'_> {
+    fn mapping(&mut self, old: usize) -> usize {
+        let (mappings, whole) = (&mut self.mappings, self.whole);
+        *self.mapping_ids.entry(old).or_insert_with(|| {
+            mappings.push(whole.mappings[old].clone());
+            mappings.len() - 1
+        })
+    }
+
+    fn location(&mut self, old: usize) -> usize {
+        if let Some(new) = self.location_ids.get(&old) {
+            return *new;
+        }
+        let mut location = self.whole.locations[old].clone();
+        location.mapping = location.mapping.map(|mapping| self.mapping(mapping));
+        self.locations.push(location);
+        self.location_ids.insert(old, self.locations.len() - 1);
+        self.locations.len() - 1
+    }
+}
+
+/// The functions that the locations refer to, which then refer to their new places.
+fn keep_functions(whole: &Profile, locations: &mut [Location]) -> Vec<crate::model::profile::Function> {
+    let (mut functions, mut ids) = (Vec::new(), HashMap::new());
+    for line in locations.iter_mut().filter_map(|location| location.lines.as_mut().ok()).flatten() {
+        line.function = *ids.entry(line.function).or_insert_with(|| {
+            functions.push(whole.functions[line.function].clone());
+            functions.len() - 1
+        });
+    }
+    functions
+}

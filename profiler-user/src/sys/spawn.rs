@@ -1,0 +1,317 @@
+//! A command that can be profiled from its first instruction: forked and held before its `execve`, then let go.
+//!
+//! Everything the child needs is made before the fork; between fork and exec it makes only calls that are safe after a fork of a process with threads
+//! (signal-safety(7)).
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{PidfdFlags, pidfd_open};
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+/// Why a command could not be started or waited for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// There is no such program.
+    #[error("running {program:?}: no such command; give its path, or check PATH")]
+    NotFound {
+        /// What was to be run.
+        program: OsString,
+    },
+    /// It is there, and cannot be run.
+    #[error("running {program:?}: {source}; is it executable?")]
+    NotExecutable {
+        /// What was to be run.
+        program: OsString,
+        /// Why not.
+        source: io::Error,
+    },
+    /// No command was given, or one with a NUL byte in it.
+    #[error("the command is empty, or has a NUL byte in it")]
+    Empty,
+    /// No process could be made for it.
+    #[error("starting a process for the command: {0}; a limit on processes may have been reached (ulimit -u)")]
+    Fork(#[source] io::Error),
+    /// It runs, but it cannot be watched.
+    #[error("watching the command: {0}")]
+    Watch(#[source] io::Error),
+}
+
+/// A child that has its pid, and has not begun.
+#[derive(Debug)]
+pub struct HeldChild {
+    child: Option<Child>,
+    program: OsString,
+    /// A byte on it lets the child go; closed without one, the child ends.
+    gate: OwnedFd,
+    /// The number of the error if exec fails; closed without one if it succeeds.
+    outcome: OwnedFd,
+}
+
+/// A child that runs the command.
+#[derive(Debug)]
+pub struct RunningChild {
+    child: Child,
+}
+
+#[derive(Debug)]
+struct Child {
+    pid: libc::pid_t,
+    descriptor: OwnedFd,
+}
+
+/// What the child uses after the fork.
+struct Prepared {
+    candidates: Vec<CString>,
+    arguments: Vec<*const libc::c_char>,
+    environment: Vec<*const libc::c_char>,
+    gate: libc::c_int,
+    outcome: libc::c_int,
+}
+
+/// Starts a child for a command; it waits before it becomes the command.
+///
+/// # Errors
+/// There is no such program, or no process for it.
+pub fn spawn_held(program: &OsStr, arguments: &[OsString]) -> Result<HeldChild, SpawnError> {
+    let c_string = |text: &OsStr| CString::new(text.as_bytes()).map_err(|_| SpawnError::Empty);
+    let candidates = candidates(program).iter().map(|path| c_string(path.as_os_str())).collect::<Result<Vec<_>, _>>()?;
+    if candidates.is_empty() {
+        return Err(SpawnError::NotFound { program: program.to_owned() });
+    }
+    let words = std::iter::once(program).chain(arguments.iter().map(OsString::as_os_str)).map(c_string).collect::<Result<Vec<_>, _>>()?;
+    let environment: Vec<CString> = std::env::vars_os().filter_map(|(key, value)| variable(&key, &value)).collect();
+    let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|error| SpawnError::Fork(error.into()));
+    let ((gate_read, gate), (outcome, outcome_write)) = (pipe()?, pipe()?);
+    let pointers = |strings: &[CString]| strings.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
+    let prepared = Prepared {
+        candidates,
+        arguments: pointers(&words),
+        environment: pointers(&environment),
+        gate: gate_read.as_raw_fd(),
+        outcome: outcome_write.as_raw_fd(),
+    };
+    // SAFETY: the child calls `become_command`, which makes only async-signal-safe calls on memory that was made before, and never returns.
+    let pid = unsafe { libc::fork() };
+    match pid {
+        -1 => Err(SpawnError::Fork(io::Error::last_os_error())),
+        0 => become_command(&prepared, gate.as_raw_fd()),
+        pid => {
+            let child = Child::of(pid)?;
+            Ok(HeldChild { child: Some(child), program: program.to_owned(), gate, outcome })
+        }
+    }
+}
+
+/// Where a program may be: its path if it has a slash, else every folder of PATH that has something of that name.
+fn candidates(program: &OsStr) -> Vec<PathBuf> {
+    if program.is_empty() {
+        return Vec::new();
+    }
+    if program.as_bytes().contains(&b'/') {
+        return vec![PathBuf::from(program)];
+    }
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+    std::env::split_paths(&path).map(|folder| folder.join(program)).filter(|path| Path::is_file(path)).collect()
+}
+
+fn variable(key: &OsStr, value: &OsStr) -> Option<CString> {
+    let mut text = key.as_bytes().to_vec();
+    text.push(b'=');
+    text.extend(value.as_bytes());
+    CString::new(text).ok()
+}
+
+/// In the child: wait at the gate, then become the command.
+fn become_command(prepared: &Prepared, parents_gate: libc::c_int) -> ! {
+    // SAFETY: all of these are async-signal-safe; the pointers are to memory made before the fork, which this process has a copy of, and the arrays
+    // end with null.
+    unsafe {
+        // The copy of the parent's end: with it open the gate would never read as closed.
+        libc::close(parents_gate);
+        let mut byte = 0u8;
+        loop {
+            match libc::read(prepared.gate, (&raw mut byte).cast(), 1) {
+                1 => break,
+                -1 if *libc::__errno_location() == libc::EINTR => {}
+                _ => libc::_exit(127), // The profiler gave up.
+            }
+        }
+        restore_signals();
+        let mut error = libc::ENOENT;
+        for path in &prepared.candidates {
+            libc::execve(path.as_ptr(), prepared.arguments.as_ptr(), prepared.environment.as_ptr());
+            error = *libc::__errno_location();
+            if error != libc::ENOENT && error != libc::EACCES {
+                break;
+            }
+        }
+        libc::write(prepared.outcome, (&raw const error).cast(), size_of::<libc::c_int>());
+        libc::_exit(127)
+    }
+}
+
+/// What Rust's runtime and we have changed: SIGPIPE is ignored, and there may be handlers and a mask.
+///
+/// # Safety
+/// Only in a child that is about to exec.
+unsafe fn restore_signals() {
+    // SAFETY: `sigset_t` is plain data that sigemptyset initializes; the calls are async-signal-safe.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+    }
+}
+
+impl Child {
+    fn of(pid: libc::pid_t) -> Result<Self, SpawnError> {
+        let as_pid = rustix::process::Pid::from_raw(pid).ok_or(SpawnError::Empty)?;
+        let descriptor = pidfd_open(as_pid, PidfdFlags::empty()).map_err(|error| SpawnError::Watch(error.into()))?;
+        Ok(Self { pid, descriptor })
+    }
+
+    fn wait(&self) -> io::Result<i32> {
+        let mut status = 0;
+        loop {
+            // SAFETY: the child is ours and was not waited for; `status` is a local.
+            if unsafe { libc::waitpid(self.pid, &raw mut status, 0) } == self.pid {
+                return Ok(exit_code(status));
+            }
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// A wait status as shells give it: the exit code, or 128 + n when signal n ended the process.
+fn exit_code(status: libc::c_int) -> i32 {
+    if libc::WIFSIGNALED(status) { 128 + libc::WTERMSIG(status) } else { libc::WEXITSTATUS(status) }
+}
+
+impl HeldChild {
+    /// The child's process id, which exec keeps.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().map_or(0, |child| child.pid as u32)
+    }
+
+    /// Lets it become the command.
+    ///
+    /// # Errors
+    /// The program is not there, or cannot be run; then the child has ended.
+    pub fn release(mut self) -> Result<RunningChild, SpawnError> {
+        rustix::io::write(&self.gate, &[1]).map_err(|error| SpawnError::Watch(error.into()))?;
+        let mut number = [0; size_of::<libc::c_int>()];
+        let failed = matches!(rustix::io::retry_on_intr(|| rustix::io::read(&self.outcome, &mut number)), Ok(read) if read == number.len());
+        let child = self.child.take().ok_or(SpawnError::Empty)?;
+        if !failed {
+            return Ok(RunningChild { child });
+        }
+        let _ = child.wait();
+        let (program, source) = (self.program.clone(), io::Error::from_raw_os_error(libc::c_int::from_ne_bytes(number)));
+        Err(if source.raw_os_error() == Some(libc::ENOENT) {
+            SpawnError::NotFound { program }
+        } else {
+            SpawnError::NotExecutable { program, source }
+        })
+    }
+}
+
+impl Drop for HeldChild {
+    fn drop(&mut self) {
+        if let Some(child) = self.child.take() {
+            // Never let go: it must not become the command now.
+            // SAFETY: the pid is our child's, which was not waited for, so it is nobody else's.
+            unsafe { libc::kill(child.pid, libc::SIGKILL) };
+            let _ = child.wait();
+        }
+    }
+}
+
+impl RunningChild {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.pid as u32
+    }
+
+    /// Sends it a signal; nothing happens if it has ended.
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: the child is not waited for before `wait` consumes self, so the pid is still its.
+        unsafe { libc::kill(self.child.pid, signal) };
+    }
+
+    /// Waits for its end: its exit code, or 128 + n when signal n ended it.
+    ///
+    /// # Errors
+    /// It is not ours to wait for any more.
+    pub fn wait(self) -> Result<i32, SpawnError> {
+        self.child.wait().map_err(SpawnError::Watch)
+    }
+}
+
+impl AsFd for RunningChild {
+    /// Readable once it has ended.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.child.descriptor.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(words: &[&str]) -> Result<i32, SpawnError> {
+        let arguments: Vec<OsString> = words[1..].iter().map(OsString::from).collect();
+        spawn_held(OsStr::new(words[0]), &arguments)?.release()?.wait()
+    }
+
+    #[test]
+    fn statuses_are_passed_on() {
+        assert_eq!(run(&["true"]).expect("runs"), 0);
+        assert_eq!(run(&["sh", "-c", "exit 7"]).expect("runs"), 7);
+        assert_eq!(run(&["sh", "-c", "kill -TERM $$"]).expect("runs"), 128 + libc::SIGTERM);
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_said() {
+        assert!(matches!(run(&["no-such-command-here"]), Err(SpawnError::NotFound { .. })));
+        assert!(matches!(run(&["/no/such/path"]), Err(SpawnError::NotFound { .. })));
+        assert!(matches!(run(&["/etc/passwd"]), Err(SpawnError::NotExecutable { .. })));
+        assert!(matches!(run(&["/"]), Err(SpawnError::NotExecutable { .. })));
+    }
+
+    #[test]
+    fn a_child_that_is_not_let_go_never_begins() {
+        let mark = std::env::temp_dir().join(format!("held-{}", std::process::id()));
+        let held = spawn_held(OsStr::new("touch"), &[mark.clone().into_os_string()]).expect("forks");
+        let pid = held.pid();
+        assert!(Path::new(&format!("/proc/{pid}")).exists());
+        drop(held);
+        assert!(!Path::new(&format!("/proc/{pid}")).exists());
+        assert!(!mark.exists());
+    }
+
+    #[test]
+    fn the_child_has_no_descriptors_of_ours() {
+        let _held_open = std::fs::File::open("/proc/self/status").expect("ours");
+        let listing = std::env::temp_dir().join(format!("fds-{}", std::process::id()));
+        let script = format!("ls /proc/self/fd | wc -l > {}", listing.display());
+        let count = |run: &mut dyn FnMut(&str)| {
+            run(&script);
+            std::fs::read_to_string(&listing).expect("listed")
+        };
+        let plain = count(&mut |script| {
+            std::process::Command::new("sh").args(["-c", script]).status().expect("runs");
+        });
+        let ours = count(&mut |script| assert_eq!(run(&["sh", "-c", script]).expect("runs"), 0));
+        let _ = std::fs::remove_file(&listing);
+        assert_eq!(ours, plain);
+    }
+}

@@ -1,0 +1,150 @@
+//! Questions to a profile: totals, flat and cumulative values by function, stacks, labels, and the numbers that its comments carry.
+
+use super::{Label, Mapping, Profile, Sample};
+use anyhow::{Context, Result, bail, ensure};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a frame without a name is called in these questions.
+pub const UNNAMED: &str = "?";
+
+/// The conservation sum, as a comment of the profile states it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Balance {
+    /// Ticks by the kernel's own clock.
+    pub ticks: i64,
+    /// Ticks in the idle task.
+    pub idle: i64,
+    /// Ticks that were not asked for.
+    pub filtered: i64,
+    /// Ticks in the profile.
+    pub samples: i64,
+    /// Ticks that were lost, all kinds together.
+    pub lost: i64,
+    /// What is left over.
+    pub difference: i64,
+}
+
+impl Profile {
+    /// The sum of a column.
+    pub fn total(&self, column: usize) -> i64 {
+        self.samples.iter().map(|sample| sample.values[column]).sum()
+    }
+
+    /// The names of a sample's frames, leaf first, inlined functions included.
+    pub fn names<'a>(&'a self, sample: &Sample) -> Vec<&'a str> {
+        let mut names = Vec::new();
+        for location in &sample.locations {
+            let lines = &self.locations[*location].lines;
+            names.extend(lines.iter().map(|(function, _)| self.functions[*function].name.as_str()));
+            if lines.is_empty() {
+                names.push(UNNAMED);
+            }
+        }
+        names
+    }
+
+    /// The values of the first column by the function on top of the stack.
+    pub fn flat(&self) -> BTreeMap<String, i64> {
+        let mut flat = BTreeMap::new();
+        for sample in &self.samples {
+            let leaf = self.names(sample).first().map_or(UNNAMED.to_owned(), |name| (*name).to_owned());
+            *flat.entry(leaf).or_default() += sample.values[0];
+        }
+        flat
+    }
+
+    /// The values of the first column by every function that is on the stack, each once a sample.
+    pub fn cumulative(&self) -> BTreeMap<String, i64> {
+        let mut cumulative = BTreeMap::new();
+        for sample in &self.samples {
+            for name in self.names(sample).into_iter().collect::<BTreeSet<_>>() {
+                *cumulative.entry(name.to_owned()).or_default() += sample.values[0];
+            }
+        }
+        cumulative
+    }
+
+    /// The samples whose label has this text or number.
+    pub fn labelled(&self, key: &str, value: &str) -> Self {
+        self.only(|sample| sample.label(key).is_some_and(|label| label.shown() == value))
+    }
+
+    /// The samples for which something holds.
+    pub fn only(&self, mut holds: impl FnMut(&Sample) -> bool) -> Self {
+        let samples = self.samples.iter().filter(|sample| holds(sample)).cloned().collect();
+        Self { samples, ..self.clone() }
+    }
+
+    /// The values of a label over all samples, as text, with their sums in the first column; samples without it under the empty text.
+    pub fn label_values(&self, key: &str) -> BTreeMap<String, i64> {
+        let mut values = BTreeMap::new();
+        for sample in &self.samples {
+            let value = sample.label(key).map(Label::shown).unwrap_or_default();
+            *values.entry(value).or_default() += sample.values[0];
+        }
+        values
+    }
+
+    /// The mapping of a sample's leaf.
+    pub fn leaf_mapping(&self, sample: &Sample) -> Option<&Mapping> {
+        let leaf = self.locations.get(*sample.locations.first()?)?;
+        Some(&self.mappings[leaf.mapping?])
+    }
+
+    /// The comment that begins with `beginning`, without it.
+    pub fn comment(&self, beginning: &str) -> Option<&str> {
+        self.comments.iter().find_map(|comment| comment.strip_prefix(beginning)).map(str::trim)
+    }
+
+    /// The conservation sum that the profile states: `balance: ticks T = idle I + filtered F + samples S + lost L (difference D)`.
+    ///
+    /// # Errors
+    /// There is no such comment, or it does not add up by itself.
+    pub fn balance(&self) -> Result<Balance> {
+        let text = self.comment("balance:").with_context(|| format!("no comment `balance:` in {:#?}", self.comments))?;
+        let number = |word: &str| -> Result<i64> {
+            let words: Vec<&str> =
+                text.split(|c: char| c.is_whitespace() || matches!(c, '(' | ')' | ',')).filter(|word| !word.is_empty()).collect();
+            let at = words.iter().position(|other| *other == word).with_context(|| format!("`{text}` has no word `{word}`"))?;
+            words.get(at + 1).and_then(|word| word.parse().ok()).with_context(|| format!("`{text}` has no number behind `{word}`"))
+        };
+        let balance = Balance {
+            ticks: number("ticks")?,
+            idle: number("idle")?,
+            filtered: number("filtered")?,
+            samples: number("samples")?,
+            lost: number("lost")?,
+            difference: number("difference")?,
+        };
+        let sum = balance.idle + balance.filtered + balance.samples + balance.lost + balance.difference;
+        ensure!(balance.ticks == sum, "the balance does not add up: {text}");
+        Ok(balance)
+    }
+
+    /// The losses that the profile states, by kind: a comment `lost: KIND N` each.
+    ///
+    /// # Errors
+    /// Such a comment does not end in a number.
+    pub fn losses(&self) -> Result<BTreeMap<String, i64>> {
+        let mut losses = BTreeMap::new();
+        for comment in self.comments.iter().filter_map(|comment| comment.strip_prefix("lost:")) {
+            let Some((kind, count)) = comment.trim().rsplit_once(' ') else { bail!("`lost:{comment}` has no number") };
+            losses.insert(kind.trim_end_matches(':').to_owned(), count.parse().with_context(|| format!("in `lost:{comment}`"))?);
+        }
+        Ok(losses)
+    }
+}
+
+impl Sample {
+    /// A label.
+    pub fn label(&self, key: &str) -> Option<&Label> {
+        self.labels.iter().find(|label| label.key == key)
+    }
+}
+
+impl Label {
+    /// Its text, or its number as text.
+    pub fn shown(&self) -> String {
+        if self.text.is_empty() { self.number.to_string() } else { self.text.clone() }
+    }
+}

@@ -1,0 +1,175 @@
+//! Subjects: small programs that do one known thing, built once from `tests/subjects/` and kept below `target/`, named by a hash of source and flags.
+
+use crate::manifest::{hash_bytes, root};
+use crate::run::as_pid;
+use crate::waiting;
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Signal, kill_process};
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+
+/// How a subject becomes a program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Build {
+    /// C with frame pointers, optimized, with debug information.
+    C,
+    /// C with frame pointers and without any symbol.
+    CStripped,
+    /// Rust with frame pointers, optimized, with debug information.
+    Rust,
+    /// Go as `go build` does it.
+    Go,
+    /// Go with `-s -w`: no symbol table and no DWARF.
+    GoStripped,
+}
+
+impl Build {
+    /// The ending of the source file.
+    fn ending(self) -> &'static str {
+        match self {
+            Self::C | Self::CStripped => "c",
+            Self::Rust => "rs",
+            Self::Go | Self::GoStripped => "go",
+        }
+    }
+
+    /// The program that builds it; what a test needs.
+    pub fn tool(self) -> &'static str {
+        match self {
+            Self::C | Self::CStripped => "gcc",
+            Self::Rust => "rustc",
+            Self::Go | Self::GoStripped => "go",
+        }
+    }
+
+    /// The words between the tool and `-o OUT SOURCE`.
+    fn flags(self) -> &'static [&'static str] {
+        match self {
+            Self::C => &["-O2", "-g", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls", "-pthread"],
+            Self::CStripped => &["-O2", "-s", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls", "-pthread"],
+            Self::Rust => &["-O", "-g", "-Cforce-frame-pointers=yes", "--edition=2021"],
+            Self::Go => &["build", "-trimpath"],
+            Self::GoStripped => &["build", "-trimpath", "-ldflags=-s -w"],
+        }
+    }
+}
+
+/// The source of a subject.
+pub fn source(name: &str, build: Build) -> PathBuf {
+    root().join("tests/subjects").join(format!("{name}.{}", build.ending()))
+}
+
+/// The built program. Several tests may ask at once: each builds under a name of its own, and the last one renamed stays.
+///
+/// # Errors
+/// Its tool is missing or fails.
+pub fn build(name: &str, build: Build) -> Result<PathBuf> {
+    let source = source(name, build);
+    let text = fs::read(&source).with_context(|| format!("reading {}", source.display()))?;
+    let key = hash_bytes(&[text.as_slice(), format!("{build:?}{:?}", build.flags()).as_bytes()].concat());
+    let folder = root().join("target/profiler-tests/subjects").join(key);
+    let built = folder.join(name);
+    if built.is_file() {
+        return Ok(built);
+    }
+    fs::create_dir_all(&folder)?;
+    let fresh = folder.join(format!("{name}.{}.{:?}", std::process::id(), std::thread::current().id()));
+    let mut command = Command::new(build.tool());
+    command.args(build.flags()).arg("-o").arg(&fresh).arg(&source);
+    // A source that stands alone: no module, no cache of another user, no network.
+    command.env("GO111MODULE", "off").env("GOFLAGS", "").env("GOTOOLCHAIN", "local");
+    let output = command.output().with_context(|| format!("starting {}", build.tool()))?;
+    ensure!(output.status.success(), "building the subject {name} failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    fs::rename(&fresh, &built)?;
+    Ok(built)
+}
+
+/// A running subject, killed with the value.
+#[derive(Debug)]
+pub struct Subject {
+    child: Child,
+    lines: Option<BufReader<ChildStdout>>,
+}
+
+impl Subject {
+    /// Starts a program and waits until it prints the line `ready`.
+    ///
+    /// # Errors
+    /// It cannot be started, or ends before it is ready.
+    pub fn start<A: AsRef<OsStr>>(program: &Path, args: impl IntoIterator<Item = A>) -> Result<Self> {
+        let mut command = Command::new(program);
+        command.args(args);
+        Self::start_command(command)
+    }
+
+    /// The same with a command that the test has prepared.
+    ///
+    /// # Errors
+    /// It cannot be started, or ends before it is ready.
+    pub fn start_command(mut command: Command) -> Result<Self> {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().with_context(|| format!("starting {command:?}"))?;
+        let lines = Some(BufReader::new(child.stdout.take().context("its output is a pipe")?));
+        let mut subject = Self { child, lines };
+        subject.wait_for_line("ready")?;
+        Ok(subject)
+    }
+
+    /// Takes over a process whose output the test has read itself.
+    pub fn adopt(child: Child) -> Self {
+        Self { child, lines: None }
+    }
+
+    /// Reads its output up to a line that begins so, and gives that line.
+    ///
+    /// # Errors
+    /// It ends before.
+    pub fn wait_for_line(&mut self, beginning: &str) -> Result<String> {
+        let mut line = String::new();
+        let lines = self.lines.as_mut().context("the test reads its output itself")?;
+        loop {
+            line.clear();
+            if lines.read_line(&mut line)? == 0 {
+                bail!("the subject ended before it printed `{beginning}`");
+            }
+            if line.starts_with(beginning) {
+                return Ok(line.trim_end().to_owned());
+            }
+        }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        kill_process(as_pid(self.pid())?, signal).context("signalling the subject")
+    }
+
+    /// Asks it to end (SIGTERM) and gives what else it printed.
+    ///
+    /// # Errors
+    /// It hangs.
+    pub fn stop(mut self) -> Result<(ExitStatus, String)> {
+        self.signal(Signal::TERM)?;
+        let mut rest = String::new();
+        self.lines.take().context("the test reads its output itself")?.read_to_string(&mut rest)?;
+        Ok((waiting::for_end("the subject", &mut self.child)?, rest))
+    }
+}
+
+impl Drop for Subject {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}

@@ -1,0 +1,34 @@
+/* maps COUNT: makes COUNT executable mappings that the kernel cannot merge (pages of its own file, every other offset), then burns CPU in
+ * `among_mappings` until SIGTERM. Prints `ready` when all are there, with how many it got. */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+static volatile sig_atomic_t stopped;
+static volatile uint64_t sink;
+
+static void stop(int signal) { (void)signal; stopped = 1; }
+
+__attribute__((noinline, noclone)) void among_mappings(void) {
+    uint64_t value = sink;
+    for (int i = 0; i < 300000; i++) value = value * 6364136223846793005u + 1;
+    sink = value;
+}
+
+int main(int argc, char **argv) {
+    long count = argc > 1 ? atol(argv[1]) : 60000, made = 0;
+    int self = open("/proc/self/exe", O_RDONLY);
+    signal(SIGTERM, stop);
+    for (long i = 0; i < count && self >= 0; i++) {
+        /* Alternating offsets of one file: neighbours are never one mapping. */
+        if (mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, self, (i & 1) * 4096) == MAP_FAILED) break;
+        made++;
+    }
+    printf("made %ld\nready\n", made);
+    fflush(stdout);
+    while (!stopped) among_mappings();
+    return 0;
+}

@@ -1,0 +1,157 @@
+//! `profiler record -- CMD`: the command runs as it would without us, its end is our end, and its status is our status.
+
+use anyhow::{Result, ensure};
+use profiler_tests::profile::Profile;
+use profiler_tests::run::Profiler;
+use profiler_tests::skip::{Need, can_record, ready};
+use profiler_tests::subject::{Build, build};
+use profiler_tests::waiting;
+use rustix::process::Signal;
+use std::fs;
+use std::io::Read;
+
+/// The path of the spinning subject.
+fn spin() -> Result<String> {
+    Ok(build("spin", Build::C)?.to_string_lossy().into_owned())
+}
+
+#[test]
+fn the_commands_status_is_passed_on() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    let outcome = Profiler::record()?.args(["-F", "499", "--", &spin()?, "0.5", "7"]).run()?;
+    assert_eq!(outcome.code()?, 7, "{}", outcome.stderr);
+    let profile = outcome.profile()?;
+    let spin = profile.cumulative().get("spin_here").copied().unwrap_or(0);
+    ensure!(spin > 200, "spin_here: {spin} of {}", profile.total(0));
+    Ok(())
+}
+
+#[test]
+fn a_command_that_a_signal_ended_is_128_and_the_signal() -> Result<()> {
+    if !ready(&[Need::Root]) {
+        return Ok(());
+    }
+    let outcome = Profiler::record()?.args(["--", "sh", "-c", "kill -KILL $$"]).run()?;
+    assert_eq!(outcome.code()?, 128 + 9, "{}", outcome.stderr);
+    outcome.profile()?;
+    Ok(())
+}
+
+#[test]
+fn a_command_that_is_not_there_is_127_and_one_that_cannot_run_126() -> Result<()> {
+    if !ready(&[Need::Root]) {
+        return Ok(());
+    }
+    Profiler::record()?.args(["--", "no-such-command-anywhere"]).run()?.failed(127, "no-such-command-anywhere")?;
+    let profiler = Profiler::record()?;
+    let text = profiler.folder().join("text");
+    fs::write(&text, "not a program")?;
+    let outcome = profiler.args(["--", &text.to_string_lossy()]).run()?;
+    fs::remove_file(&text)?;
+    outcome.failed(126, "text")
+}
+
+#[test]
+fn signals_reach_the_command_and_the_profile_is_written() -> Result<()> {
+    if !ready(&[Need::Root]) {
+        return Ok(());
+    }
+    let profiler = Profiler::record()?;
+    let started = profiler.folder().join("started");
+    let script = format!("trap 'exit 42' TERM; touch {}; while :; do :; done", started.display());
+    let mut running = profiler.args(["-F", "199", "--", "sh", "-c", &script]).start()?;
+    running.wait_until_recording()?;
+    waiting::until("the command to start", || Ok(started.exists().then_some(())))?;
+    running.signal(Signal::TERM)?;
+    let outcome = running.finish()?;
+    assert_eq!(outcome.code()?, 42, "{}", outcome.stderr);
+    outcome.profile()?;
+    Ok(())
+}
+
+#[test]
+fn a_duration_ends_the_recording_and_not_the_command() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    let profiler = Profiler::record()?;
+    let survived = profiler.folder().join("survived");
+    let script = format!("{} 3; touch {}; exit 5", spin()?, survived.display());
+    let outcome = profiler.args(["-F", "199", "-d", "1", "--", "sh", "-c", &script]).run()?;
+    assert_eq!(outcome.code()?, 5, "{}", outcome.stderr);
+    ensure!(survived.exists(), "the command did not come to its end");
+    let profile = outcome.profile()?;
+    ensure!(profile.total(1) < 2_000_000_000, "one second was asked for, {} ns of CPU time recorded", profile.total(1));
+    Ok(())
+}
+
+#[test]
+fn the_commands_output_is_its_own() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    let outcome = Profiler::record()?.args(["--", &spin()?, "0.1", "0", "a line"]).run()?.success()?;
+    let stdout = String::from_utf8(outcome.stdout)?;
+    let lines: Vec<&str> = stdout.lines().collect();
+    ensure!(
+        matches!(lines[..], ["ready", "a line", cpu] if cpu.starts_with("cpu ")),
+        "standard output is not the command's alone: {lines:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn the_command_is_seen_from_its_first_instruction_to_its_last() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    let short = build("short", Build::C)?;
+    let outcome = Profiler::record()?.args(["-F", "1999", "--", &short.to_string_lossy(), "200"]).run()?.success()?;
+    let profile = outcome.profile()?.labelled("comm", "short");
+    let milliseconds = profile.total(1) as f64 / 1e6;
+    // 200 ms by its own clock, which stops before it leaves; loading and leaving come on top.
+    ensure!((195.0..260.0).contains(&milliseconds), "a program of 200 ms of CPU time has {milliseconds} ms in the profile");
+    let started = profile.only(|sample| profile.leaf_mapping(sample).is_some_and(|mapping| mapping.filename.contains("ld-")));
+    ensure!(!started.samples.is_empty() || profile.cumulative().keys().any(|name| name.contains("exec")), "nothing of its start was seen");
+    Ok(())
+}
+
+#[test]
+fn arguments_and_environment_of_the_command_stay_secret() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    const CANARY: &str = "S3CRET-CANARY";
+    let profiler = Profiler::record()?.with(|command| {
+        command.env("PASSWORD", CANARY);
+    });
+    let outcome = profiler.args(["--", &spin()?, "0.3", "0", CANARY]).run()?.success()?;
+    ensure!(!outcome.stderr.contains(CANARY), "the terminal shows an argument:\n{}", outcome.stderr);
+    let bytes = fs::read(outcome.folder.join("cpu.prof"))?;
+    let mut message = Vec::new();
+    flate2::read::GzDecoder::new(&bytes[..]).read_to_end(&mut message)?;
+    ensure!(!message.windows(CANARY.len()).any(|window| window == CANARY.as_bytes()), "the profile holds an argument");
+    let profile = Profile::parse(&bytes)?;
+    ensure!(
+        profile.comments.iter().any(|comment| comment.contains("spin")),
+        "the comments do not name the command: {:?}",
+        profile.comments
+    );
+    Ok(())
+}
+
+#[test]
+fn children_of_the_command_are_seen_unless_they_are_not_wanted() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    let script = format!("{} 0.5; {} 0.5 & wait", spin()?, spin()?);
+    let inherit = Profiler::record()?.args(["-F", "499", "--", "sh", "-c", &script]).run()?.success()?.profile()?;
+    let pids = inherit.labelled("comm", "spin").label_values("pid");
+    assert_eq!(pids.len(), 2, "both children: {pids:?}");
+    let alone = Profiler::record()?.args(["-F", "499", "--no-inherit", "--", "sh", "-c", &script]).run()?.success()?.profile()?;
+    ensure!(alone.labelled("comm", "spin").samples.is_empty(), "{:?}", alone.label_values("comm"));
+    Ok(())
+}

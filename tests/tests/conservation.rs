@@ -1,0 +1,141 @@
+//! Every tick of the kernel's clock is accounted for: idle, filtered, in the profile, or lost for a reason that is named. Losses are provoked, and the
+//! sum stays exact.
+
+use anyhow::{Result, ensure};
+use profiler_tests::profile::{Balance, Profile, Sample};
+use profiler_tests::run::{Profiler, online_cpus};
+use profiler_tests::skip::{Need, can_record, ready};
+use profiler_tests::subject::{Build, Subject, build, source};
+use rustix::process::Signal;
+use std::path::Path;
+
+/// What must hold of every profile, whatever happened.
+fn balanced(profile: &Profile) -> Result<Balance> {
+    let balance = profile.balance()?;
+    ensure!(balance.difference == 0, "{} ticks are unexplained: {balance:?}, {:?}", balance.difference, profile.losses()?);
+    // Lost samples are a visible frame, so the total is what was taken and what was lost.
+    assert_eq!(profile.total(0), balance.samples + balance.lost, "{balance:?}, {:?}", profile.losses()?);
+    assert_eq!(profile.only(|sample| is_lost(profile, sample)).total(0), balance.lost, "the frame of the lost: {:?}", profile.flat());
+    Ok(balance)
+}
+
+/// Whether a sample stands for lost ones.
+fn is_lost(profile: &Profile, sample: &Sample) -> bool {
+    sample.label("pid").is_none() && profile.names(sample).first().is_some_and(|name| name.contains("lost"))
+}
+
+/// How many were lost for a reason.
+fn lost(profile: &Profile, kind: &str) -> Result<i64> {
+    Ok(profile.losses()?.get(kind).copied().unwrap_or(0))
+}
+
+/// A spinning program for each CPU.
+fn busy() -> Result<Vec<Subject>> {
+    let spin = build("spin", Build::C)?;
+    (0..online_cpus()).map(|_| Subject::start(&spin, ["1000"])).collect()
+}
+
+#[test]
+fn on_a_busy_machine_every_tick_is_found_and_none_is_lost() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    let _load = busy()?;
+    let profile = Profiler::record()?.args(["-a", "-F", "997", "-d", "5"]).run()?.success()?.profile()?;
+    let balance = balanced(&profile)?;
+    // The left side, by another way: the frequency, the CPUs, and the time that the profile covers.
+    let expected = 997.0 * online_cpus() as f64 * profile.duration_ns as f64 / 1e9;
+    ensure!((balance.ticks as f64 / expected - 1.0).abs() < 0.02, "{} ticks where about {expected:.0} belong", balance.ticks);
+    assert_eq!(balance.lost, 0, "{:?}", profile.losses()?);
+    ensure!(balance.samples as f64 > 0.95 * balance.ticks as f64, "every CPU was busy: {balance:?}");
+    Ok(())
+}
+
+#[test]
+fn ticks_of_others_are_filtered_and_idle_ones_are_idle() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    let spin = build("spin", Build::C)?;
+    let (wanted, _other) = (Subject::start(&spin, ["1000"])?, Subject::start(&spin, ["1000"])?);
+    let profile = Profiler::record()?.pid(wanted.pid()).args(["-F", "499", "-d", "3"]).run()?.success()?.profile()?;
+    let balance = balanced(&profile)?;
+    let others = profile.label_values("pid").into_keys().filter(|pid| *pid != wanted.pid().to_string() && !pid.is_empty()).count();
+    assert_eq!(others, 0, "{:?}", profile.label_values("pid"));
+    ensure!(balance.filtered > balance.samples / 2, "the other program ran as much as the wanted one: {balance:?}");
+    drop((wanted, _other));
+    let profile = Profiler::record()?.args(["--comm", "no-such-name", "-F", "499", "-d", "2"]).run()?.success()?.profile()?;
+    let balance = balanced(&profile)?;
+    ensure!(balance.samples == 0 && balance.idle > 0, "{balance:?}");
+    Ok(())
+}
+
+#[test]
+fn a_ring_that_is_too_small_loses_samples_and_counts_every_one() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    let deep = build("deep", Build::C)?;
+    let _load = (0..online_cpus()).map(|_| Subject::start(&deep, ["200"])).collect::<Result<Vec<_>>>()?;
+    let profile = Profiler::record()?.args(["-a", "-F", "9973", "-d", "3", "--ring-bytes", "4096"]).run()?.success()?.profile()?;
+    let balance = balanced(&profile)?;
+    let full = lost(&profile, "ring full")? + lost(&profile, "ring full for stack")?;
+    ensure!(full > 0, "a ring of one page held everything: {balance:?}, {:?}", profile.losses()?);
+    Ok(())
+}
+
+#[test]
+fn a_drain_that_stands_still_loses_samples_and_counts_every_one() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    let spin = build("spin", Build::C)?;
+    let _load = busy()?;
+    let mut running = Profiler::record()?.args(["-a", "-F", "997", "--ring-bytes", "65536"]).start()?;
+    running.wait_until_recording()?;
+    running.signal(Signal::STOP)?;
+    // Meanwhile a program uses two seconds of CPU time, whatever the clock on the wall says.
+    Subject::start(&spin, ["2"])?.wait_for_line("cpu")?;
+    running.signal(Signal::CONT)?;
+    Subject::start(&spin, ["1"])?.wait_for_line("cpu")?;
+    let profile = running.interrupt()?.success()?.profile()?;
+    let balance = balanced(&profile)?;
+    ensure!(lost(&profile, "ring full")? > 0, "a drain that stood still lost nothing: {balance:?}, {:?}", profile.losses()?);
+    ensure!(balance.samples > 500, "after it went on, samples arrived again: {balance:?}");
+    Ok(())
+}
+
+#[test]
+fn a_full_map_of_targets_is_counted() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    // Forty children at once, of one target, where sixteen have room.
+    let script = "for i in $(seq 40); do sleep 2 & done; echo ready; wait";
+    let outcome = Profiler::record()?.args(["-F", "99", "--target-entries", "16", "--", "sh", "-c", script]).run()?.success()?;
+    let profile = outcome.profile()?;
+    balanced(&profile)?;
+    ensure!(lost(&profile, "target map full")? > 0, "{:?}", profile.losses()?);
+    Ok(())
+}
+
+#[test]
+fn ticks_at_which_the_kernel_skipped_our_program_are_counted() -> Result<()> {
+    // An empty folder until someone mounts it; the test does so for itself alone.
+    const TRACING: &str = "/sys/kernel/tracing";
+    if !can_record(&[Build::C]) || !ready(&[Need::Program("/usr/bin/python3"), Need::Program("unshare"), Need::Path(TRACING)]) {
+        return Ok(());
+    }
+    let script = source("tracepoint_storm", Build::C).with_extension("py");
+    let mut running = Profiler::record()?.args(["-a", "-F", "997"]).start()?;
+    running.wait_until_recording()?;
+    let mount = format!("mount -t tracefs none {TRACING} && exec /usr/bin/python3 {} 3", script.display());
+    let mut storm = Subject::start(Path::new("unshare"), ["-m", "sh", "-c", &mount])?;
+    storm.wait_for_line("cpu")?;
+    let profile = running.interrupt()?.success()?.profile()?;
+    balanced(&profile)?;
+    // Three seconds of CPU time, nearly all of it inside of another program.
+    let skipped = lost(&profile, "program not run")?;
+    ensure!(skipped > 1000, "the kernel hardly skipped us: {skipped}, {:?}", profile.balance()?);
+    Ok(())
+}

@@ -1,0 +1,228 @@
+//! Each kind of target is recorded, whole, and nothing else is.
+
+use anyhow::{Context, Result, ensure};
+use profiler_tests::cgroup::Group;
+use profiler_tests::profile::Profile;
+use profiler_tests::run::Profiler;
+use profiler_tests::skip::{can_record, skip};
+use profiler_tests::subject::{Build, Subject, build};
+use std::collections::BTreeSet;
+use std::process::Command;
+
+/// A spinning program.
+fn spinning() -> Result<Subject> {
+    Subject::start(&build("spin", Build::C)?, ["1000"])
+}
+
+/// Records with these arguments for two seconds.
+fn recorded(args: &[&str]) -> Result<Profile> {
+    Profiler::record()?.args(args).args(["-F", "199", "-d", "2"]).run()?.success()?.profile()
+}
+
+/// The profile's processes are these, each with a fair number of samples.
+fn only(profile: &Profile, subjects: &[&Subject]) -> Result<()> {
+    let pids = profile.label_values("pid");
+    let seen: BTreeSet<String> = pids.keys().cloned().collect();
+    let wanted: BTreeSet<String> = subjects.iter().map(|subject| subject.pid().to_string()).collect();
+    ensure!(seen == wanted, "recorded were {pids:?}, asked for were {wanted:?}");
+    ensure!(pids.values().all(|samples| *samples > 20), "{pids:?}");
+    Ok(())
+}
+
+#[test]
+fn several_processes_are_recorded_and_a_third_is_not() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    let (one, two, _three) = (spinning()?, spinning()?, spinning()?);
+    let profile = recorded(&["-p", &one.pid().to_string(), "-p", &two.pid().to_string()])?;
+    only(&profile, &[&one, &two])
+}
+
+#[test]
+fn all_is_everything_that_runs_but_ourselves() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    let (one, two) = (spinning()?, spinning()?);
+    for args in [&["-a"][..], &[]] {
+        let profile = recorded(args)?;
+        let pids = profile.label_values("pid");
+        ensure!([&one, &two].iter().all(|subject| pids.get(&subject.pid().to_string()).is_some_and(|samples| *samples > 20)), "{pids:?}");
+        ensure!(!profile.label_values("comm").contains_key("profiler"), "the profiler is in its own profile");
+    }
+    let profile = recorded(&["-a", "--include-self", "-F", "997"])?;
+    ensure!(profile.label_values("comm").contains_key("profiler"), "--include-self: {:?}", profile.label_values("comm"));
+    Ok(())
+}
+
+#[test]
+fn names_match_by_pattern() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    let (spin, threads) = (spinning()?, Subject::start(&build("threads", Build::C)?, [""; 0])?);
+    only(&recorded(&["--comm", "sp?n"])?, &[&spin])?;
+    only(&recorded(&["--comm", "thr*"])?, &[&threads])?;
+    only(&recorded(&["--comm", "spin", "--comm", "threads"])?, &[&spin, &threads])
+}
+
+#[test]
+fn a_group_of_a_v1_hierarchy_is_recorded_with_those_below_it() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    let Some(group) = Group::v1("profiler-tests-v1")? else {
+        skip("needs a cgroup v1 hierarchy");
+        return Ok(());
+    };
+    in_a_group(&group)
+}
+
+#[test]
+fn a_group_of_the_unified_hierarchy_is_recorded_with_those_below_it() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    in_a_group(&Group::v2("profiler-tests-v2")?)
+}
+
+/// A process in the group, one in a group below it, and one outside.
+fn in_a_group(group: &Group) -> Result<()> {
+    let (inside, below, _outside) = (spinning()?, spinning()?, spinning()?);
+    group.add(inside.pid())?;
+    group.add_to("below/deeper", below.pid())?;
+    let profile = recorded(&["--cgroup", &group.path().to_string_lossy()])?;
+    only(&profile, &[&inside, &below])?;
+    let label = profile.labelled("pid", &inside.pid().to_string()).label_values("cgroup").into_keys().next().context("no label")?;
+    ensure!(label.ends_with(&*group.name().to_string_lossy()), "the label cgroup is `{label}`, the group is {}", group.name().display());
+    let deeper = recorded(&["--cgroup", &group.path().join("below").to_string_lossy()])?;
+    only(&deeper, &[&below])
+}
+
+#[test]
+fn a_container_is_found_by_the_beginning_of_its_id_and_labelled() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    let id = "3f5a9c1e7b2d4f6081a3c5e7092b4d6f8a1c3e5079b2d4f6183a5c7e9f0b2d4f";
+    let Some(group) = Group::v1(&format!("docker/{id}"))? else {
+        skip("needs a cgroup v1 hierarchy");
+        return Ok(());
+    };
+    let (inside, _outside) = (spinning()?, spinning()?);
+    group.add(inside.pid())?;
+    for prefix in [&id[..12], id] {
+        let profile = recorded(&["--container", prefix])?;
+        only(&profile, &[&inside])?;
+        assert_eq!(profile.label_values("container_id").into_keys().collect::<Vec<_>>(), [id]);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_unit_is_found_by_its_name_and_labelled() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    let Some(group) = Group::v1("system.slice/profiler-tests.service")? else {
+        skip("needs a cgroup v1 hierarchy");
+        return Ok(());
+    };
+    let (inside, _outside) = (spinning()?, spinning()?);
+    group.add(inside.pid())?;
+    let profile = recorded(&["--unit", "profiler-tests.service"])?;
+    only(&profile, &[&inside])?;
+    assert_eq!(profile.label_values("unit").into_keys().collect::<Vec<_>>(), ["profiler-tests.service"]);
+    Ok(())
+}
+
+/// A shell that starts two children only after it was told that the recording runs, and its recording.
+fn tree(more: &[&str]) -> Result<Profile> {
+    let spin = build("spin", Build::C)?;
+    let folder = profiler_tests::run::Folder::create()?;
+    let go = folder.join("go");
+    let script = format!(
+        "echo ready; while [ ! -e {0} ]; do sleep 0.01; done; {1} 1 & ({1} 1; true) & wait; echo done; sleep 1000",
+        go.display(),
+        spin.display()
+    );
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]);
+    let mut shell = Subject::start_command(command)?;
+    let mut running = Profiler::record()?.pid(shell.pid()).args(["-F", "199"]).args(more).start()?;
+    running.wait_until_recording()?;
+    std::fs::write(&go, "")?;
+    shell.wait_for_line("done")?;
+    running.interrupt()?.success()?.profile()
+}
+
+#[test]
+fn children_and_grandchildren_that_start_later_belong_to_the_target() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    let profile = tree(&[])?;
+    let spins = profile.labelled("comm", "spin").label_values("pid");
+    ensure!(spins.len() == 2 && spins.values().all(|samples| *samples > 100), "the two that started later: {spins:?}");
+    let profile = tree(&["--no-inherit"])?;
+    ensure!(profile.labelled("comm", "spin").samples.is_empty(), "--no-inherit: {:?}", profile.label_values("comm"));
+    Ok(())
+}
+
+#[test]
+fn a_mode_leaves_the_other_one_out() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    // `dd` lives in the kernel, the spinning program outside of it.
+    let (spin, kernel) = (spinning()?, Command::new("dd").args(["if=/dev/zero", "of=/dev/null", "bs=1M", "status=none"]).spawn()?);
+    let mut kernel = Killed(kernel);
+    let both = ["-p".to_owned(), spin.pid().to_string(), "-p".to_owned(), kernel.0.id().to_string()];
+    let both: Vec<&str> = both.iter().map(String::as_str).collect();
+    let in_kernel = |profile: &Profile| {
+        profile.only(|sample| profile.leaf_mapping(sample).is_some_and(|mapping| mapping.filename.starts_with("[kernel"))).total(0)
+    };
+    let any = recorded(&both)?;
+    let user = recorded(&[&both[..], &["--user-only"]].concat())?;
+    let only_kernel = recorded(&[&both[..], &["--kernel-only"]].concat())?;
+    kernel.0.kill()?;
+    ensure!(in_kernel(&any) > 20 && any.total(0) - in_kernel(&any) > 20, "both modes: {:?}", any.flat());
+    ensure!(in_kernel(&user) == 0 && user.total(0) > 20, "--user-only: {:?}", user.flat());
+    ensure!(in_kernel(&only_kernel) == only_kernel.total(0) && only_kernel.total(0) > 20, "--kernel-only: {:?}", only_kernel.flat());
+    Ok(())
+}
+
+/// A child that is killed with the value.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn kernel_frames_have_names_and_no_slide() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    let kernel = Killed(Command::new("dd").args(["if=/dev/zero", "of=/dev/null", "bs=1M", "status=none"]).spawn()?);
+    let profile = recorded(&["-p", &kernel.0.id().to_string()])?;
+    let total = profile.total(0) as f64;
+    let cumulative = profile.cumulative();
+    let reads = cumulative
+        .iter()
+        .filter(|(name, _)| name.contains("read_zero") || name.contains("read_iter_zero"))
+        .map(|(_, samples)| *samples)
+        .max();
+    ensure!(reads.unwrap_or(0) as f64 > 0.5 * total, "reading /dev/zero is hardly seen: {cumulative:?}");
+    let kernel = profile.mappings.iter().find(|mapping| mapping.filename.starts_with("[kernel.kallsyms]")).context("no kernel mapping")?;
+    ensure!(kernel.has_functions, "{kernel:?}");
+    // Where x86-64 links its kernel: without the slide its text begins at the same address on every machine.
+    if cfg!(target_arch = "x86_64") {
+        assert_eq!(kernel.start, 0xffff_ffff_8100_0000, "the kernel's text is shown where this boot put it");
+    }
+    Ok(())
+}

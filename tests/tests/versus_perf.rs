@@ -1,0 +1,220 @@
+//! Side by side with `perf record -g`, at the same time and at another prime frequency: over the union of both top tens the shares agree within two points.
+
+use anyhow::{Context, Result, ensure};
+use profiler_tests::perf::{Compare, Functions, Perf, agree};
+use profiler_tests::run::{Folder, Profiler};
+use profiler_tests::skip::{Need, can_record, ready, skip};
+use profiler_tests::subject::{Build, Subject, build, source};
+use profiler_tests::waiting;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// By how much shares may differ.
+const POINTS: f64 = 2.0;
+/// Samples that each side must have.
+const SAMPLES_MIN: i64 = 10_000;
+
+/// Records a process that is always busy with both, and compares.
+fn compare(pid: u32, how: Compare) -> Result<()> {
+    let seconds = 14;
+    let perf = Perf::start(pid, 991, seconds)?;
+    let profile = Profiler::record()?.pid(pid).args(["-F", "997", "-d", &seconds.to_string()]).run()?.success()?.profile()?;
+    let (ours, perfs) = (Functions::of_profile(&profile), perf.finish()?);
+    let least = ours.samples.min(perfs.samples);
+    ensure!(least >= SAMPLES_MIN, "{} samples here and {} in perf are too few to compare", ours.samples, perfs.samples);
+    agree(&ours, &perfs, how, POINTS)
+}
+
+/// Whether the test can run: perf beside what a recording needs.
+#[track_caller]
+fn possible(builds: &[Build], programs: &[&str]) -> bool {
+    let needs: Vec<Need<'_>> = ["perf"].iter().chain(programs).map(|program| Need::Program(program)).collect();
+    can_record(builds) && ready(&needs)
+}
+
+#[test]
+fn a_program_in_c() -> Result<()> {
+    if !possible(&[Build::C], &[]) {
+        return Ok(());
+    }
+    let subject = Subject::start(&build("three", Build::C)?, [""; 0])?;
+    compare(subject.pid(), Compare::FlatAndCumulative)
+}
+
+#[test]
+fn a_program_in_rust() -> Result<()> {
+    if !possible(&[Build::Rust], &[]) {
+        return Ok(());
+    }
+    let subject = Subject::start(&build("rustspin", Build::Rust)?, [""; 0])?;
+    compare(subject.pid(), Compare::FlatAndCumulative)
+}
+
+#[test]
+fn a_program_in_go() -> Result<()> {
+    if !possible(&[Build::Go], &[]) {
+        return Ok(());
+    }
+    let subject = Subject::start(&build("gospin", Build::Go)?, [""; 0])?;
+    compare(subject.pid(), Compare::FlatAndCumulative)
+}
+
+#[test]
+fn a_program_in_python() -> Result<()> {
+    if !possible(&[], &["/usr/bin/python3"]) {
+        return Ok(());
+    }
+    let script = source("pyspin", Build::C).with_extension("py");
+    let subject = Subject::start(Path::new("/usr/bin/python3"), [script])?;
+    compare(subject.pid(), Compare::Flat)
+}
+
+#[test]
+fn a_program_in_node_with_its_perf_map() -> Result<()> {
+    if !possible(&[], &["node"]) {
+        return Ok(());
+    }
+    let script = "function inner(n) { let v = 1; for (let i = 0; i < n; i++) v = (v * 31 + i) % 1000003; return v; }
+        function outer() { let s = 0; for (let i = 0; i < 100; i++) s += inner(20000); return s; }
+        for (let i = 0; i < 20; i++) outer();
+        console.log('ready'); for (;;) outer();";
+    let mut command = Command::new("node");
+    command.args(["--perf-basic-prof", "-e", script]);
+    let subject = Subject::start_command(command)?;
+    let compared = compare(subject.pid(), Compare::Flat);
+    let _ = fs::remove_file(format!("/tmp/perf-{}.map", subject.pid()));
+    compared
+}
+
+/// A server process, ended with the value.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        let _ = waiting::for_end("a server", &mut self.0);
+    }
+}
+
+/// A port that is free now.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// The child of a process whose command line holds a word.
+fn child_with(pid: u32, word: &str) -> Result<u32> {
+    waiting::until("a child of the server", || {
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        let found = children.split_whitespace().find(|child| {
+            let line = fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(word)
+        });
+        Ok(found.and_then(|child| child.parse().ok()))
+    })
+}
+
+/// Asks a web server for a page, again and again.
+fn ask(port: u16, stop: &AtomicBool) -> Result<()> {
+    let mut answer = vec![0; 1 << 16];
+    while !stop.load(Ordering::Relaxed) {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        for _ in 0..1000 {
+            stream.write_all(b"GET /page HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+            if stop.load(Ordering::Relaxed) || stream.read(&mut answer)? == 0 {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn nginx_under_load() -> Result<()> {
+    if !possible(&[], &["/usr/sbin/nginx"]) {
+        return Ok(());
+    }
+    let folder = Folder::create()?;
+    let port = free_port()?;
+    fs::write(folder.join("page"), "x".repeat(1000))?;
+    let at = folder.path().display();
+    let config = format!(
+        "daemon off; user root; worker_processes 1; pid {at}/pid; error_log {at}/error;
+        events {{ worker_connections 256; }}
+        http {{ access_log off; keepalive_requests 100000; server {{ listen 127.0.0.1:{port}; root {at}; gzip on; gzip_min_length 1; gzip_types *; }} }}"
+    );
+    fs::write(folder.join("config"), config)?;
+    let server = Server(Command::new("/usr/sbin/nginx").arg("-p").arg(folder.path()).arg("-c").arg(folder.join("config")).spawn()?);
+    waiting::until("nginx to listen", || Ok(TcpStream::connect(("127.0.0.1", port)).ok()))?;
+    let worker = child_with(server.0.id(), "worker")?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            let stop = Arc::clone(&stop);
+            std::thread::spawn(move || ask(port, &stop))
+        })
+        .collect();
+    let compared = compare(worker, Compare::Flat);
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.join().ok().context("a client panicked")??;
+    }
+    compared
+}
+
+/// Where Debian puts the programs of the newest version that is there.
+fn postgres_folder() -> Option<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").ok()?.flatten().map(|entry| entry.path().join("bin"));
+    versions.filter(|bin| bin.join("pgbench").is_file()).max()
+}
+
+#[test]
+fn postgres_under_pgbench() -> Result<()> {
+    let Some(bin) = postgres_folder() else {
+        skip("needs PostgreSQL");
+        return Ok(());
+    };
+    let bin = bin.display();
+    if !possible(&[], &["runuser"]) {
+        return Ok(());
+    }
+    let folder = Folder::create()?;
+    ensure!(Command::new("chown").arg("postgres").arg(folder.path()).status()?.success(), "chown");
+    let at = folder.path().display().to_string();
+    let as_postgres = |script: &str| {
+        let mut command = Command::new("runuser");
+        command
+            .current_dir(folder.path())
+            .args(["-u", "postgres", "--", "sh", "-c", script])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command
+    };
+    ensure!(as_postgres(&format!("{bin}/initdb -D {at}/data -A trust")).status()?.success(), "initdb");
+    let port = free_port()?;
+    let start = format!("{bin}/pg_ctl -w -D {at}/data -l {at}/log -o '-k {at} -p {port} -c listen_addresses= -c fsync=off' start");
+    ensure!(as_postgres(&start).status()?.success(), "pg_ctl start: {}", fs::read_to_string(folder.join("log")).unwrap_or_default());
+    let postmaster: u32 = fs::read_to_string(folder.join("data/postmaster.pid"))?.lines().next().context("no pid")?.parse()?;
+    let compared = under_pgbench(&as_postgres, &format!("{bin}/pgbench -h {at} -p {port}"), postmaster);
+    let stopped = as_postgres(&format!("{bin}/pg_ctl -D {at}/data -m immediate stop")).status()?;
+    ensure!(stopped.success(), "pg_ctl stop");
+    compared
+}
+
+/// Loads the server with several clients of one process each, and compares one of its back ends.
+fn under_pgbench(run: &dyn Fn(&str) -> Command, pgbench: &str, postmaster: u32) -> Result<()> {
+    ensure!(run(&format!("{pgbench} -i -s 2 postgres")).status()?.success(), "pgbench -i");
+    // A query that works in the server for long, so that the back end hardly ever waits for its client.
+    let script = "select count(*), sum(abalance), max(length(filler)) from pgbench_accounts where aid % 7 < 5;";
+    let mut load = run(&format!("echo '{script}' | {pgbench} -n -c 1 -T 600 -f - postgres")).spawn()?;
+    let back_end = child_with(postmaster, "[local]");
+    let compared = back_end.and_then(|pid| compare(pid, Compare::Flat));
+    load.kill()?;
+    load.wait()?;
+    compared
+}

@@ -1,0 +1,94 @@
+//! `cargo xtask bench`: one table, a row a figure. Peers run in the same run, and what counts are ratios; figures of one machine say nothing of another.
+//! A new benchmark is one file and one row in [`BENCHMARKS`].
+
+mod memory;
+mod rate;
+mod start;
+mod whole_cost;
+
+use anyhow::{Result, bail};
+
+/// One figure.
+pub(crate) struct Row {
+    /// What was measured, on what.
+    what: String,
+    /// The figure, with its unit.
+    figure: String,
+    /// What it must reach, and whether it did; nothing for a figure that stands beside others.
+    goal: Option<(String, bool)>,
+}
+
+impl Row {
+    /// A figure that must reach a goal.
+    fn goal(what: impl Into<String>, figure: impl Into<String>, goal: impl Into<String>, reached: bool) -> Self {
+        Self { what: what.into(), figure: figure.into(), goal: Some((goal.into(), reached)) }
+    }
+
+    /// A figure that explains another one.
+    fn beside(what: impl Into<String>, figure: impl Into<String>) -> Self {
+        Self { what: what.into(), figure: figure.into(), goal: None }
+    }
+}
+
+/// A benchmark.
+struct Benchmark {
+    name: &'static str,
+    about: &'static str,
+    run: fn() -> Result<Vec<Row>>,
+}
+
+const BENCHMARKS: &[Benchmark] = &[
+    Benchmark { name: "rate", about: "P16: samples taken against frequency times CPU seconds, at 19, 99 and 997 Hz", run: rate::run },
+    Benchmark {
+        name: "whole-cost",
+        about: "P3: CPU time from capture to symbolized profile, against perf record and perf script",
+        run: whole_cost::run,
+    },
+    Benchmark { name: "start", about: "P18: from exec to the first sample", run: start::run },
+    Benchmark { name: "rest", about: "P19 and memory at rest: wake-ups a second and memory with nothing running", run: memory::run },
+];
+
+/// Prints the names.
+pub(crate) fn list() -> Result<()> {
+    for benchmark in BENCHMARKS {
+        println!("{:<12} {}", benchmark.name, benchmark.about);
+    }
+    Ok(())
+}
+
+/// Runs all, or the named ones.
+///
+/// # Errors
+/// A benchmark cannot run, or a figure misses its goal.
+pub(crate) fn run(names: &[String]) -> Result<()> {
+    if let Some(unknown) = names.iter().find(|name| BENCHMARKS.iter().all(|benchmark| benchmark.name != **name)) {
+        bail!("there is no benchmark `{unknown}`; `cargo xtask bench --list` shows them");
+    }
+    if !rustix::process::geteuid().is_root() {
+        bail!("benchmarks record, so they need root: sudo --preserve-env=PATH cargo xtask bench");
+    }
+    crate::test::build_release()?;
+    let mut missed = 0;
+    println!("| benchmark | what | figure | goal | |\n|---|---|---|---|---|");
+    for benchmark in BENCHMARKS.iter().filter(|benchmark| names.is_empty() || names.iter().any(|name| name == benchmark.name)) {
+        for row in (benchmark.run)()? {
+            let (goal, verdict) = match &row.goal {
+                Some((goal, true)) => (goal.as_str(), "reached"),
+                Some((goal, false)) => (goal.as_str(), "MISSED"),
+                None => ("", ""),
+            };
+            missed += usize::from(verdict == "MISSED");
+            println!("| {} | {} | {} | {goal} | {verdict} |", benchmark.name, row.what, row.figure);
+        }
+    }
+    if missed > 0 {
+        bail!("{missed} figures miss their goals");
+    }
+    Ok(())
+}
+
+/// The middle one of some figures.
+fn median(figures: &mut [f64]) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}

@@ -1,0 +1,134 @@
+//! P3: CPU time from capture to a symbolized profile, a sample, against `perf record -g` + `perf script`: 997 Hz, 20 s; one hot stack of depth 50, and a
+//! cold mix of a compiler, Python and Node over many libraries.
+//!
+//! Agent CPU is user + system time of the tool and of all processes that it starts and waits for, as `wait4` gives it (here by a shell's `times`).
+
+use super::{Row, median};
+use anyhow::{Context, Result, ensure};
+use profiler_tests::profile::Profile;
+use profiler_tests::run::{Folder, binary};
+use profiler_tests::skip::find;
+use profiler_tests::subject::{Build, Subject, build};
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// Rounds, ours and the peer's in turn; the ratio of the medians counts.
+const ROUNDS: usize = 3;
+/// What one round records, seconds.
+const SECONDS: u32 = 20;
+/// What we may use of the peer's CPU time.
+const RATIO_MAX: f64 = 0.4;
+
+/// One tool's cost in one round.
+struct Cost {
+    cpu_seconds: f64,
+    samples: i64,
+}
+
+/// Measures both loads.
+pub(super) fn run() -> Result<Vec<Row>> {
+    let deep = build("deep", Build::C)?;
+    let hot = Subject::start(&deep, ["50"])?;
+    let mut rows = compare("one hot stack of depth 50")?;
+    drop(hot);
+    let mix = Mix::start()?;
+    rows.extend(compare("cold mix")?);
+    drop(mix);
+    Ok(rows)
+}
+
+/// Interleaved rounds under the load that runs.
+fn compare(load: &str) -> Result<Vec<Row>> {
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let (mut stacks, mut addresses, mut libraries) = (0, 0, 0);
+    for _ in 0..ROUNDS {
+        let folder = Folder::create()?;
+        let cost = profiler(&folder)?;
+        let profile = Profile::read(&folder.join("cpu.prof"))?;
+        stacks = profile.samples.iter().map(|sample| &sample.locations).collect::<HashSet<_>>().len();
+        addresses = profile.locations.len();
+        libraries = profile.mappings.len();
+        ours.push(1e6 * cost.cpu_seconds / cost.samples as f64);
+        let cost = perf(&folder)?;
+        theirs.push(1e6 * cost.cpu_seconds / cost.samples as f64);
+    }
+    let (ours, theirs) = (median(&mut ours), median(&mut theirs));
+    let ratio = ours / theirs;
+    Ok(vec![
+        Row::goal(format!("{load}: ratio to perf -g"), format!("{ratio:.3}"), format!("<= {RATIO_MAX}"), ratio <= RATIO_MAX),
+        Row::beside(format!("{load}: us a sample, ours and perf's"), format!("{ours:.1}, {theirs:.1}")),
+        Row::beside(format!("{load}: distinct stacks, locations, mappings"), format!("{stacks}, {addresses}, {libraries}")),
+    ])
+}
+
+/// Our recording of everything.
+fn profiler(folder: &Folder) -> Result<Cost> {
+    let output = folder.join("cpu.prof");
+    let script = format!("{} record -a -q -F 997 -d {SECONDS} -o {}", binary().display(), output.display());
+    let cpu_seconds = timed(&script)?;
+    Ok(Cost { cpu_seconds, samples: Profile::read(&output)?.balance()?.samples })
+}
+
+/// The peer's recording of everything, and its symbolization.
+fn perf(folder: &Folder) -> Result<Cost> {
+    ensure!(find("perf").is_some(), "the peer is missing: apt-get install linux-perf");
+    let (data, text) = (folder.join("perf.data"), folder.join("script"));
+    let script = format!(
+        "perf record -q -a -g -e cpu-clock -F 997 -o {0} -- sleep {SECONDS}; perf script -F comm,pid,ip,sym,dso -i {0} > {1}",
+        data.display(),
+        text.display()
+    );
+    let cpu_seconds = timed(&script)?;
+    let printed = fs::read_to_string(&text).context("what perf script printed")?;
+    // Idle ticks are samples to perf; they cost it time as well, so they count.
+    Ok(Cost { cpu_seconds, samples: printed.split("\n\n").filter(|stack| !stack.trim().is_empty()).count() as i64 })
+}
+
+/// User and system seconds of a script and all that it ran.
+fn timed(script: &str) -> Result<f64> {
+    let output = Command::new("bash").args(["-c", &format!("{{ {script}; }} 2>&1; echo; times")]).output()?;
+    ensure!(output.status.success(), "`{script}` failed: {}", String::from_utf8_lossy(&output.stdout));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    // The last line: user and system time of the children, `0m1.234s 0m0.567s`.
+    let last = text.lines().last().context("no times")?;
+    last.split_whitespace().map(seconds).sum::<Option<f64>>().with_context(|| format!("times printed `{last}`"))
+}
+
+/// `1m2.345s` in seconds.
+fn seconds(text: &str) -> Option<f64> {
+    let (minutes, seconds) = text.strip_suffix('s')?.split_once('m')?;
+    Some(minutes.parse::<f64>().ok()? * 60.0 + seconds.parse::<f64>().ok()?)
+}
+
+/// Programs over many libraries, each in a loop, killed with the value.
+struct Mix(Vec<std::process::Child>);
+
+impl Mix {
+    fn start() -> Result<Self> {
+        let mut loops = Vec::new();
+        let compile = format!("while :; do gcc -O2 -c -o /dev/null {}; done", Path::new("tests/subjects/forks.c").display());
+        let python = "import json, re, decimal, ssl, sqlite3, ctypes, lzma, bz2, hashlib, random
+while True:
+    d = {str(i): [random.random() for _ in range(20)] for i in range(300)}
+    t = json.dumps(d); json.loads(t); re.sub(r'[0-9]+', 'x', t); sorted(d); hashlib.sha256(t.encode()); bz2.compress(t.encode()[:20000])
+    c = sqlite3.connect(':memory:'); c.execute('create table t(a)'); c.executemany('insert into t values(?)', [(k,) for k in d]); c.execute('select count(*) from t where a like \"%3%\"').fetchall()";
+        let node = "for (;;) { const o = {}; for (let i = 0; i < 3000; i++) o['k' + i] = [i, String(i)]; JSON.parse(JSON.stringify(o)); require('zlib').gzipSync(JSON.stringify(o)); require('crypto').createHash('sha256').update(JSON.stringify(o)).digest(); }";
+        let commands = [("sh", vec!["-c", &compile]), ("python3", vec!["-c", python]), ("node", vec!["-e", node])];
+        for (program, args) in commands {
+            ensure!(find(program).is_some(), "the cold mix needs {program}");
+            let mut command = Command::new(program);
+            command.args(args).current_dir(profiler_tests::manifest::root());
+            loops.push(command.stdin(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn()?);
+        }
+        Ok(Self(loops))
+    }
+}
+
+impl Drop for Mix {
+    fn drop(&mut self) {
+        self.0.iter_mut().for_each(|child| drop(child.kill()));
+        self.0.iter_mut().for_each(|child| drop(child.wait()));
+    }
+}
