@@ -1,88 +1,13 @@
-//! What a reader promises, with real reader processes: it names, it has no rights, it survives nothing it should not, and a bad file costs itself only.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+//! What a reader knows of good files.
 
+use super::{Folder, INLINING, address_of, ask, id, program, reader, run};
 use profiler::model::address::FileAddress;
-use profiler::model::mapping::ObjectId;
 use profiler::model::profile::Unresolved;
-use profiler::reader::{Reader, ReaderError, ReaderOptions, SymbolLine, SymbolizeRequest};
+use profiler::reader::SymbolizeRequest;
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
-
-fn reader() -> Reader {
-    reader_with(Duration::from_secs(20))
-}
-
-fn reader_with(deadline: Duration) -> Reader {
-    Reader::new(ReaderOptions { deadline, program: Some(env!("CARGO_BIN_EXE_profiler").into()), ..ReaderOptions::default() })
-}
-
-fn id(file: &File) -> ObjectId {
-    let of = file.metadata().unwrap();
-    ObjectId { device: of.dev(), inode: of.ino(), modified_ns: of.mtime() * 1_000_000_000 + of.mtime_nsec(), size: of.size() }
-}
-
-/// A folder of this test's own, removed at its end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("profiler-reader-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    /// Compiles a C program; returns its path.
-    fn compile(&self, name: &str, source: &str, flags: &[&str]) -> PathBuf {
-        let (code, program) = (self.0.join(format!("{name}.c")), self.0.join(name));
-        std::fs::write(&code, source).unwrap();
-        run(Command::new("gcc").args(["-o", program.to_str().unwrap(), code.to_str().unwrap()]).args(flags));
-        program
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn run(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// The file's own address of a symbol, by `nm`; in the programs here it is also the offset in the file, but for the base of a fixed-address program.
-fn address_of(program: &Path, symbol: &str) -> u64 {
-    let table = run(Command::new("nm").arg(program));
-    let line = table.lines().find(|line| line.split(' ').next_back() == Some(symbol)).unwrap();
-    u64::from_str_radix(line.split(' ').next().unwrap(), 16).unwrap()
-}
-
-fn ask(reader: &mut Reader, path: &Path, offsets: &[u64]) -> Result<Vec<Result<Vec<SymbolLine>, Unresolved>>, ReaderError> {
-    let file = File::open(path).unwrap();
-    let offsets: Vec<FileAddress> = offsets.iter().copied().map(FileAddress).collect();
-    reader.symbolize(SymbolizeRequest { object: id(&file), file: file.as_fd(), debug: None, alt: None, offsets: &offsets })
-}
-
-/// `inner` is inlined into `outer`, on known lines.
-const INLINING: &str = "#include <stdlib.h>
-volatile int sink;
-static inline __attribute__((always_inline)) void inner(int n) {
-    sink += n;
-}
-__attribute__((noinline)) void outer(int n) {
-    inner(n);
-}
-int main(int argc, char **argv) {
-    outer(argc);
-    return 0;
-}
-";
 
 #[test]
 fn functions_inlined_functions_and_lines_of_a_program() {
@@ -120,45 +45,6 @@ fn a_reader_has_no_rights() {
     }
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", reader.pid().unwrap())).unwrap();
     assert!(limits.lines().any(|line| line.starts_with("Max data size") && line.contains("805306368")), "{limits}");
-}
-
-#[test]
-fn a_file_that_is_no_elf_is_bad_and_the_next_one_is_read() {
-    let folder = Folder::new("garbage");
-    let garbage = folder.0.join("garbage");
-    std::fs::write(&garbage, b"\x7fELF\x02\x01\x01 and then nothing that makes sense").unwrap();
-    let mut reader = reader();
-    assert!(matches!(ask(&mut reader, &garbage, &[1]), Err(ReaderError::Refused(_))));
-    assert!(matches!(ask(&mut reader, &garbage, &[1]), Err(ReaderError::RememberedBad)));
-    assert_eq!(ask(&mut reader, Path::new("/proc/self/exe"), &[1]).unwrap().len(), 1);
-}
-
-#[test]
-fn a_reader_that_is_killed_is_replaced() {
-    let mut reader = reader();
-    let program = Path::new("/proc/self/exe");
-    ask(&mut reader, program, &[1]).unwrap();
-    let first = reader.pid().unwrap();
-    rustix::process::kill_process(rustix::process::Pid::from_raw(first as i32).unwrap(), rustix::process::Signal::KILL).unwrap();
-    ask(&mut reader, program, &[1]).unwrap();
-    assert_ne!(reader.pid().unwrap(), first);
-}
-
-#[test]
-fn a_reader_that_does_not_answer_is_killed_at_its_deadline() {
-    let folder = Folder::new("deadline");
-    let program = folder.compile("program", INLINING, &["-g"]);
-    let mut reader = reader_with(Duration::from_millis(500));
-    ask(&mut reader, Path::new("/proc/self/exe"), &[1]).unwrap();
-    let pid = rustix::process::Pid::from_raw(reader.pid().unwrap() as i32).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
-    let started = Instant::now();
-    let file = File::open(&program).unwrap();
-    assert!(matches!(reader.identify(id(&file), file.as_fd()), Err(ReaderError::Deadline(_))));
-    assert!(started.elapsed() < Duration::from_secs(3));
-    assert_eq!(reader.pid(), None);
-    assert!(matches!(ask(&mut reader, &program, &[1]), Err(ReaderError::RememberedBad)));
-    assert_eq!(ask(&mut reader, Path::new("/proc/self/exe"), &[1]).unwrap().len(), 1);
 }
 
 #[test]
@@ -227,4 +113,75 @@ fn a_separate_debug_file_and_a_shared_one_give_what_the_whole_program_gives() {
     run(Command::new("dwz").current_dir(&folder.0).args(["-m", "shared.debug", "a.debug", "b.debug"]));
     let shared = outer_of(&at("a.stripped"), Some(&at("a.debug")), Some(&at("shared.debug")), outer);
     assert_eq!(shared, whole);
+}
+
+#[test]
+fn a_file_in_a_container_is_read_by_its_descriptor() {
+    if !rustix::process::geteuid().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "needs root");
+        return;
+    }
+    let folder = Folder::new("container");
+    let program = folder.compile("program", INLINING, &["-g", "-O1"]);
+    let outer = address_of(&program, "outer");
+    let inside = folder.0.join("inside");
+    std::fs::create_dir(&inside).unwrap();
+    // A mount namespace of its own, where the program lies in a file system that nobody else sees.
+    let script = format!(
+        "mount -t tmpfs none {0} && cp {1} {0}/program && chmod 700 {0}/program && echo ready && exec sleep 60",
+        inside.display(),
+        program.display()
+    );
+    let mut container = Command::new("unshare").args(["-m", "sh", "-c", &script]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut ready = [0; 6];
+    std::io::Read::read_exact(container.stdout.as_mut().unwrap(), &mut ready).unwrap();
+    let path = PathBuf::from(format!("/proc/{}/root{}/program", container.id(), inside.display()));
+    let answers = ask(&mut reader(), &path, &[outer]);
+    container.kill().unwrap();
+    container.wait().unwrap();
+    assert!(!inside.join("program").exists());
+    assert_eq!(answers.unwrap()[0].as_ref().unwrap().last().unwrap().name, "outer");
+}
+
+#[test]
+fn the_page_of_code_that_the_kernel_gives_is_an_object_like_any_other() {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let range = maps.lines().find(|line| line.ends_with("[vdso]")).unwrap().split(' ').next().unwrap();
+    let (begin, end) = range.split_once('-').unwrap();
+    let [begin, end] = [begin, end].map(|number| u64::from_str_radix(number, 16).unwrap());
+    let mut image = vec![0; (end - begin) as usize];
+    std::os::unix::fs::FileExt::read_exact_at(&File::open("/proc/self/mem").unwrap(), &mut image, begin).unwrap();
+    let folder = Folder::new("vdso");
+    let path = folder.0.join("vdso");
+    std::fs::write(&path, &image).unwrap();
+    let symbols = run(Command::new("readelf").args(["-W", "--dyn-syms"]).arg(&path));
+    let symbol = symbols.lines().find(|line| line.contains("__vdso_clock_gettime")).unwrap();
+    let at = u64::from_str_radix(symbol.split_whitespace().nth(1).unwrap(), 16).unwrap();
+    let memory: File = rustix::fs::memfd_create("vdso", rustix::fs::MemfdFlags::CLOEXEC).unwrap().into();
+    std::os::unix::fs::FileExt::write_all_at(&memory, &image, 0).unwrap();
+    let request = SymbolizeRequest { object: id(&memory), file: memory.as_fd(), debug: None, alt: None, offsets: &[FileAddress(at + 4)] };
+    let name = reader().symbolize(request).unwrap().remove(0).unwrap().remove(0).name;
+    assert!(name.contains("clock_gettime"), "{name}");
+}
+
+#[test]
+fn a_user_without_rights_has_readers_too() {
+    if !rustix::process::geteuid().is_root() {
+        // Then every other test here shows it.
+        return;
+    }
+    let folder = Folder::new("user");
+    for (from, to) in [(program(), "profiler"), (std::env::current_exe().unwrap(), "tests")] {
+        std::fs::copy(from, folder.0.join(to)).unwrap();
+    }
+    std::fs::set_permissions(&folder.0, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut user = Command::new("setpriv");
+    user.args(["--reuid=4711", "--regid=4711", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]);
+    user.arg(folder.0.join("tests")).args([
+        "--exact",
+        "naming::a_reader_has_no_rights",
+        "naming::functions_inlined_functions_and_lines_of_a_program",
+    ]);
+    let said = run(user.env("PROFILER_TEST_PROGRAM", folder.0.join("profiler")).current_dir(&folder.0));
+    assert!(said.contains("2 passed"), "{said}");
 }

@@ -1,12 +1,11 @@
 //! Go programs, stripped or not, movable or not, are named as Go's runtime names them, and inlined calls as their DWARF has them.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use super::{Folder, id, run};
 use profiler::model::address::FileAddress;
 use profiler::model::mapping::ObjectId;
-use profiler::reader::{ObjectFacts, Reader, ReaderOptions, SymbolLine, SymbolizeRequest};
+use profiler::reader::{ObjectFacts, Reader, SymbolLine, SymbolizeRequest};
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -46,21 +45,12 @@ func main() {
 }
 "#;
 
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 /// The subject's folder, with the source.
 fn subject(name: &str) -> Folder {
-    let path = std::env::temp_dir().join(format!("profiler-go-{name}-{}", std::process::id()));
-    std::fs::create_dir_all(&path).unwrap();
-    std::fs::write(path.join("main.go"), SUBJECT).unwrap();
-    std::fs::write(path.join("go.mod"), "module example.com/subject\n\ngo 1.20\n").unwrap();
-    Folder(path)
+    let folder = Folder::new(name);
+    std::fs::write(folder.0.join("main.go"), SUBJECT).unwrap();
+    std::fs::write(folder.0.join("go.mod"), "module example.com/subject\n\ngo 1.20\n").unwrap();
+    folder
 }
 
 fn go_build(folder: &Folder, name: &str, flags: &[&str]) -> PathBuf {
@@ -69,18 +59,10 @@ fn go_build(folder: &Folder, name: &str, flags: &[&str]) -> PathBuf {
     folder.0.join(name)
 }
 
-fn run(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn open(program: &Path) -> (Reader, File, ObjectId) {
-    let file = File::open(program).unwrap();
-    let of = file.metadata().unwrap();
-    let id = ObjectId { device: of.dev(), inode: of.ino(), modified_ns: of.mtime() * 1_000_000_000 + of.mtime_nsec(), size: of.size() };
-    let options = ReaderOptions { program: Some(env!("CARGO_BIN_EXE_profiler").into()), ..ReaderOptions::default() };
-    (Reader::new(options), file, id)
+fn open(path: &Path) -> (Reader, File, ObjectId) {
+    let file = File::open(path).unwrap();
+    let object = id(&file);
+    (super::reader(), file, object)
 }
 
 fn facts(program: &Path) -> ObjectFacts {
