@@ -4,7 +4,6 @@
 //!
 //! The table is the work of whoever made the file: each offset and each length is checked against the bytes that are there, each chain has an end.
 
-use super::go_module;
 use crate::model::answer::{LINES_MAX, LoadSegment, bounded};
 use std::ops::Range;
 
@@ -40,13 +39,13 @@ pub struct GoTable {
     values: Range<usize>,
     pub(super) lines: Range<usize>,
     /// The address that functions count from; 0 before 1.18.
-    text: u64,
-    inline_trees: InlineTrees,
+    pub(super) text: u64,
+    pub(super) inline_trees: InlineTrees,
 }
 
 /// Where the trees of inlined functions are.
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum InlineTrees {
+pub(super) enum InlineTrees {
     /// Not found: functions are named, what is inlined into them is not.
     Unknown,
     /// Behind `go:func.*`, which is at this offset of the file (since 1.18).
@@ -84,23 +83,8 @@ struct Inlined {
 }
 
 impl GoTable {
-    /// Finds the table in an ELF file and reads its header. `None`: there is none, or not one that is known here.
-    pub fn find(bytes: &[u8]) -> Option<Self> {
-        let file = object::File::parse(bytes).ok()?;
-        go_module::table_sections(&file, bytes).find_map(|section| {
-            let mut table = Self::parse(bytes, section.range)?;
-            if table.version == Version::Go116 {
-                table.inline_trees = InlineTrees::ByAddress(super::elf::segments(&file));
-                return Some(table);
-            }
-            let module = go_module::find(&file, bytes, section.address, &table)?;
-            table.text = module.text;
-            let found = module.inline_trees(&file).map(InlineTrees::At).map(|trees| Self { inline_trees: trees, ..table.clone() });
-            Some(found.into_iter().find(|table| table.inline_trees_fit(bytes)).unwrap_or(table))
-        })
-    }
-
-    fn parse(bytes: &[u8], section: Range<usize>) -> Option<Self> {
+    /// Reads the header of the table in a section.
+    pub(super) fn parse(bytes: &[u8], section: Range<usize>) -> Option<Self> {
         let table = bytes.get(section.clone())?;
         let version = match u32_at(table, 0)? {
             0xffff_fffa => Version::Go116,
@@ -316,7 +300,7 @@ impl GoTable {
     }
 
     /// Whether the inline trees make sense: the first record of each of some functions names a function and a place in its own code.
-    fn inline_trees_fit(&self, bytes: &[u8]) -> bool {
+    pub(super) fn inline_trees_fit(&self, bytes: &[u8]) -> bool {
         let (mut fitting, mut first_names) = (0, 0);
         for index in 0..self.functions {
             let (Some(function), Some(next)) = (self.function(bytes, index), self.function(bytes, index + 1)) else { return false };

@@ -11,6 +11,7 @@ use crate::model::profile::Unresolved;
 use crate::parse::decl_line::{Declarations, Declared};
 use crate::parse::demangle::names;
 use crate::parse::elf;
+use crate::parse::go_table;
 use crate::parse::native::{NativeSymbols, Paths, RawLine};
 use crate::parse::pclntab::{GoLine, GoTable};
 use crate::parse::perf_map::{self, PERF_MAP_MAX_BYTES};
@@ -156,7 +157,7 @@ impl ObjectSymbols {
         let map_given = |presence, name: &str| (presence == Presence::Given && key.detail == Detail::Full).then(|| map(name)).transpose();
         Ok(Self {
             segments: facts.segments,
-            go: (facts.is_go && key.detail == Detail::Full).then(|| GoTable::find(object.bytes())).flatten(),
+            go: (facts.is_go && key.detail == Detail::Full).then(|| go_table::find(object.bytes())).flatten(),
             native: NativeSymbols::new(paths, key.detail),
             declarations: Declarations::default(),
             detail: key.detail,
