@@ -37,7 +37,10 @@ pub struct Sources<'a> {
 impl<'a> Sources<'a> {
     /// The files that were opened, debug files in the named folders and the system's, the kernel's own symbols.
     pub fn new(objects: &'a ObjectStore, debug_dirs: &[PathBuf]) -> Self {
-        let readers = (0..READERS).map(|_| Box::new(Reader::new(ReaderOptions::default())) as Box<dyn NativeReader>);
+        // They share what they find out of bad files.
+        let first = Reader::new(ReaderOptions::default());
+        let others: Vec<Reader> = (1..READERS).map(|_| first.another()).collect();
+        let readers = std::iter::once(first).chain(others).map(|reader| Box::new(reader) as Box<dyn NativeReader>);
         Self::with_readers(objects, debug_dirs, readers.collect())
     }
 
