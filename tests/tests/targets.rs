@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use profiler_tests::cgroup::Group;
 use profiler_tests::profile::Profile;
-use profiler_tests::run::Profiler;
+use profiler_tests::run::{Folder, Profiler};
 use profiler_tests::skip::{can_record, skip};
 use profiler_tests::subject::{Build, Subject, build};
 use std::collections::BTreeSet;
@@ -51,9 +51,17 @@ fn all_is_everything_that_runs_but_ourselves() -> Result<()> {
         ensure!([&one, &two].iter().all(|subject| pids.get(&subject.pid().to_string()).is_some_and(|samples| *samples > 5)), "{pids:?}");
         ensure!(!profile.label_values("comm").contains_key("profiler"), "the profiler is in its own profile");
     }
-    let profile = recorded(&["-a", "--include-self"])?;
-    ensure!(profile.label_values("comm").contains_key("profiler"), "--include-self: {:?}", profile.label_values("comm"));
+    // It uses so little that only a high frequency meets it for certain.
+    let with_self = Profiler::record()?.args(["-a", "--include-self", "-F", "9973", "-d", "2"]).run()?.success()?.profile()?;
+    ensure!(with_self.label_values("comm").contains_key("profiler"), "--include-self: {:?}", with_self.label_values("comm"));
     Ok(())
+}
+
+/// A program under a name that no other process has, and its process.
+fn renamed(folder: &Folder, program: &str, name: &str) -> Result<Subject> {
+    let copy = folder.join(name);
+    std::fs::copy(build(program, Build::C)?, &copy)?;
+    Subject::start(&copy, ["1000"])
 }
 
 #[test]
@@ -61,10 +69,14 @@ fn names_match_by_pattern() -> Result<()> {
     if !can_record(&[Build::C]) {
         return Ok(());
     }
-    let (spin, threads) = (spinning()?, Subject::start(&build("threads", Build::C)?, [""; 0])?);
-    only(&recorded(&["--comm", "sp?n"])?, &[&spin])?;
-    only(&recorded(&["--comm", "thr*"])?, &[&threads])?;
-    only(&recorded(&["--comm", "spin", "--comm", "threads"])?, &[&spin, &threads])
+    let folder = Folder::create()?;
+    // At most 15 bytes stay of a name.
+    let [one, two] = ["a", "b"].map(|letter| format!("t{letter}-{}", std::process::id()));
+    let (spin, threads) = (renamed(&folder, "spin", &one)?, renamed(&folder, "threads", &two)?);
+    only(&recorded(&["--comm", &one])?, &[&spin])?;
+    only(&recorded(&["--comm", &two.replace('b', "?")])?, &[&spin, &threads])?;
+    only(&recorded(&["--comm", &format!("*b-{}", std::process::id())])?, &[&threads])?;
+    only(&recorded(&["--comm", &one, "--comm", &two])?, &[&spin, &threads])
 }
 
 #[test]
@@ -144,7 +156,7 @@ fn a_unit_is_found_by_its_name_and_labelled() -> Result<()> {
 /// A shell that starts two children only after it was told that the recording runs, and its recording.
 fn tree(more: &[&str]) -> Result<Profile> {
     let spin = build("spin", Build::C)?;
-    let folder = profiler_tests::run::Folder::create()?;
+    let folder = Folder::create()?;
     let go = folder.join("go");
     let script = format!(
         "echo ready; while [ ! -e {0} ]; do sleep 0.01; done; {1} 1 & ({1} 1; true) & wait; echo done; exec sleep 1000",
