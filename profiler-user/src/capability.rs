@@ -1,34 +1,54 @@
-//! What this kernel and these privileges allow.
+//! What this kernel and these rights allow: a row a feature, found out by trying it on the smallest scale, never by guessing from a version alone.
 
-/// Rights that recording needs and this process has not.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "recording needs {missing}: run it as root (sudo profiler ...), or give the program its capabilities once: sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search,cap_checkpoint_restore,cap_syslog+ep {program}"
-)]
-pub struct RightsError {
-    /// The names of the capabilities.
-    missing: String,
-    /// The path of this program.
-    program: String,
+mod kernel;
+mod machine;
+mod rights;
+mod row;
+
+pub use rights::{RightsError, missing_for_record};
+pub use row::{Need, Row, State};
+
+/// Looks at every feature.
+pub fn rows() -> Vec<Row> {
+    let rights = rights::Rights::own();
+    let types = kernel::Types::read();
+    let mut rows = kernel::base(&types);
+    rows.extend(rights::rows(&rights));
+    rows.extend(machine::perf_events(&rights));
+    rows.extend(kernel::programs(&types, &rights));
+    rows.extend(machine::surroundings());
+    rows
 }
 
-/// Capabilities without which nothing can be recorded, with their numbers (include/uapi/linux/capability.h).
-const NEEDED: [(&str, u32); 2] = [("CAP_BPF", 39), ("CAP_PERFMON", 38)];
-/// Stands for both.
-const SYS_ADMIN: u32 = 21;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Checks the rights that recording needs.
-///
-/// # Errors
-/// Some are missing; the error names them and the ways to get them.
-pub fn missing_for_record() -> Result<(), RightsError> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
-    let has = |number: u32| effective.is_none_or(|bits| bits & (1 << number) != 0);
-    let missing: Vec<&str> = NEEDED.iter().filter(|(_, number)| !has(*number) && !has(SYS_ADMIN)).map(|(name, _)| *name).collect();
-    if missing.is_empty() {
-        return Ok(());
+    #[test]
+    fn every_row_says_what_it_is_for_and_every_lack_what_to_do() {
+        let rows = rows();
+        assert!(rows.len() >= 20);
+        for row in &rows {
+            assert!(!row.purpose.is_empty(), "{row:?}");
+            assert_eq!(row.state == State::Ok, row.advice.is_empty(), "{row:?}");
+        }
+        let mut names: Vec<&str> = rows.iter().map(|row| row.feature).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), rows.len(), "a feature has one row");
     }
-    let program = std::env::current_exe().map_or_else(|_| "profiler".to_owned(), |path| path.display().to_string());
-    Err(RightsError { missing: missing.join(" and "), program })
+
+    #[test]
+    fn the_rows_agree_with_the_rights() {
+        let lacks_rights = rows().iter().any(|row| row.forbids_recording() && row.feature.starts_with("CAP_"));
+        assert_eq!(lacks_rights, missing_for_record().is_err());
+    }
+
+    #[test]
+    fn what_only_a_feature_needs_forbids_nothing() {
+        let row = Row::new("x", Need::Feature, "y").but(State::Missing, "z");
+        assert!(!row.forbids_recording());
+        assert!(Row { need: Need::Record, ..row.clone() }.forbids_recording());
+        assert!(!Row { need: Need::Record, state: State::Limited, ..row }.forbids_recording());
+    }
 }

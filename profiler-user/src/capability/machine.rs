@@ -1,0 +1,184 @@
+//! What the machine has and how it is set: perf events, limits, namespaces, what of the kernel and of processes can be read.
+
+use super::rights::Rights;
+use super::row::{Need, Row, State};
+use crate::sys::probe::{CPU_CLOCK, CPU_CYCLES, TYPE_HARDWARE, TYPE_SOFTWARE, perf_event_open};
+use rustix::process::{Resource, getrlimit};
+use std::io::{self, Read as _};
+use std::path::Path;
+
+/// Beyond it some distributions' kernels leave perf events to CAP_SYS_ADMIN; the plain kernel knows no more than 2.
+const PARANOID_PLAIN_MAX: i64 = 2;
+/// What `kernel.perf_event_mlock_kb` is unless somebody changes it: 512 KiB and a page, each user and CPU.
+const MLOCK_DEFAULT_KB: i64 = 516;
+/// Locked memory that the rings of a large machine fit into, bytes.
+const MEMLOCK_PLENTY: u64 = 8 << 20;
+/// Bytes of kallsyms that are looked at: where addresses are hidden, all are zero.
+const KALLSYMS_LOOK: u64 = 64 << 10;
+/// The inodes of the machine's own namespaces (include/linux/proc_ns.h).
+const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
+const INITIAL_CGROUP_NAMESPACE: &str = "cgroup:[4026531835]";
+
+fn number(path: &str) -> Option<i64> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// The rows on perf events.
+pub(super) fn perf_events(rights: &Rights) -> Vec<Row> {
+    let cpu = u32::try_from(rustix::thread::sched_getcpu()).unwrap_or(0);
+    let clock = perf_event_open(TYPE_SOFTWARE, CPU_CLOCK, cpu).map(drop);
+    let cycles = perf_event_open(TYPE_HARDWARE, CPU_CYCLES, cpu).map(drop);
+    let level = number("/proc/sys/kernel/perf_event_paranoid");
+    vec![paranoid(level, &clock, *rights), cpu_clock(&clock), hardware_cycles(&cycles)]
+}
+
+fn paranoid(level: Option<i64>, clock: &io::Result<()>, rights: Rights) -> Row {
+    let row = Row::new("perf_event_paranoid", Need::Feature, "who may open perf events without CAP_PERFMON");
+    match level {
+        None => row.seen("the kernel has no perf events").but(State::Missing, "use a kernel built with CONFIG_PERF_EVENTS=y"),
+        Some(level) if level > PARANOID_PLAIN_MAX && clock.is_err() && !rights.is_admin() => row
+            .seen(format!("{level}"))
+            .but(State::Limited, "this kernel may leave perf events to CAP_SYS_ADMIN: sudo sysctl kernel.perf_event_paranoid=2"),
+        Some(level) => row.seen(format!("{level}")),
+    }
+}
+
+fn cpu_clock(result: &io::Result<()>) -> Row {
+    let row = Row::new("perf events: cpu-clock", Need::Record, "the clock that ticks everywhere");
+    match result {
+        Ok(()) => row,
+        Err(error) => {
+            let advice = match error.raw_os_error() {
+                Some(libc::EACCES | libc::EPERM) => "CAP_PERFMON is needed, and a container's seccomp filter must allow perf_event_open",
+                Some(libc::EMFILE | libc::ENFILE) => "raise the limit on open files (ulimit -n)",
+                _ => "use a kernel built with CONFIG_PERF_EVENTS=y",
+            };
+            row.seen(error.to_string()).but(State::Missing, advice)
+        }
+    }
+}
+
+fn hardware_cycles(result: &io::Result<()>) -> Row {
+    let row = Row::new("perf events: hardware cycles", Need::Feature, "--clock cycles");
+    match result {
+        Ok(()) => row,
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM)) => {
+            row.seen(error.to_string()).but(State::Missing, "CAP_PERFMON is needed")
+        }
+        Err(error) => row
+            .seen(error.to_string())
+            .but(State::Missing, "this machine has no counters, or its hypervisor hides them; --clock cpu-clock does without"),
+    }
+}
+
+/// The rows on what surrounds the profiler.
+pub(super) fn surroundings() -> Vec<Row> {
+    let is_initial = |kind: &str, initial: &str| {
+        std::fs::read_link(Path::new("/proc/self/ns").join(kind)).map_or(true, |link| link == Path::new(initial))
+    };
+    vec![
+        memlock(getrlimit(Resource::Memlock).current, number("/proc/sys/kernel/perf_event_mlock_kb")),
+        kallsyms(),
+        map_files(),
+        pid_namespace(is_initial("pid", INITIAL_PID_NAMESPACE)),
+        cgroup_namespace(is_initial("cgroup", INITIAL_CGROUP_NAMESPACE)),
+    ]
+}
+
+/// The rings of perf events count against both limits together; `None` is no limit.
+fn memlock(limit: Option<u64>, perf_kb: Option<i64>) -> Row {
+    let row = Row::new("memlock", Need::Feature, "the rings of perf events");
+    let seen = limit.map_or_else(|| "unlimited".to_owned(), |limit| format!("{} KiB", limit >> 10));
+    let row = row.seen(format!("{seen}, kernel.perf_event_mlock_kb {}", perf_kb.unwrap_or(0)));
+    let is_plenty = limit.is_none_or(|limit| limit >= MEMLOCK_PLENTY) || perf_kb.is_some_and(|kb| kb >= MLOCK_DEFAULT_KB);
+    if is_plenty { row } else { row.but(State::Limited, "sudo sysctl kernel.perf_event_mlock_kb=516, or raise ulimit -l") }
+}
+
+fn kallsyms() -> Row {
+    let row = Row::new("kallsyms", Need::Feature, "names of the kernel's functions");
+    let mut text = String::new();
+    let read = std::fs::File::open("/proc/kallsyms").and_then(|file| file.take(KALLSYMS_LOOK).read_to_string(&mut text));
+    match read {
+        Err(error) => row.seen(error.to_string()).but(State::Missing, "use a kernel built with CONFIG_KALLSYMS=y"),
+        Ok(_) if has_addresses(&text) => row,
+        Ok(_) => row.seen("its addresses are hidden").but(State::Missing, "CAP_SYSLOG is needed, and kernel.kptr_restrict below 2"),
+    }
+}
+
+/// Lines of address, kind and name: whether an address is not zero.
+fn has_addresses(text: &str) -> bool {
+    text.lines().any(|line| line.split(' ').next().is_some_and(|address| address.bytes().any(|digit| digit != b'0')))
+}
+
+fn map_files() -> Row {
+    let row = Row::new("map_files", Need::Feature, "the very file that is mapped, in containers and after an upgrade too");
+    let first = std::fs::read_dir("/proc/self/map_files")
+        .and_then(|mut entries| entries.next().unwrap_or_else(|| Err(io::ErrorKind::NotFound.into())));
+    match first.and_then(|entry| std::fs::File::open(entry.path())) {
+        Ok(_) => row,
+        Err(error) => {
+            row.seen(error.to_string()).but(State::Limited, "CAP_CHECKPOINT_RESTORE is needed; without it files are found by their paths")
+        }
+    }
+}
+
+fn pid_namespace(is_initial: bool) -> Row {
+    let row = Row::new("pid namespace", Need::Record, "process ids as the kernel counts them");
+    if is_initial {
+        row
+    } else {
+        row.seen("not the machine's own").but(State::Missing, "run it in the machine's own (docker run --pid=host, hostPID: true)")
+    }
+}
+
+fn cgroup_namespace(is_initial: bool) -> Row {
+    let row = Row::new("cgroup namespace", Need::Feature, "--cgroup, --container and --unit");
+    if is_initial {
+        row
+    } else {
+        row.seen("not the machine's own").but(State::Limited, "run it in the machine's own (docker run --cgroupns=host)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(number: i32) -> io::Result<()> {
+        Err(io::Error::from_raw_os_error(number))
+    }
+
+    #[test]
+    fn hidden_addresses_are_told_from_shown_ones() {
+        assert!(!has_addresses("0000000000000000 A fixed_percpu_data\n0000000000000000 T _text\n"));
+        assert!(has_addresses("0000000000000000 A fixed_percpu_data\nffffffff81000000 T _text\n"));
+        assert!(!has_addresses(""));
+    }
+
+    #[test]
+    fn a_clock_that_does_not_open_forbids_recording_and_says_why() {
+        let row = cpu_clock(&refused(libc::EACCES));
+        assert!(row.forbids_recording() && row.advice.contains("CAP_PERFMON"));
+        assert!(cpu_clock(&refused(libc::EMFILE)).advice.contains("ulimit -n"));
+        assert_eq!(cpu_clock(&Ok(())).state, State::Ok);
+    }
+
+    #[test]
+    fn a_machine_without_counters_still_records() {
+        let row = hardware_cycles(&refused(libc::ENOENT));
+        assert!(row.state == State::Missing && !row.forbids_recording() && row.advice.contains("cpu-clock"));
+    }
+
+    #[test]
+    fn a_small_limit_is_small_only_where_perf_has_none_of_its_own() {
+        assert_eq!(memlock(Some(64 << 10), Some(516)).state, State::Ok);
+        assert_eq!(memlock(None, Some(0)).state, State::Ok);
+        assert_eq!(memlock(Some(64 << 10), Some(0)).state, State::Limited);
+    }
+
+    #[test]
+    fn a_foreign_pid_namespace_forbids_recording() {
+        assert!(pid_namespace(false).forbids_recording());
+        assert!(!cgroup_namespace(false).forbids_recording());
+    }
+}
