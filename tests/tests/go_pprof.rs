@@ -39,7 +39,7 @@ fn every_report_of_pprof_works() -> Result<()> {
     shows(&["-raw"], &["samples/count", "cpu/nanoseconds", "PeriodType: cpu nanoseconds", "comm:[spin]"])?;
     shows(&["-tags"], &["comm: Total", "spin", "pid: Total"])?;
     shows(&["-list", "spin_here"], &["ROUTINE ======================== spin_here", "6364136223846793005u"])?;
-    shows(&["-disasm", "spin_here"], &["ROUTINE ======================== spin_here", "imul"])?;
+    shows(&["-disasm", "spin_here"], &["ROUTINE ======================== spin_here", "spin.c:"])?;
     shows(&["-peek", "middle"], &["spin_here", "outer"])?;
     shows(&["-tree"], &["spin_here"])
 }

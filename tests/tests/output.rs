@@ -61,8 +61,9 @@ fn folded_stacks_hold_every_sample() -> Result<()> {
     if !can_record(&[Build::C]) {
         return Ok(());
     }
-    let subject = spinning()?;
-    let outcome = short(&subject)?.args(["-o", "a.folded"]).run()?.success()?;
+    let spin = build("spin", Build::C)?;
+    let outcome =
+        Profiler::record()?.args(["-F", "199", "-o", "a.folded", "--"]).args([spin.as_os_str(), "1".as_ref()]).run()?.success()?;
     let folded = fs::read_to_string(outcome.folder.join("a.folded"))?;
     let mut total = 0;
     for line in folded.lines() {
@@ -70,8 +71,8 @@ fn folded_stacks_hold_every_sample() -> Result<()> {
         ensure!(!stack.is_empty() && !stack.split(';').any(str::is_empty), "an empty frame in `{line}`");
         total += count.parse::<i64>().with_context(|| format!("in `{line}`"))?;
     }
-    // One program that always runs, one second.
-    ensure!((150..=240).contains(&total), "{total} samples of one busy second at 199 Hz:\n{folded}");
+    // One second by the program's own CPU clock, and what it took to start it.
+    ensure!((190..=240).contains(&total), "{total} samples of one second of CPU time at 199 Hz:\n{folded}");
     Ok(())
 }
 
@@ -109,11 +110,11 @@ fn names_are_filled_in_and_a_process_can_have_a_file_of_its_own() -> Result<()> 
     assert_eq!(outcome.folder.names()?, expected);
     for (subject, comm) in [(&one, "spin"), (&two, "threads")] {
         let profile = Profile::read(&outcome.folder.join(format!("cpu-{comm}-{}.prof", subject.pid())))?;
-        assert_eq!(profile.label_values("pid").into_keys().collect::<Vec<_>>(), [subject.pid().to_string()]);
+        assert_eq!(profile.taken().label_values("pid").into_keys().collect::<Vec<_>>(), [subject.pid().to_string()]);
         let main = &profile.mappings.first().context("no mapping")?.filename;
         ensure!(main.ends_with(&format!("/{comm}")), "the first mapping of {comm} is {main}");
     }
-    let one_file = Profiler::record()?.args(&both).args(["-F", "199", "-d", "1"]).run()?.success()?.profile()?;
+    let one_file = Profiler::record()?.args(&both).args(["-F", "199", "-d", "1"]).run()?.success()?.profile()?.taken();
     assert_eq!(one_file.label_values("pid").len(), 2);
     assert_eq!(one_file.mappings[0].filename, "[system]", "several processes in one file have no main binary");
     Ok(())
@@ -126,7 +127,7 @@ fn a_dash_is_standard_output() -> Result<()> {
     }
     let subject = spinning()?;
     let outcome = short(&subject)?.args(["-o", "-"]).run()?.success()?;
-    ensure!(Profile::parse(&outcome.stdout)?.total(0) > 100, "no profile on standard output");
+    ensure!(Profile::parse(&outcome.stdout)?.total(0) > 20, "no profile on standard output");
     assert_eq!(outcome.folder.names()?, [""; 0]);
     let outcome = short(&subject)?.args(["-o", "-", "--format", "folded"]).run()?.success()?;
     ensure!(String::from_utf8(outcome.stdout)?.contains("spin_here"), "nothing folded on standard output");

@@ -40,8 +40,8 @@ fn beside_a_neighbour(hostile: &Subject) -> Result<(Outcome, Profile)> {
     assert_eq!(profile.balance()?.difference, 0);
     let of_neighbour = profile.labelled("pid", &neighbour.pid().to_string());
     let named = of_neighbour.cumulative().get("spin_here").copied().unwrap_or(0);
-    ensure!(named as f64 > 0.97 * of_neighbour.total(0) as f64 && named > 50, "the neighbour's names suffered: {:?}", of_neighbour.flat());
-    ensure!(profile.labelled("pid", &hostile.pid().to_string()).total(0) > 50, "the hostile process's samples are gone");
+    ensure!(named as f64 > 0.97 * of_neighbour.total(0) as f64 && named > 10, "the neighbour's names suffered: {:?}", of_neighbour.flat());
+    ensure!(profile.labelled("pid", &hostile.pid().to_string()).total(0) > 10, "the hostile process's samples are gone");
     Ok((outcome, profile))
 }
 
@@ -72,8 +72,8 @@ fn a_perf_map_names_code_that_a_process_made_itself() -> Result<()> {
     }
     let (_, profile, pid) =
         with_perf_map(|path, address, length| Ok(fs::write(path, format!("{address:x} {length:x} LazyCompile:*hot file.js:1\n"))?))?;
-    ensure!(samples_in(&profile, pid, "LazyCompile:*hot file.js:1") > 50, "{:?}", profile.labelled("pid", &pid.to_string()).flat());
-    ensure!(samples_in(&profile, pid, "call_it") > 50, "its caller is missing");
+    ensure!(samples_in(&profile, pid, "LazyCompile:*hot file.js:1") > 10, "{:?}", profile.labelled("pid", &pid.to_string()).flat());
+    ensure!(samples_in(&profile, pid, "call_it") > 10, "its caller is missing");
     Ok(())
 }
 
@@ -88,7 +88,7 @@ fn bad_lines_of_a_perf_map_cost_only_themselves() -> Result<()> {
         bytes.extend(b"7000 ffffffffffffffff endless\n123456 10 cut");
         Ok(fs::write(path, bytes)?)
     })?;
-    ensure!(samples_in(&profile, pid, "good") > 50, "{:?}", profile.labelled("pid", &pid.to_string()).flat());
+    ensure!(samples_in(&profile, pid, "good") > 10, "{:?}", profile.labelled("pid", &pid.to_string()).flat());
     Ok(())
 }
 
