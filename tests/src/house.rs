@@ -44,7 +44,7 @@ pub fn load(root: &Path) -> Result<Vec<Source>> {
         walk(root, &root.join(package), &mut sources)?;
     }
     sources.sort_by(|a, b| a.path.cmp(&b.path));
-    source::mark_test_files(&mut sources);
+    source::settle_modules(&mut sources);
     Ok(sources)
 }
 

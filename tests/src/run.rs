@@ -239,7 +239,8 @@ impl Running {
         kill_process(as_pid(self.pid())?, signal).context("signalling the profiler")
     }
 
-    /// Waits until its events are open and its programs attached: it holds a perf descriptor for each CPU, and a link or a program.
+    /// Waits until it records: it holds a perf descriptor for each CPU, and has taken over SIGINT, which it does once the events tick (a Ctrl-C before that
+    /// has nothing to write and just ends it).
     ///
     /// # Errors
     /// It ends or hangs before that.
@@ -250,7 +251,8 @@ impl Running {
             if let Some(status) = child.try_wait()? {
                 bail!("the profiler ended before it recorded: {status}");
             }
-            Ok(count_links(&descriptors, "perf_event").filter(|events| *events >= online_cpus()))
+            let events = count_links(&descriptors, "perf_event").filter(|events| *events >= online_cpus());
+            Ok(events.filter(|_| catches(child.id(), Signal::INT)))
         });
         attached.map(|_| ()).with_context(|| self.stderr_so_far())
     }
@@ -294,6 +296,13 @@ impl Drop for Running {
             let _ = self.child.wait();
         }
     }
+}
+
+/// Whether a process has a handler for a signal: the mask `SigCgt` of its status, bit 0 for signal 1.
+fn catches(pid: u32, signal: Signal) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (signal.as_raw() - 1)) != 0)
 }
 
 /// A process id as the system calls want it.

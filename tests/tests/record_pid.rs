@@ -8,9 +8,16 @@ use profiler_tests::subject::{Build, Subject, build, source};
 use std::fs;
 use std::process::Command;
 
-/// Records a subject for a few seconds.
+/// Records a subject for a few seconds; the samples that were taken of it.
 fn recorded(subject: &Subject, more: &[&str]) -> Result<Profile> {
-    Profiler::record()?.pid(subject.pid()).args(["-F", "199", "-d", "3"]).args(more).run()?.success()?.profile()
+    Profiler::record()?
+        .pid(subject.pid())
+        .args(["-F", "199", "-d", "3"])
+        .args(more)
+        .run()?
+        .success()?
+        .profile()
+        .map(|profile| profile.taken())
 }
 
 /// The samples that interrupted user code, by their leaf.
@@ -83,13 +90,13 @@ fn functions_have_their_file_their_first_line_and_samples_lines_inside() -> Resu
     ensure!(function.filename.ends_with("tests/subjects/spin.c"), "{function:?}");
     let first = line_of("spin", "void spin_here(")?;
     assert_eq!(function.start_line, first);
-    // The loop is on the second line of the function, and nothing else in it takes time.
+    // The loop is on the third line below the function's first, and nothing else in it takes time.
     let user = in_user_code(&profile);
     let in_loop = share(&user, |sample| {
         let (function, line) = profile.locations[sample.locations[0]].lines[0];
-        profile.functions[function].name == "spin_here" && line == first + 2
+        profile.functions[function].name == "spin_here" && line == first + 3
     });
-    ensure!(in_loop >= 0.9, "only {in_loop} of the samples are on line {} of spin.c", first + 2);
+    ensure!(in_loop >= 0.9, "only {in_loop} of the samples are on line {} of spin.c", first + 3);
     // A caller is shown on the line of its call, not on the next one.
     let call = line_of("spin", "    middle(rounds);")?;
     let outer = profile.functions.iter().position(|function| function.name == "outer").context("no outer")?;

@@ -1,10 +1,10 @@
 //! One recording's side of the border: everything that is open, and the one way to take over what has arrived.
 
+use super::away::TimesAway;
 use super::clock_events::ClockEvents;
 use super::counters::{self, Counted};
 use super::error::BpfError;
 use super::hotplug::{CpuChange, Hotplug};
-use super::idle_clock::IdleTimes;
 use super::options::CaptureOptions;
 use super::order::{Drained, Order};
 use super::program::Programs;
@@ -39,7 +39,7 @@ pub struct Capture {
     order: Order,
     losses: Losses,
     period: u64,
-    idle_at_start: IdleTimes,
+    away_at_start: TimesAway,
     _statistics: Option<OwnedFd>,
 }
 
@@ -64,7 +64,7 @@ impl Capture {
             order: Order::default(),
             losses: Losses::default(),
             period,
-            idle_at_start: IdleTimes::default(),
+            away_at_start: TimesAway::default(),
             _statistics: statistics,
         })
     }
@@ -74,7 +74,7 @@ impl Capture {
     /// # Errors
     /// The kernel refused to enable an event.
     pub fn start(&mut self) -> Result<(), BpfError> {
-        self.idle_at_start = IdleTimes::now();
+        self.away_at_start = TimesAway::now();
         self.clocks.enable()
     }
 
@@ -148,14 +148,14 @@ impl Capture {
     pub fn ticks(&self) -> Result<Ticks, BpfError> {
         let ran = counters::runs_and_idle(&self.programs.counters)?;
         let Some(by_cpu) = self.clocks.ticks() else {
-            return Ok(Ticks { all: ran.iter().map(|(runs, _)| runs).sum(), unseen_idle: 0 });
+            return Ok(Ticks { all: ran.iter().map(|(runs, _)| runs).sum(), unseen_away: 0 });
         };
-        let idle_now = IdleTimes::now();
-        let mut ticks = Ticks { all: by_cpu.values().sum(), unseen_idle: 0 };
+        let away_now = TimesAway::now();
+        let mut ticks = Ticks { all: by_cpu.values().sum(), unseen_away: 0 };
         for (cpu, all) in by_cpu {
             let (runs, idle) = ran.get(cpu as usize).copied().unwrap_or_default();
-            let idle_ticks = idle_now.since(&self.idle_at_start, cpu).as_nanos() as u64 / self.period.max(1);
-            ticks.unseen_idle += all.saturating_sub(runs).min(idle_ticks.saturating_sub(idle));
+            let away_ticks = away_now.since(&self.away_at_start, cpu).as_nanos() as u64 / self.period.max(1);
+            ticks.unseen_away += all.saturating_sub(runs).min(away_ticks.saturating_sub(idle));
         }
         Ok(ticks)
     }
@@ -208,8 +208,8 @@ impl Capture {
 pub struct Ticks {
     /// Time that the clock's events were on, divided by the period.
     pub all: u64,
-    /// Ticks of an idle CPU for which our program was not run, because the CPU was not woken for them.
-    pub unseen_idle: u64,
+    /// Ticks for which our program was not run because the CPU ran nothing: it slept, or the host had taken it away.
+    pub unseen_away: u64,
 }
 
 /// Whether a drain is the last one.

@@ -3,6 +3,7 @@
 //! It opens the events, loads and attaches the programs, and takes over what they and the kernel's own mapping records deliver, in the order in
 //! which it happened. What leaves the room is [`Tally<RawStack>`](crate::model::stack::RawStack) and [`ProcessEvent`](crate::model::event::ProcessEvent).
 
+mod away;
 mod btf;
 mod capture;
 mod clock_events;
@@ -10,7 +11,6 @@ mod counters;
 mod cpus;
 mod error;
 mod hotplug;
-mod idle_clock;
 mod mmap_ring;
 mod options;
 mod order;

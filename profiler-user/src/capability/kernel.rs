@@ -1,7 +1,7 @@
 //! What the kernel was built with, by its version, its types and the places where it announces features.
 
 use super::rights::Rights;
-use super::{Need, Row, State};
+use super::row::{Need, Row, State};
 use std::collections::HashSet;
 use std::io;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! What the machine has and how it is set: perf events, limits, namespaces, what of the kernel and of processes can be read.
 
 use super::rights::Rights;
-use super::{Need, Row, State};
+use super::row::{Need, Row, State};
 use crate::sys::probe::{CPU_CLOCK, CPU_CYCLES, TYPE_HARDWARE, TYPE_SOFTWARE, perf_event_open};
 use rustix::process::{Resource, getrlimit};
 use std::io::{self, Read as _};

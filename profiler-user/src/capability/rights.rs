@@ -1,6 +1,6 @@
 //! The capabilities of this thread: which of the six it has, and what is lost without each.
 
-use super::{Need, Row, State};
+use super::row::{Need, Row, State};
 use std::path::Path;
 
 /// `CAP_SYS_ADMIN`.

@@ -5,7 +5,7 @@ use super::lost;
 use super::proto;
 use crate::model::kind::ValueType;
 use crate::model::label::{Label, LabelValue};
-use crate::model::profile::{Line, Location, Profile, ProfileMapping, Sample};
+use crate::model::profile::{Function, Line, Location, Profile, ProfileMapping, Sample};
 use flate2::{Compression, GzBuilder};
 use prost::Message;
 use std::collections::HashMap;
@@ -160,12 +160,18 @@ fn push_mapping(mapping: &ProfileMapping, carries: Carries, strings: &mut String
     id
 }
 
+/// The linkage name. pprof takes a name that equals it for one still to be demangled and cuts every `<...>` out of it, so that
+/// `<T as Display>::fmt` becomes `::fmt`; an empty linkage name keeps it from that.
+fn system_name(function: &Function) -> &str {
+    if function.name == function.system_name && function.name.contains('<') { "" } else { &function.system_name }
+}
+
 fn push_functions(profile: &Profile, strings: &mut Strings, out: &mut Vec<proto::Function>) {
     for (at, function) in profile.functions.iter().enumerate() {
         out.push(proto::Function {
             id: at as u64 + 1,
             name: strings.index(&function.name),
-            system_name: strings.index(&function.system_name),
+            system_name: strings.index(system_name(function)),
             filename: strings.index(&function.filename),
             start_line: i64::from(function.start_line),
         });
@@ -214,3 +220,7 @@ fn push_named(name: &str, address: u64, strings: &mut Strings, out: &mut proto::
     out.location.push(proto::Location { id: location, mapping_id: 0, address, line });
     location
 }
+
+#[cfg(test)]
+#[path = "pprof_tests.rs"]
+mod tests;

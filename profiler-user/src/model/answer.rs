@@ -1,10 +1,15 @@
 //! What the parsers say of a file: the nouns that cross from a reader to the profiler. Claims of the file, all of them, and bounded.
 
+use std::sync::Arc;
+
 /// Longest name, file name or other text that a parser hands on, bytes; longer ones are cut.
 pub const TEXT_MAX_BYTES: usize = 4096;
 
 /// Most lines of one address: how deep inlining is followed. Of a deeper one the innermost are kept, and the function itself.
 pub const LINES_MAX: usize = 128;
+
+/// Most lines of an address in the mean of a request, beyond some thousands: what keeps the answer about a hostile file small.
+pub const LINES_MEAN: usize = 32;
 
 /// Most segments of a file that are told.
 pub const SEGMENTS_MAX: usize = 256;
@@ -47,11 +52,11 @@ pub struct ObjectFacts {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct SymbolLine {
     /// Readable name.
-    pub name: String,
-    /// Linkage name; see `parse::demangle::names` for what stands here when there is none.
-    pub system_name: String,
+    pub name: Arc<str>,
+    /// Linkage name; the same as `name` when there is only one.
+    pub system_name: Arc<str>,
     /// Source file, or empty.
-    pub filename: String,
+    pub filename: Arc<str>,
     /// Line, or 0.
     pub line: u32,
     /// Column, or 0.

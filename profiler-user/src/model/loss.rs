@@ -57,7 +57,7 @@ impl Endings {
 pub struct Balance {
     /// Ticks by the kernel's own clock: the time that each perf descriptor read, divided by the period.
     pub ticks: u64,
-    /// Ticks that met the idle task.
+    /// Ticks in which the CPU ran nothing of this machine's: they met the idle task, or none came because the CPU slept or the host had taken it away.
     pub idle: u64,
     /// Ticks in processes and modes that were not asked for.
     pub filtered: u64,

@@ -1,19 +1,21 @@
 //! Where functions are declared, and the names that only a shared debug file has: what blazesym does not tell of DWARF.
 //!
-//! Kept of a file are numbers and a few names, nothing that points into its bytes; a unit is read when the first address in it is asked for. The time and
-//! the memory that one file may cost here are bounded: beyond them it has no start lines, and nothing else is lost.
+//! Kept of a file is where its units and functions lie, nothing that points into its bytes; the functions of a unit are listed when the first address in it
+//! is asked for, and what is inlined into a function is read again each time: it is little, and keeping it all is much. The time and the memory that one
+//! file may cost here are bounded: beyond them it has no start lines, and nothing else is lost.
 
 pub use super::decl_reference::Declared;
 use super::decl_reference::{Headers, References};
 use super::dwarf::{Inflated, Slice};
-use gimli::{DebugInfoOffset, Dwarf, Unit};
-use std::collections::HashMap;
+use gimli::{DebugInfoOffset, DwTag, Dwarf, EntriesRaw, Unit, UnitOffset};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 /// How long one batch of addresses may take.
 const BATCH_TIME: Duration = Duration::from_secs(3);
 
-/// Most ranges of functions, inlined ones among them, that are kept of a file.
+/// Most ranges of units and functions that are kept of a file, and most ranges inlined into one function.
 const RANGES_MAX: usize = 1 << 20;
 
 /// What is known of one file.
@@ -22,11 +24,19 @@ pub struct Declarations {
     main: Inflated,
     shared: Inflated,
     headers: Headers,
-    /// Ranges of code and the unit that describes them, by their begin.
+    /// Ranges of code, by their begin, and the offset of the unit that describes each.
     units: Vec<Range>,
-    tables: HashMap<usize, Table>,
-    ranges: usize,
+    functions: Functions,
     state: State,
+}
+
+/// The functions of the units that were asked for.
+#[derive(Debug, Default)]
+struct Functions {
+    /// By the offset of the unit: ranges of its functions, by their begin, and the offset in the unit of each function.
+    by_unit: HashMap<usize, Vec<Range>>,
+    /// How many ranges all these are.
+    ranges: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -37,34 +47,12 @@ enum State {
     GivenUp,
 }
 
-/// A range of addresses; what `of` means depends on where it stands.
+/// A range of addresses, and the offset of what describes it.
 #[derive(Clone, Copy, Debug)]
 struct Range {
     begin: u64,
     end: u64,
     of: usize,
-}
-
-/// The functions of one unit.
-#[derive(Debug, Default)]
-struct Table {
-    /// By their begin; `of` is an index into `functions`.
-    ranges: Vec<Range>,
-    functions: Vec<Function>,
-}
-
-#[derive(Debug, Default)]
-struct Function {
-    declared: Declared,
-    inlined: Vec<Inlined>,
-}
-
-#[derive(Debug)]
-struct Inlined {
-    /// 0 for one that is inlined into the function itself.
-    depth: usize,
-    ranges: Vec<(u64, u64)>,
-    declared: Declared,
 }
 
 /// Why reading stops.
@@ -78,6 +66,9 @@ impl From<gimli::Error> for Stop {
         Self::Malformed
     }
 }
+
+/// An address that is asked for, and where its answer goes.
+type Asked = (u64, usize);
 
 impl Declarations {
     /// For each address the function around it and what is inlined there, outermost first; empty where nothing is known. `object` and `shared` are the
@@ -102,34 +93,98 @@ impl Declarations {
         if let Some(shared) = &shared {
             dwarf.set_sup(self.shared.dwarf(shared));
         }
-        dwarf.populate_abbreviations_cache(gimli::AbbreviationsCacheStrategy::Duplicates);
         if self.state == State::Unread {
+            dwarf.populate_abbreviations_cache(gimli::AbbreviationsCacheStrategy::Duplicates);
             self.headers = Headers::read(&dwarf);
             self.units = unit_ranges(&dwarf, until)?;
             self.state = State::Read;
         }
-        let mut references = References::new(&dwarf, &self.headers);
-        for (address, found) in addresses.iter().zip(found) {
-            let Some(unit) = covering(&self.units, *address) else { continue };
-            if !self.tables.contains_key(&unit) {
-                let table = match Table::read(&mut references, unit, RANGES_MAX.saturating_sub(self.ranges), until) {
-                    Ok(table) => table,
-                    Err(Stop::Malformed) => Table::default(),
-                    Err(Stop::TooMuch) => return None,
-                };
-                self.ranges += table.size();
-                self.tables.insert(unit, table);
+        let mut by_unit: BTreeMap<usize, Vec<Asked>> = BTreeMap::new();
+        for (at, address) in addresses.iter().enumerate() {
+            if let Some(unit) = covering(&self.units, *address) {
+                by_unit.entry(unit).or_default().push((*address, at));
             }
-            if Instant::now() > until {
-                return None;
-            }
-            *found = self.tables[&unit].chain(*address);
         }
-        Some(())
+        let mut batch = Batch { references: References::new(&dwarf, &self.headers), until, found };
+        let read = |(unit, asked): (usize, Vec<Asked>)| !matches!(batch.fill_unit(&mut self.functions, unit, &asked), Err(Stop::TooMuch));
+        by_unit.into_iter().all(read).then_some(())
     }
 }
 
-/// The value of the range that covers the address: of overlapping ones the last that begins before it.
+/// Addresses that are being looked up.
+struct Batch<'b, 'd, 'a> {
+    references: References<'d, 'a>,
+    until: Instant,
+    found: &'b mut [Vec<Declared>],
+}
+
+impl<'a> Batch<'_, '_, 'a> {
+    fn fill_unit(&mut self, functions: &mut Functions, offset: usize, asked: &[Asked]) -> Result<(), Stop> {
+        let dwarf = self.references.dwarf();
+        let unit = dwarf.unit(dwarf.unit_header(DebugInfoOffset(offset))?)?;
+        let functions = match functions.by_unit.entry(offset) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let found = self.functions(&unit, RANGES_MAX.saturating_sub(functions.ranges))?;
+                functions.ranges += found.len();
+                new.insert(found)
+            }
+        };
+        let mut by_function: BTreeMap<usize, Vec<Asked>> = BTreeMap::new();
+        for (address, at) in asked {
+            if let Some(function) = covering(functions, *address) {
+                by_function.entry(function).or_default().push((*address, *at));
+            }
+        }
+        for (function, asked) in by_function {
+            let declared = self.references.declared(&unit, UnitOffset(function));
+            asked.iter().for_each(|(_, at)| self.found[*at].push(declared.clone()));
+            self.fill_inlined(&unit, UnitOffset(function), &asked)?;
+        }
+        Ok(())
+    }
+
+    /// The functions of a unit.
+    fn functions(&self, unit: &Unit<Slice<'a>>, most: usize) -> Result<Vec<Range>, Stop> {
+        let mut all = Vec::new();
+        let mut entries = unit.entries_raw(None)?;
+        while let Some((offset, _)) = next_of(&mut entries, gimli::DW_TAG_subprogram, None, self.until)? {
+            let ranges = ranges_of(self.references.dwarf(), unit, offset, most.saturating_sub(all.len()))?;
+            all.extend(ranges.into_iter().map(|(begin, end)| Range { begin, end, of: offset.0 }));
+        }
+        all.sort_unstable_by_key(|range| range.begin);
+        Ok(all)
+    }
+
+    /// Adds, from the outside in, what is inlined into a function at the asked addresses.
+    fn fill_inlined(&mut self, unit: &Unit<Slice<'a>>, function: UnitOffset, asked: &[Asked]) -> Result<(), Stop> {
+        let mut entries = unit.entries_raw(Some(function))?;
+        // The function itself, at depth 0.
+        if let Some(abbreviation) = entries.read_abbreviation()? {
+            entries.skip_attributes(abbreviation.attributes())?;
+        }
+        // Depths in the tree of the inlined functions around the entry that is being read.
+        let (mut around, mut ranges_left) = (Vec::new(), RANGES_MAX);
+        while let Some((offset, depth)) = next_of(&mut entries, gimli::DW_TAG_inlined_subroutine, Some(0), self.until)? {
+            while around.last().is_some_and(|outer| *outer >= depth) {
+                around.pop();
+            }
+            let ranges = ranges_of(self.references.dwarf(), unit, offset, ranges_left)?;
+            ranges_left -= ranges.len();
+            let mut declared = None;
+            for (address, at) in asked {
+                // Only what is inside everything around it.
+                if self.found[*at].len() == around.len() + 1 && ranges.iter().any(|(begin, end)| (*begin..*end).contains(address)) {
+                    self.found[*at].push(declared.get_or_insert_with(|| self.references.declared(unit, offset)).clone());
+                }
+            }
+            around.push(depth);
+        }
+        Ok(())
+    }
+}
+
+/// What the range that covers the address belongs to: of overlapping ones the last that begins before it.
 fn covering(ranges: &[Range], address: u64) -> Option<usize> {
     let before = ranges.partition_point(|range| range.begin <= address);
     let range = ranges[..before].last()?;
@@ -160,69 +215,37 @@ fn unit_ranges(dwarf: &Dwarf<Slice<'_>>, until: Instant) -> Option<Vec<Range>> {
     Some(all)
 }
 
-impl Table {
-    fn read(references: &mut References<'_, '_>, unit: usize, most: usize, until: Instant) -> Result<Self, Stop> {
-        let dwarf = references.dwarf();
-        let unit = dwarf.unit(dwarf.unit_header(DebugInfoOffset(unit))?)?;
-        let mut table = Self::default();
-        let mut size = 0;
-        // Depths in the tree of the inlined functions around the entry that is being read, and of the function.
-        let (mut nesting, mut function_depth) = (Vec::new(), None);
-        let mut entries = unit.entries();
-        while let Some(entry) = entries.next_dfs()? {
-            if Instant::now() > until || size > most {
-                return Err(Stop::TooMuch);
-            }
-            let depth = entry.depth();
-            while nesting.last().is_some_and(|outer| *outer >= depth) {
-                nesting.pop();
-            }
-            if !matches!(entry.tag(), gimli::DW_TAG_subprogram | gimli::DW_TAG_inlined_subroutine) {
-                continue;
-            }
-            let ranges = ranges_of(dwarf, &unit, entry, most - size)?;
-            size += ranges.len();
-            if entry.tag() == gimli::DW_TAG_subprogram {
-                function_depth = (!ranges.is_empty()).then_some(depth);
-                nesting.clear();
-                if function_depth.is_some() {
-                    table.ranges.extend(ranges.iter().map(|(begin, end)| Range { begin: *begin, end: *end, of: table.functions.len() }));
-                    let declared = references.declared(&unit, entry.offset());
-                    table.functions.push(Function { declared, inlined: Vec::new() });
-                }
-            } else if function_depth.is_some_and(|function| depth > function)
-                && let Some(function) = table.functions.last_mut()
-            {
-                let declared = references.declared(&unit, entry.offset());
-                function.inlined.push(Inlined { depth: nesting.len(), ranges, declared });
-                nesting.push(depth);
-            }
+/// The next entry with this tag and with code, and its depth; none at the end, or where the depth falls back to `floor`.
+fn next_of(
+    entries: &mut EntriesRaw<'_, Slice<'_>>,
+    tag: DwTag,
+    floor: Option<isize>,
+    until: Instant,
+) -> Result<Option<(UnitOffset, isize)>, Stop> {
+    let mut steps = 0_u32;
+    while !entries.is_empty() {
+        steps += 1;
+        if steps.is_multiple_of(1024) && Instant::now() > until {
+            return Err(Stop::TooMuch);
         }
-        table.ranges.sort_unstable_by_key(|range| range.begin);
-        Ok(table)
-    }
-
-    fn size(&self) -> usize {
-        self.ranges.len() + self.functions.iter().map(|function| function.inlined.len()).sum::<usize>()
-    }
-
-    fn chain(&self, address: u64) -> Vec<Declared> {
-        let Some(function) = covering(&self.ranges, address).and_then(|of| self.functions.get(of)) else { return Vec::new() };
-        let mut chain = vec![function.declared.clone()];
-        for inlined in &function.inlined {
-            if inlined.depth + 1 == chain.len() && inlined.ranges.iter().any(|(begin, end)| (*begin..*end).contains(&address)) {
-                chain.push(inlined.declared.clone());
-            }
+        let (offset, depth) = (entries.next_offset(), entries.next_depth());
+        if floor.is_some_and(|floor| depth <= floor) {
+            return Ok(None);
         }
-        chain
+        let Some(abbreviation) = entries.read_abbreviation()? else { continue };
+        entries.skip_attributes(abbreviation.attributes())?;
+        let has_code =
+            || abbreviation.attributes().iter().any(|attribute| matches!(attribute.name(), gimli::DW_AT_low_pc | gimli::DW_AT_ranges));
+        if abbreviation.tag() == tag && has_code() {
+            return if Instant::now() > until { Err(Stop::TooMuch) } else { Ok(Some((offset, depth))) };
+        }
     }
+    Ok(None)
 }
 
-type Entry<'a> = gimli::DebuggingInformationEntry<Slice<'a>>;
-
-fn ranges_of<'a>(dwarf: &Dwarf<Slice<'a>>, unit: &Unit<Slice<'a>>, entry: &Entry<'a>, most: usize) -> Result<Vec<(u64, u64)>, Stop> {
+fn ranges_of(dwarf: &Dwarf<Slice<'_>>, unit: &Unit<Slice<'_>>, offset: UnitOffset, most: usize) -> Result<Vec<(u64, u64)>, Stop> {
     let mut all = Vec::new();
-    let mut ranges = dwarf.die_ranges(unit, entry)?;
+    let mut ranges = dwarf.die_ranges(unit, &unit.entry(offset)?)?;
     while let Some(range) = ranges.next()? {
         if all.len() >= most {
             return Err(Stop::TooMuch);

@@ -6,21 +6,10 @@ use std::fmt::{self, Write};
 /// How deep a C++ name may nest before it stays as it is.
 const DEPTH_MAX: u32 = 128;
 
-/// What stands before a name that the file gives no linkage name for.
-const NO_LINKAGE_NAME: &str = "dwarf:";
-
-/// The readable name and the name for `system_name`, from the name as the file has it.
-///
-/// pprof takes a function whose two names are equal for one that nobody has demangled, and cuts all `<...>` out of it. So a name with template or
-/// generic arguments that has no linkage name (debug information gives some inlined functions none) gets another `system_name`: itself behind
-/// `dwarf:`.
+/// The readable name and the linkage name, from the name as the file has it; the same twice where there is nothing to demangle.
 pub fn names(raw: &str) -> (String, String) {
     let raw = bounded(raw);
-    match demangled(raw) {
-        Some(readable) => (readable, raw.to_owned()),
-        None if raw.contains('<') => (raw.to_owned(), bounded(&format!("{NO_LINKAGE_NAME}{raw}")).to_owned()),
-        None => (raw.to_owned(), raw.to_owned()),
-    }
+    (demangled(raw).unwrap_or_else(|| raw.to_owned()), raw.to_owned())
 }
 
 /// The readable form of a mangled name: Rust's both schemes (without the hash) and C++. `None`: not mangled, or too long or too deep to be worth it.
@@ -89,12 +78,7 @@ mod tests {
     #[test]
     fn a_plain_name_is_both() {
         assert_eq!(names("main.(*T).M"), ("main.(*T).M".into(), "main.(*T).M".into()));
-        assert_eq!(names("malloc"), ("malloc".into(), "malloc".into()));
-    }
-
-    #[test]
-    fn pprof_cannot_cut_the_arguments_out_of_a_name_without_linkage_name() {
-        assert_eq!(names("push<int>"), ("push<int>".into(), "dwarf:push<int>".into()));
+        assert_eq!(names("push<int>"), ("push<int>".into(), "push<int>".into()));
     }
 
     #[test]
@@ -111,7 +95,7 @@ mod tests {
             let before = if depth == 0 {
                 "S0_".to_owned()
             } else {
-                format!("S{}_", char::from_digit((depth % 36) as u32, 36).unwrap().to_ascii_uppercase())
+                format!("S{}_", char::from_digit(depth % 36, 36).unwrap_or_default().to_ascii_uppercase())
             };
             raw.push_str(&format!("St4pairI{before}{before}E"));
         }

@@ -51,7 +51,8 @@ pub fn facts(bytes: &[u8]) -> Result<ObjectFacts, ParseError> {
     Ok(facts)
 }
 
-fn segments(file: &object::File<'_>) -> Vec<LoadSegment> {
+/// What the loader maps.
+pub(super) fn segments(file: &object::File<'_>) -> Vec<LoadSegment> {
     file.segments()
         .take(SEGMENTS_MAX)
         .map(|segment| {
@@ -67,6 +68,14 @@ pub fn virtual_address(segments: &[LoadSegment], offset: u64) -> Option<u64> {
     let holds = |segment: &&LoadSegment| offset.checked_sub(segment.file_offset).is_some_and(|at| at < segment.file_size);
     let segment = segments.iter().filter(|segment| segment.executable).find(holds).or_else(|| segments.iter().find(holds))?;
     segment.virtual_address.checked_add(offset - segment.file_offset)
+}
+
+/// The offset in the file of a byte at one of the file's own addresses.
+pub(super) fn file_offset(segments: &[LoadSegment], address: u64) -> Option<u64> {
+    segments.iter().find_map(|segment| {
+        let inside = address.checked_sub(segment.virtual_address).filter(|inside| *inside < segment.file_size)?;
+        segment.file_offset.checked_add(inside)
+    })
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! functions are. A stripped program has no symbol for it; it is known by its first word, which points to the table, and by what follows.
 
 use super::pclntab::{GoTable, u64_at};
-use object::{Object, ObjectSection, ObjectSegment, RelocationFlags};
+use object::{Object, ObjectSection, RelocationFlags};
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -108,16 +108,11 @@ impl Module {
         let end = table.end(bytes)?.checked_add(text)?;
         (text <= min_pc && min_pc == first && min_pc < max_pc && max_pc == end && text < end_text).then_some(module)
     }
-}
 
-/// The offset in the file of the trees of inlined functions: what the word for it says, or the first word near it that `fits`.
-pub(super) fn inline_trees(file: &object::File<'_>, module: &Module, fits: impl Fn(usize) -> bool) -> Option<usize> {
-    let in_file = |address: u64| {
-        file.segments().find_map(|segment| {
-            let (offset, size) = segment.file_range();
-            let inside = address.checked_sub(segment.address()).filter(|inside| *inside < size)?;
-            usize::try_from(offset.checked_add(inside)?).ok()
-        })
-    };
-    INLINE_TREES.into_iter().filter_map(|index| in_file(*module.words.get(index)?)).find(|at| fits(*at))
+    /// Offsets in the file that the trees of inlined functions may be at, the likeliest first.
+    pub(super) fn inline_trees<'a>(&'a self, file: &object::File<'_>) -> impl Iterator<Item = usize> + 'a {
+        let segments = super::elf::segments(file);
+        let in_file = move |address: u64| usize::try_from(super::elf::file_offset(&segments, address)?).ok();
+        INLINE_TREES.into_iter().filter_map(move |index| in_file(*self.words.get(index)?))
+    }
 }

@@ -7,6 +7,7 @@ pub mod demangle;
 mod dwarf;
 pub mod elf;
 mod go_module;
+pub mod go_table;
 pub mod native;
 pub mod pclntab;
 pub mod perf_map;

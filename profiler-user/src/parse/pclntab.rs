@@ -1,11 +1,10 @@
 //! Go's own table of functions and lines (`.gopclntab`): it survives stripping, and says what Go's own profiles say. Layouts: Go's `runtime/symtab.go` and
 //! `runtime/symtabinl.go` of 1.18 (magic `0xfffffff0`) and of 1.20 to 1.27 (`0xfffffff1`), little endian, pointers of 8 bytes; of 1.16 and 1.17
-//! (`0xfffffffa`) everything but inlined functions.
+//! (`0xfffffffa`).
 //!
 //! The table is the work of whoever made the file: each offset and each length is checked against the bytes that are there, each chain has an end.
 
-use super::go_module;
-use crate::model::answer::{LINES_MAX, bounded};
+use crate::model::answer::{LINES_MAX, LoadSegment, bounded};
 use std::ops::Range;
 
 /// Most steps that are taken through one table of a function: those of real functions are a few thousand.
@@ -40,9 +39,19 @@ pub struct GoTable {
     values: Range<usize>,
     pub(super) lines: Range<usize>,
     /// The address that functions count from; 0 before 1.18.
-    text: u64,
-    /// Offset in the file of `go:func.*`, where the trees of inlined functions are.
-    inline_trees: Option<usize>,
+    pub(super) text: u64,
+    pub(super) inline_trees: InlineTrees,
+}
+
+/// Where the trees of inlined functions are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum InlineTrees {
+    /// Not found: functions are named, what is inlined into them is not.
+    Unknown,
+    /// Behind `go:func.*`, which is at this offset of the file (since 1.18).
+    At(usize),
+    /// Where the record of each function says, by address (1.16 and 1.17).
+    ByAddress(Vec<LoadSegment>),
 }
 
 /// A place in a Go function.
@@ -74,21 +83,8 @@ struct Inlined {
 }
 
 impl GoTable {
-    /// Finds the table in an ELF file and reads its header. `None`: there is none, or not one that is known here.
-    pub fn find(bytes: &[u8]) -> Option<Self> {
-        let file = object::File::parse(bytes).ok()?;
-        go_module::table_sections(&file, bytes).find_map(|section| {
-            let mut table = Self::parse(bytes, section.range)?;
-            if table.version > Version::Go116 {
-                let module = go_module::find(&file, bytes, section.address, &table)?;
-                table.text = module.text;
-                table.inline_trees = go_module::inline_trees(&file, &module, |at| table.inline_trees_fit(bytes, at));
-            }
-            Some(table)
-        })
-    }
-
-    fn parse(bytes: &[u8], section: Range<usize>) -> Option<Self> {
+    /// Reads the header of the table in a section.
+    pub(super) fn parse(bytes: &[u8], section: Range<usize>) -> Option<Self> {
         let table = bytes.get(section.clone())?;
         let version = match u32_at(table, 0)? {
             0xffff_fffa => Version::Go116,
@@ -120,7 +116,7 @@ impl GoTable {
             values: part(3)?,
             lines,
             text: 0,
-            inline_trees: None,
+            inline_trees: InlineTrees::Unknown,
         })
     }
 
@@ -149,10 +145,20 @@ impl GoTable {
     fn line(&self, bytes: &[u8], function: Function, at: u64, name: u32, start_line: u32) -> GoLine {
         let line = self.value(bytes, function, 6, at).and_then(|line| u32::try_from(line).ok());
         GoLine {
-            name: printed(self.text_at(bytes, &self.function_names, name)),
+            name: self.printed(self.text_at(bytes, &self.function_names, name)),
             filename: self.filename(bytes, function, at).unwrap_or_default(),
             line: line.unwrap_or(0),
             start_line,
+        }
+    }
+
+    /// A name as Go prints it, in its profiles too: since there are type arguments, which name shapes and no types, they become `[...]`.
+    fn printed(&self, name: String) -> String {
+        match (name.find('['), name.rfind(']')) {
+            (Some(open), Some(close)) if open < close && self.version > Version::Go116 => {
+                format!("{}[...]{}", &name[..open], &name[close + 1..])
+            }
+            _ => name,
         }
     }
 
@@ -245,27 +251,39 @@ impl GoTable {
         None
     }
 
-    /// Where a function's inline tree is, as an offset from `go:func.*`, if it has one.
-    pub(super) fn inline_tree(&self, bytes: &[u8], function: Function) -> Option<u32> {
+    /// Where in the file a function's inline tree is, if it has one.
+    fn inline_tree(&self, bytes: &[u8], function: Function) -> Option<usize> {
         let header = if self.version == Version::Go120 { 10 } else { 9 };
         let counts = self.field(bytes, function, header)?.to_le_bytes();
         let tables = self.field(bytes, function, 7)? as usize;
         if usize::from(counts[3]) <= FUNCDATA_INLINE_TREE || tables > usize::from(u16::MAX) {
             return None;
         }
-        self.field(bytes, function, header + 1 + tables + FUNCDATA_INLINE_TREE).filter(|offset| *offset != u32::MAX)
+        let first = header + 1 + tables;
+        match &self.inline_trees {
+            InlineTrees::Unknown => None,
+            InlineTrees::At(base) => {
+                let offset = self.field(bytes, function, first + FUNCDATA_INLINE_TREE).filter(|offset| *offset != u32::MAX)?;
+                base.checked_add(offset as usize)
+            }
+            InlineTrees::ByAddress(segments) => {
+                // Addresses, aligned in memory, and so in the file.
+                let at = (function.at.checked_add(4 + 4 * first)?.checked_next_multiple_of(8)?).checked_add(8 * FUNCDATA_INLINE_TREE)?;
+                let address = u64_at(bytes, at).filter(|address| *address != 0)?;
+                usize::try_from(super::elf::file_offset(segments, address)?).ok()
+            }
+        }
     }
 
     /// The innermost function that is inlined at an address.
     fn inlined_at(&self, bytes: &[u8], function: Function, at: u64) -> Option<Inlined> {
-        let trees = self.inline_trees?;
+        let tree = self.inline_tree(bytes, function)?;
         let header = if self.version == Version::Go120 { 10 } else { 9 };
         if self.field(bytes, function, 7)? as usize <= PCDATA_INLINE_INDEX {
             return None;
         }
         let table = self.field(bytes, function, header + 1 + PCDATA_INLINE_INDEX)?;
         let index = usize::try_from(self.walk(bytes, table, function.entry, at)?).ok()?;
-        let tree = trees.checked_add(self.inline_tree(bytes, function)? as usize)?;
         self.record(bytes, tree, index, function)
     }
 
@@ -281,14 +299,13 @@ impl GoTable {
         Some(Inlined { name: u32_at(bytes, at.checked_add(name)?)?, parent_pc, start_line })
     }
 
-    /// Whether inline trees at this offset make sense: the first record of each of some functions names a function and a place in its own code.
-    fn inline_trees_fit(&self, bytes: &[u8], trees: usize) -> bool {
+    /// Whether the inline trees make sense: the first record of each of some functions names a function and a place in its own code.
+    pub(super) fn inline_trees_fit(&self, bytes: &[u8]) -> bool {
         let (mut fitting, mut first_names) = (0, 0);
         for index in 0..self.functions {
             let (Some(function), Some(next)) = (self.function(bytes, index), self.function(bytes, index + 1)) else { return false };
             let Some(tree) = self.inline_tree(bytes, function) else { continue };
-            let record = trees.checked_add(tree as usize).and_then(|tree| self.record(bytes, tree, 0, function));
-            let Some(record) = record else { return false };
+            let Some(record) = self.record(bytes, tree, 0, function) else { return false };
             // A name begins behind the NUL of another one, or is the first: and few functions have that one.
             let begins = record.name == 0 || self.text_at(bytes, &self.function_names, record.name - 1).is_empty();
             if !begins || self.text_at(bytes, &self.function_names, record.name).is_empty() || record.parent_pc >= next.entry {
@@ -301,14 +318,6 @@ impl GoTable {
             }
         }
         fitting > 2 * first_names
-    }
-}
-
-/// A name as Go prints it, in its profiles too: the type arguments, which name shapes and no types, become `[...]`.
-fn printed(name: String) -> String {
-    match (name.find('['), name.rfind(']')) {
-        (Some(open), Some(close)) if open < close => format!("{}[...]{}", &name[..open], &name[close + 1..]),
-        _ => name,
     }
 }
 

@@ -132,8 +132,8 @@ impl Session {
         let mut losses = counted.losses;
         losses.merge(&aggregated.losses);
         // What the kernel's clock says beyond what our program was run for.
-        losses.add(Loss::NotRun, ticks.all.saturating_sub(counted.runs + ticks.unseen_idle));
-        let idle = counted.idle + ticks.unseen_idle;
+        losses.add(Loss::NotRun, ticks.all.saturating_sub(counted.runs + ticks.unseen_away));
+        let idle = counted.idle + ticks.unseen_away;
         let balance = Balance { ticks: ticks.all, idle, filtered: counted.filtered, samples: aggregated.events };
         let window = Window {
             kind: config.kind(),

@@ -3,14 +3,15 @@
 use super::handover::{receive_all, send_all, send_descriptors};
 use super::names::{ALT_FOLDER, ALT_NAMES, Arguments, DEBUG, OBJECT};
 use super::sandbox;
-use super::wire::{Answer, Presence, REQUEST_MAX_BYTES, Request};
+use super::wire::{Answer, Presence, REQUEST_MAX_BYTES, Request, lines_allowed};
 use crate::model::answer::Detail;
-use crate::model::answer::{LINES_MAX, LoadSegment, SymbolLine, bounded};
+use crate::model::answer::{LINES_MAX, LINES_MEAN, LoadSegment, SymbolLine, bounded};
 use crate::model::mapping::ObjectId;
 use crate::model::profile::Unresolved;
 use crate::parse::decl_line::{Declarations, Declared};
 use crate::parse::demangle::names;
 use crate::parse::elf;
+use crate::parse::go_table;
 use crate::parse::native::{NativeSymbols, Paths, RawLine};
 use crate::parse::pclntab::{GoLine, GoTable};
 use crate::parse::perf_map::{self, PERF_MAP_MAX_BYTES};
@@ -156,7 +157,7 @@ impl ObjectSymbols {
         let map_given = |presence, name: &str| (presence == Presence::Given && key.detail == Detail::Full).then(|| map(name)).transpose();
         Ok(Self {
             segments: facts.segments,
-            go: (facts.is_go && key.detail == Detail::Full).then(|| GoTable::find(object.bytes())).flatten(),
+            go: (facts.is_go && key.detail == Detail::Full).then(|| go_table::find(object.bytes())).flatten(),
             native: NativeSymbols::new(paths, key.detail),
             declarations: Declarations::default(),
             detail: key.detail,
@@ -178,6 +179,9 @@ impl ObjectSymbols {
                 found[at] = lines(raw, &declared);
             }
         }
+        if found.iter().map(Vec::len).sum::<usize>() > lines_allowed(found.len()) {
+            found.iter_mut().for_each(|lines| keep(lines, LINES_MEAN));
+        }
         Ok(found.into_iter().map(|lines| if lines.is_empty() { Err(Unresolved::NoSymbol) } else { Ok(lines) }).collect())
     }
 
@@ -185,7 +189,8 @@ impl ObjectSymbols {
         let lines = self.go.as_ref().map(|go| go.look_up(self.object.bytes(), address)).unwrap_or_default();
         let line = |line: GoLine| {
             let (name, system_name) = names(&line.name);
-            SymbolLine { name, system_name, filename: line.filename, line: line.line, column: 0, start_line: line.start_line }
+            let (name, system_name, filename) = (name.into(), system_name.into(), line.filename.into());
+            SymbolLine { name, system_name, filename, line: line.line, column: 0, start_line: line.start_line }
         };
         lines.into_iter().map(line).collect()
     }
@@ -242,19 +247,24 @@ fn lines(raw: Vec<RawLine>, declared: &[Declared]) -> Vec<SymbolLine> {
         .map(|(at, raw)| symbol_line(raw, declared.get(depth - 1 - at).unwrap_or(&unknown)))
         .filter(|line| !line.name.is_empty())
         .collect();
-    if lines.len() > LINES_MAX {
-        lines.drain(LINES_MAX - 1..lines.len() - 1);
-    }
+    keep(&mut lines, LINES_MAX);
     lines
+}
+
+/// Keeps the innermost lines, and the function itself.
+fn keep(lines: &mut Vec<SymbolLine>, most: usize) {
+    if lines.len() > most {
+        lines.drain(most - 1..lines.len() - 1);
+    }
 }
 
 fn symbol_line(raw: RawLine, declared: &Declared) -> SymbolLine {
     let known_name = if raw.name.is_empty() { declared.shared_name.as_deref().unwrap_or_default() } else { &raw.name };
     let (name, system_name) = names(known_name);
     SymbolLine {
-        name,
-        system_name,
-        filename: bounded(&raw.filename).to_owned(),
+        name: name.into(),
+        system_name: system_name.into(),
+        filename: bounded(&raw.filename).into(),
         line: raw.line,
         column: raw.column,
         start_line: declared.start_line,

@@ -3,24 +3,20 @@
 use super::handover::{pair, receive_all, receive_descriptors, send_all};
 use super::initialised;
 use super::keeper::{Files, Granted, START_DEADLINE, keep};
+use super::known::{Known, KnownFiles};
 use super::names::Arguments;
 use super::wire::{ADDRESSES_MAX, ANSWER_MAX_BYTES, Answer, Presence, Request};
 use crate::model::address::FileAddress;
-use crate::model::answer::Detail;
-use crate::model::answer::{ObjectFacts, SymbolLine};
+use crate::model::answer::{Detail, ObjectFacts, SymbolLine};
 use crate::model::mapping::ObjectId;
 use crate::model::profile::Unresolved;
 use rustix::process::{Signal, pidfd_send_signal};
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-/// Most files that are remembered as bad; beyond that the memory starts anew.
-const REMEMBERED_MAX: usize = 16_384;
 
 /// Bounds of a reader.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -80,21 +76,12 @@ pub struct SymbolizeRequest<'a> {
     pub offsets: &'a [FileAddress],
 }
 
-/// What is known of a file from earlier requests.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Known {
-    /// Its debug information did harm; its symbols did not.
-    SymbolsOnly,
-    /// Not to be read again.
-    Bad,
-}
-
 /// One reader process, started at the first request and again after each death.
 #[derive(Debug)]
 pub struct Reader {
     options: ReaderOptions,
     session: Option<Session>,
-    known: HashMap<ObjectId, Known>,
+    known: KnownFiles,
 }
 
 /// A running reader.
@@ -109,7 +96,12 @@ struct Session {
 impl Reader {
     /// Starts nothing yet.
     pub fn new(options: ReaderOptions) -> Self {
-        Self { options, session: None, known: HashMap::new() }
+        Self { options, session: None, known: KnownFiles::default() }
+    }
+
+    /// Another reader for another thread, with the same bounds, that shares what is known of bad files.
+    pub fn another(&self) -> Self {
+        Self { options: self.options.clone(), session: None, known: self.known.clone() }
     }
 
     /// Process id of the reader, if one runs: for leaving it out of profiles.
@@ -139,9 +131,9 @@ impl Reader {
     /// No reader can be had, or the file is bad.
     pub fn symbolize(&mut self, request: SymbolizeRequest<'_>) -> Result<Vec<Result<Vec<SymbolLine>, Unresolved>>, ReaderError> {
         let deadline = self.deadline_for(request.object)?;
-        if self.known.get(&request.object) != Some(&Known::SymbolsOnly) {
+        if self.known.of(request.object) != Some(Known::SymbolsOnly) {
             match self.symbolize_with(request, Detail::Full, deadline) {
-                Err(ReaderError::Died | ReaderError::Deadline(_)) => self.remember(request.object, Known::SymbolsOnly),
+                Err(ReaderError::Died | ReaderError::Deadline(_)) => self.known.remember(request.object, Known::SymbolsOnly),
                 answer => return self.judge(request.object, answer),
             }
         }
@@ -198,7 +190,7 @@ impl Reader {
 
     /// When a call that begins now must have its answer, if the file may be read at all.
     fn deadline_for(&self, object: ObjectId) -> Result<Instant, ReaderError> {
-        match self.known.get(&object) {
+        match self.known.of(object) {
             Some(Known::Bad) => Err(ReaderError::RememberedBad),
             _ => Ok(Instant::now() + self.options.deadline),
         }
@@ -208,7 +200,7 @@ impl Reader {
     fn judge<T: Refusable>(&mut self, object: ObjectId, answer: Result<T, ReaderError>) -> Result<T, ReaderError> {
         let answer = answer.and_then(Refusable::refusal);
         if let Err(ReaderError::Died | ReaderError::Deadline(_) | ReaderError::Refused(_)) = answer {
-            self.remember(object, Known::Bad);
+            self.known.remember(object, Known::Bad);
         }
         answer
     }
@@ -216,15 +208,8 @@ impl Reader {
     /// A reader that answers something else than what was asked has been taken over by the file.
     fn distrust(&mut self, object: ObjectId) -> ReaderError {
         self.stop();
-        self.remember(object, Known::Bad);
+        self.known.remember(object, Known::Bad);
         ReaderError::Died
-    }
-
-    fn remember(&mut self, object: ObjectId, known: Known) {
-        if self.known.len() >= REMEMBERED_MAX {
-            self.known.clear();
-        }
-        self.known.insert(object, known);
     }
 
     /// Asks, and if the reader dies asks another one: it may have been killed from outside, or by what it kept of other files.

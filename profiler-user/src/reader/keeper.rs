@@ -174,3 +174,77 @@ fn read_name<'a>(memory: BorrowedFd<'_>, address: u64, buffer: &'a mut [u8; PATH
     let read = rustix::io::pread(memory, buffer.as_mut_slice(), address).unwrap_or(0);
     buffer[..read].split(|byte| *byte == 0).next().filter(|name| name.len() < read).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::handover::send_descriptors;
+    use super::super::{names, sandbox};
+    use super::*;
+    use crate::sys::seccomp::{Verdict, install};
+    use std::fs::File;
+
+    /// What a thread under the reader's filter gets of the kernel, one line a try.
+    fn probe(control: &OwnedFd) -> Vec<String> {
+        rustix::thread::set_no_new_privs(true).unwrap();
+        let memory = File::options().read(true).write(true).open("/proc/self/mem").unwrap();
+        let listener = install(&sandbox::rules(), Verdict::Errno(libc::EPERM)).unwrap();
+        send_descriptors(control.as_fd(), 0, &[listener.as_fd(), memory.as_fd()]).unwrap();
+        drop((listener, memory));
+        let errno = |error: io::Error| error.raw_os_error().map_or("?".to_owned(), |errno| Errno::from_raw_os_error(errno).to_string());
+        let said = |what: &str, result: io::Result<String>| format!("{what}: {}", result.unwrap_or_else(errno));
+        vec![
+            said("open granted", File::open(names::OBJECT).and_then(io::read_to_string)),
+            said("size granted", std::fs::metadata(names::OBJECT).map(|of| of.len().to_string())),
+            said("shared debug", File::open(format!("{}ab/cd.debug", names::ALT_NAMES)).and_then(io::read_to_string)),
+            said("not granted", File::open(names::DEBUG).and_then(io::read_to_string)),
+            said("open", File::open("/etc/passwd").and_then(io::read_to_string)),
+            said("stat", std::fs::metadata("/etc/passwd").map(|_| String::new())),
+            said("create", File::create("/tmp/profiler-reader-was-here").map(|_| String::new())),
+            said("longer", File::open(format!("{}{}", names::ALT_NAMES, "a".repeat(4000))).map(|_| String::new())),
+            said("link", std::fs::read_link("/proc/self/exe").map(|_| String::new())),
+            said("folder", std::fs::read_dir("/").map(|_| String::new())),
+            said("connect", std::net::TcpStream::connect("127.0.0.1:1").map(|_| String::new())),
+            said("start", Command::new("/bin/true").spawn().map(|_| String::new())),
+            said("signal", rustix::process::test_kill_process(rustix::process::getpid()).map(|()| String::new()).map_err(Into::into)),
+            said("pipe", rustix::pipe::pipe().map(|_| String::new()).map_err(Into::into)),
+        ]
+    }
+
+    #[test]
+    fn what_is_in_the_sandbox_gets_the_granted_files_and_nothing_else() {
+        let folder = std::env::temp_dir();
+        let file = |text: &str| {
+            let path = folder.join(format!("profiler-keeper-{}-{text}", std::process::id()));
+            std::fs::write(&path, text).unwrap();
+            let file = File::open(&path).unwrap();
+            std::fs::remove_file(path).unwrap();
+            file
+        };
+        let (object, alt) = (file("object"), file("alt"));
+        let granted = Granted::default();
+        granted.set(&Files { object: Some(object.as_fd()), debug: None, alt: Some(alt.as_fd()) }).unwrap();
+        let (control, its_control) = pair().unwrap();
+        let probing = std::thread::spawn(move || probe(&its_control));
+        let (listener, memory) = handshake(&control).unwrap();
+        serve(&listener, &memory, &granted).unwrap();
+        let missing = Errno::NOENT.to_string();
+        let forbidden = Errno::PERM.to_string();
+        let expected = [
+            ("open granted", "object"),
+            ("size granted", "6"),
+            ("shared debug", "alt"),
+            ("not granted", &missing),
+            ("open", &missing),
+            ("stat", &missing),
+            ("create", &missing),
+            ("longer", &missing),
+            ("link", &Errno::INVAL.to_string()),
+            ("folder", &missing),
+            ("connect", &forbidden),
+            ("start", &forbidden),
+            ("signal", &forbidden),
+            ("pipe", &forbidden),
+        ];
+        assert_eq!(probing.join().unwrap(), expected.map(|(what, answer)| format!("{what}: {answer}")));
+    }
+}

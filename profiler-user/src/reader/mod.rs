@@ -17,6 +17,7 @@ mod client;
 mod handover;
 mod initialised;
 mod keeper;
+mod known;
 mod names;
 mod sandbox;
 mod wire;

@@ -4,10 +4,11 @@
 //! A message is its length (u32) and so many bytes; numbers are little endian, texts are their length (u32) and their bytes.
 
 use crate::model::answer::Detail;
-use crate::model::answer::{LINES_MAX, LoadSegment, ObjectFacts, SEGMENTS_MAX, SymbolLine, TEXT_MAX_BYTES};
+use crate::model::answer::{LINES_MAX, LINES_MEAN, LoadSegment, ObjectFacts, SEGMENTS_MAX, SymbolLine, TEXT_MAX_BYTES};
 use crate::model::mapping::ObjectId;
 use crate::model::profile::Unresolved;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Most addresses in one request.
 pub(super) const ADDRESSES_MAX: usize = 8192;
@@ -16,7 +17,7 @@ pub(super) const ADDRESSES_MAX: usize = 8192;
 pub(super) const REQUEST_MAX_BYTES: usize = 8 * ADDRESSES_MAX + 256;
 
 /// Longest answer, bytes.
-pub(super) const ANSWER_MAX_BYTES: usize = 64 << 20;
+pub(super) const ANSWER_MAX_BYTES: usize = 16 << 20;
 
 /// What is wrong with a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -160,6 +161,11 @@ fn reason(number: u8) -> Result<Unresolved, Malformed> {
         1 => Ok(Unresolved::FileBad),
         _ => Err(Malformed("an unknown reason")),
     }
+}
+
+/// How many lines an answer about so many addresses may have.
+pub(super) fn lines_allowed(answers: usize) -> usize {
+    4096 + LINES_MEAN * answers
 }
 
 fn lossy(bytes: &[u8]) -> String {
@@ -339,18 +345,21 @@ impl<'a> In<'a> {
 
     fn lines(&mut self) -> Result<Vec<Result<Vec<SymbolLine>, Unresolved>>, Malformed> {
         let count = self.count(3 * LINES_MAX * ADDRESSES_MAX)?;
-        let texts: Vec<String> = (0..count).map(|_| self.text()).collect::<Result<_, _>>()?;
+        let texts: Vec<Arc<str>> = (0..count).map(|_| self.text().map(Arc::from)).collect::<Result<_, _>>()?;
         let answers = self.count(ADDRESSES_MAX)?;
+        let mut left = lines_allowed(answers);
         (0..answers)
             .map(|_| match usize::from(self.u8()?) {
                 0 => Ok(Err(reason(self.u8()?)?)),
-                lines if lines > LINES_MAX => Err(Malformed("too many lines")),
-                lines => (0..lines).map(|_| self.line(&texts)).collect::<Result<_, _>>().map(Ok),
+                lines => {
+                    left = left.checked_sub(lines).filter(|_| lines <= LINES_MAX).ok_or(Malformed("too many lines"))?;
+                    (0..lines).map(|_| self.line(&texts)).collect::<Result<_, _>>().map(Ok)
+                }
             })
             .collect()
     }
 
-    fn line(&mut self, texts: &[String]) -> Result<SymbolLine, Malformed> {
+    fn line(&mut self, texts: &[Arc<str>]) -> Result<SymbolLine, Malformed> {
         let mut text = || {
             let index = self.u32()? as usize;
             texts.get(index).cloned().ok_or(Malformed("a text that is not there"))

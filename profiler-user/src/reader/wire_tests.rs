@@ -6,7 +6,7 @@ use proptest::prelude::*;
 fn line(text: &str, number: u32) -> SymbolLine {
     SymbolLine {
         name: text.into(),
-        system_name: format!("_{text}"),
+        system_name: format!("_{text}").into(),
         filename: text.into(),
         line: number,
         column: number / 2,
@@ -64,6 +64,13 @@ fn a_length_is_not_believed() {
     let mut endless = Answer::Refused("x".into()).encode();
     endless.push(0);
     assert!(Answer::decode(&endless).is_err());
+}
+
+#[test]
+fn an_answer_with_deep_inlining_everywhere_is_refused() {
+    let deep = |answers: usize| Answer::Lines(vec![Ok(vec![line("a", 1); LINES_MAX]); answers]).encode();
+    assert!(Answer::decode(&deep(40)).is_ok());
+    assert!(Answer::decode(&deep(1000)).is_err());
 }
 
 proptest! {

@@ -55,6 +55,11 @@ pub enum SinkError {
 }
 
 impl SinkError {
+    /// Whether what was asked for means nothing, wherever it were written.
+    pub fn is_misuse(&self) -> bool {
+        matches!(self, Self::NoName(_) | Self::PlaceholderInFolder(_) | Self::UnknownPlaceholder { .. })
+    }
+
     fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(rustix::io::Errno) -> Self {
         let path = path.into();
         move |errno| Self::Io { doing, path, source: errno.into() }

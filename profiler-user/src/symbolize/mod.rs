@@ -49,7 +49,7 @@ fn name_kernel(window: &Window, found: &mut Found) {
 
 fn kernel_names(symbols: Option<&KernelSymbols>, address: u64) -> Names {
     let (name, _start) = symbols.ok_or(Unresolved::KernelHidden)?.lookup(address).ok_or(Unresolved::NoSymbol)?;
-    Ok(vec![SymbolLine { name: name.to_owned(), system_name: name.to_owned(), ..SymbolLine::default() }])
+    Ok(vec![SymbolLine { name: name.into(), system_name: name.into(), ..SymbolLine::default() }])
 }
 
 /// The frames to be named by readers, file by file.

@@ -99,7 +99,8 @@ fn name_jit(reader: &mut Reader, (id, file): (ObjectId, BorrowedFd<'_>), address
 }
 
 fn jit_line(name: String) -> Vec<SymbolLine> {
-    vec![SymbolLine { system_name: name.clone(), name, ..SymbolLine::default() }]
+    let name: Arc<str> = name.into();
+    vec![SymbolLine { system_name: Arc::clone(&name), name, ..SymbolLine::default() }]
 }
 
 /// Names addresses of a file, and gives its build id.

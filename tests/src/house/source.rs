@@ -122,31 +122,49 @@ fn is_test_attribute(tokens: &[Token]) -> bool {
     name.is_word("test") || (name.is_word("cfg") && says_test && !says_not)
 }
 
-/// Marks files that a `#[cfg(test)] mod name;` elsewhere makes test code as a whole.
-pub fn mark_test_files(sources: &mut [Source]) {
-    let mut modules = HashSet::new();
+/// Gives files that a `#[path]` names the module that it declares, and marks files that a `#[cfg(test)] mod name;` elsewhere makes test code as a whole.
+pub fn settle_modules(sources: &mut [Source]) {
+    let mut test_modules = HashSet::new();
+    let mut moved = Vec::new();
     for source in sources.iter() {
         for (at, token) in source.tokens.iter().enumerate() {
             let declares = token.is_word("mod") && source.tokens.get(at + 2).is_some_and(|next| next.is_mark(";"));
-            if declares && source.is_test[at] {
-                let mut module = source.module.clone();
-                module.extend(source.inline[at].iter().cloned());
-                module.push(source.tokens[at + 1].text.clone());
-                modules.insert((source.in_crate, module));
+            if !declares {
+                continue;
+            }
+            let mut module = source.module.clone();
+            module.extend(source.inline[at].iter().cloned());
+            module.push(source.tokens[at + 1].text.clone());
+            if let Some(path) = path_attribute(&source.tokens[..at]) {
+                let folder = source.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+                moved.push((format!("{folder}/{path}"), module.clone()));
+            }
+            if source.is_test[at] {
+                test_modules.insert((source.in_crate, module));
             }
         }
     }
     for source in sources {
-        let inside = |length: usize| modules.contains(&(source.in_crate, source.module[..length].to_vec()));
+        if let Some((_, module)) = moved.iter().find(|(path, _)| *path == source.path) {
+            source.module.clone_from(module);
+        }
+        let inside = |length: usize| test_modules.contains(&(source.in_crate, source.module[..length].to_vec()));
         if (1..=source.module.len()).any(inside) {
             source.is_test.fill(true);
         }
     }
 }
 
+/// The file that `#[path = "file"]` right before an item names.
+fn path_attribute(before: &[Token]) -> Option<&str> {
+    let [.., open, name, equals, file, close] = before else { return None };
+    let is_path = open.is_mark("[") && name.is_word("path") && equals.is_mark("=") && close.is_mark("]");
+    (is_path && file.kind == Kind::Literal).then_some(file.text.as_str())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Crate, Source, mark_test_files};
+    use super::{Crate, Source, settle_modules};
 
     #[test]
     fn a_path_says_crate_and_module() {
@@ -178,7 +196,18 @@ mod tests {
             Source::new("profiler-user/src/x/cases.rs", "use a;"),
             Source::new("profiler-user/src/x/real.rs", "use a;"),
         ];
-        mark_test_files(&mut sources);
+        settle_modules(&mut sources);
         assert!(sources[1].is_test_file() && !sources[2].is_test_file());
+    }
+
+    #[test]
+    fn a_file_that_an_attribute_names_is_the_module_that_it_declares() {
+        let mut sources = [
+            Source::new("profiler-user/src/x/y.rs", "#[cfg(test)] #[path = \"y_tests.rs\"] mod tests;"),
+            Source::new("profiler-user/src/x/y_tests.rs", "use super::a;"),
+        ];
+        settle_modules(&mut sources);
+        assert_eq!(sources[1].module, ["x", "y", "tests"]);
+        assert!(sources[1].is_test_file());
     }
 }

@@ -69,6 +69,11 @@ impl Profile {
         self.only(|sample| sample.label(key).is_some_and(|label| label.shown() == value))
     }
 
+    /// The samples that were taken of a process: all but the frame that stands for lost ones.
+    pub fn taken(&self) -> Self {
+        self.only(|sample| sample.label("pid").is_some())
+    }
+
     /// The samples for which something holds.
     pub fn only(&self, mut holds: impl FnMut(&Sample) -> bool) -> Self {
         let samples = self.samples.iter().filter(|sample| holds(sample)).cloned().collect();
@@ -119,6 +124,17 @@ impl Profile {
         let sum = balance.idle + balance.filtered + balance.samples + balance.lost + balance.difference;
         ensure!(balance.ticks == sum, "the balance does not add up: {text}");
         Ok(balance)
+    }
+
+    /// Losses that are the profiler's own doing: all but ticks that never reached it. Those are the machine's: a virtual CPU that its host does not run
+    /// gets its ticks late and merged into one, in any profiler.
+    ///
+    /// # Errors
+    /// As [`Self::losses`].
+    pub fn own_losses(&self) -> Result<BTreeMap<String, i64>> {
+        let mut losses = self.losses()?;
+        losses.remove("program not run");
+        Ok(losses)
     }
 
     /// The losses that the profile states, by kind: a comment `lost: KIND N` each.

@@ -19,6 +19,8 @@ pub(crate) struct Failure {
     pub code: u8,
 }
 
+/// Something was asked for that means nothing.
+const MISUSED: u8 = 2;
 /// A failure of ours.
 const FAILED: u8 = 1;
 /// A failure of ours after a command was started, as `env` and `timeout` have it.
@@ -28,7 +30,9 @@ const FAILED_WITH_COMMAND: u8 = 125;
 pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
     profiler::capability::missing_for_record().map_err(|error| Failure { error: error.into(), code: FAILED })?;
     // What would fail at the end fails now, before anything was recorded.
-    sink::file::check(args.output()).map_err(|error| Failure { error: error.into(), code: FAILED })?;
+    sink::file::check(args.output())
+        .map_err(|error| Failure { code: if error.is_misuse() { MISUSED } else { FAILED }, error: error.into() })?;
+    check_debug_dirs(&args.debug_dirs).map_err(|error| Failure { error, code: FAILED })?;
     let mut progress = ProgressLine::new(args.quiet);
     let recording = Recorder::new(args.config()).record(&mut progress);
     progress.end();
@@ -43,6 +47,15 @@ pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
         Ok(None) => Ok(ExitCode::SUCCESS),
         Err(error) => Err(with_command(error.into())),
     }
+}
+
+/// A folder that was named and is not there is a slip of the pen, and would only show as names that are missing.
+fn check_debug_dirs(folders: &[PathBuf]) -> anyhow::Result<()> {
+    for folder in folders {
+        let metadata = std::fs::metadata(folder).with_context(|| format!("--debug-dir {}", folder.display()))?;
+        anyhow::ensure!(metadata.is_dir(), "--debug-dir {}: not a folder", folder.display());
+    }
+    Ok(())
 }
 
 fn failure(error: RecordError) -> Failure {
@@ -73,13 +86,13 @@ fn write(args: &RecordArgs, profile: &Profile) -> anyhow::Result<Vec<PathBuf>> {
     let parts = if args.split.is_some() { split(profile) } else { vec![profile.clone()] };
     let abouts: Vec<About> = parts.iter().map(about).collect();
     let format = args.format();
+    let names = sink::file::expand_all(args.output(), &abouts)?;
     if args.output() == Path::new("-") {
         for (part, about) in parts.iter().zip(abouts) {
             sink::stdout::write(&encode(part, format, about)).context("writing the profile to standard output")?;
         }
         return Ok(Vec::new());
     }
-    let names = sink::file::expand_all(args.output(), &abouts)?;
     let mut files = Vec::new();
     for ((part, about), name) in parts.iter().zip(abouts).zip(names) {
         sink::file::write(&encode(part, format, about), &name)?;

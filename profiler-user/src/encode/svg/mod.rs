@@ -11,7 +11,7 @@ use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tree::{Node, Stands};
 
-/// Width of the picture without script, in pixels. `script.js` knows it, and the edge and the gap, too.
+/// Width of the picture without script, in pixels. `script.js` knows the edge and the gap too.
 const WIDTH: f64 = 1200.0;
 /// Room at the left and the right.
 const EDGE: f64 = 16.0;
@@ -69,7 +69,10 @@ fn frame(profile: &Profile, node: &Node<'_>, root: &Node<'_>, out: &mut String) 
     let name = shortened(&node.name, MAX_NAME);
     let share = 100.0 * node.weight as f64 / root.weight as f64;
     let class = if node.stands == Stands::Lost { " class=\"lost\"" } else { "" };
-    put(out, format_args!("<g{class}><title>{}\n{}, {share:.2} %</title>", escaped(&name), amount(profile, node)));
+    // What the script lays out again, in hundred-millionths of the whole: the rectangle itself is rounded.
+    let part = |value: i64| (value as f64 / root.weight as f64 * 1e8).round();
+    put(out, format_args!("<g{class} data-x=\"{}\" data-w=\"{}\">", part(node.left), part(node.weight)));
+    put(out, format_args!("<title>{}\n{}, {share:.2} %</title>", escaped(&name), amount(profile, node)));
     let drawn = (width - GAP).max(0.1);
     put(out, format_args!("<rect class=\"{}\" x=\"{x:.2}\" y=\"{y}\" width=\"{drawn:.2}\" height=\"18\" rx=\"2\"/>", paint::class(node)));
     let letters = ((width - 6.0) / LETTER) as usize;

@@ -3,14 +3,14 @@
   const svg = document.documentElement, NS = svg.namespaceURI;
   if (svg.localName !== "svg") return;
   const one = id => document.getElementById(id);
-  const CHARACTER = 6.93, EDGE = 16, BASE = 1200 - 2 * EDGE;
+  const CHARACTER = 6.93, EDGE = 16, ROUNDING = 3e-8;
   const detail = one("detail"), still = detail.textContent;
   const frames = Array.from(one("frames").children, g => {
     const rect = g.querySelector("rect");
-    const number = name => Number(rect.getAttribute(name));
+    const part = name => Number(g.getAttribute(name)) / 1e8;
     const title = g.querySelector("title").textContent;
-    const x = (number("x") - EDGE) / BASE, w = (number("width") + 0.6) / BASE;
-    return { g, rect, text: g.querySelector("text"), title, name: title.split("\n")[0], x, w, y: number("y") };
+    const name = title.split("\n")[0], y = Number(rect.getAttribute("y"));
+    return { g, rect, text: g.querySelector("text"), title, name, x: part("data-x"), w: part("data-w"), y };
   });
   let width = 1200, from = { x: 0, w: 1, y: -1 };
 
@@ -27,11 +27,11 @@
   }
 
   function draw() {
-    const room = width - 2 * EDGE, slack = 1e-6;
+    const room = width - 2 * EDGE, slack = ROUNDING / from.w;
     for (const frame of frames) {
-      const past = frame.y < from.y && frame.x <= from.x + slack && frame.x + frame.w >= from.x + from.w - slack;
+      const past = frame.y < from.y && frame.x <= from.x + ROUNDING && frame.x + frame.w >= from.x + from.w - ROUNDING;
       const x = past ? 0 : (frame.x - from.x) / from.w, w = past ? 1 : frame.w / from.w;
-      const shown = past || (frame.y >= from.y && x >= -slack && x + w <= 1 + 1e-3 && w * room >= 0.2);
+      const shown = past || (frame.y >= from.y && x >= -slack && x + w <= 1 + slack && w * room >= 0.2);
       frame.g.style.display = shown ? "" : "none";
       frame.g.classList.toggle("past", past);
       if (!shown) continue;
@@ -73,7 +73,7 @@
     for (const frame of frames) {
       const hit = test(frame.name);
       frame.g.classList.toggle("hit", hit);
-      if (hit && frame.x >= end - 1e-9) { sum += frame.w; end = frame.x + frame.w; }
+      if (hit && frame.x >= end - ROUNDING) { sum += frame.w; end = frame.x + frame.w; }
     }
     detail.textContent = what ? "\u201c" + what + "\u201d: " + (100 * Math.min(sum, 1)).toFixed(2) + " % of the whole" : still;
   }

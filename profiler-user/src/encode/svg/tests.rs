@@ -44,6 +44,27 @@ fn an_empty_profile_is_a_picture_that_says_so() {
 }
 
 #[test]
+fn the_script_lays_out_by_exact_parts_of_the_whole() {
+    let svg = encode(&sample_profile());
+    assert!(svg.contains("<g data-x=\"0\" data-w=\"100000000\"><title>all\n"));
+    assert!(svg.contains("<g class=\"lost\" data-x=\"90322581\" data-w=\"9677419\"><title>[lost: ring full]\n"));
+}
+
+#[test]
+fn it_is_well_formed() {
+    let (input, output) = (std::process::Stdio::piped(), std::process::Stdio::null());
+    let checked = std::process::Command::new("rsvg-convert").stdin(input).stdout(output).spawn();
+    let Ok(mut checking) = checked else {
+        eprintln!("SKIP it_is_well_formed: rsvg-convert is not installed");
+        return;
+    };
+    let mut profile = sample_profile();
+    profile.functions[0].name = "<&\"'>\u{0}\u{fffe}]]>".into();
+    std::io::Write::write_all(&mut checking.stdin.take().unwrap(), encode(&profile).as_bytes()).unwrap();
+    assert!(checking.wait().unwrap().success());
+}
+
+#[test]
 fn days_become_dates() {
     for (seconds, text) in [
         (0, "1970-01-01 00:00:00 UTC"),
