@@ -1,40 +1,53 @@
-//! The files that are kept open, by identity: a mapping whose file is open already costs no system call.
-//!
-//! A descriptor pins its inode: while it is open no other file can have that inode number, so (device, inode) of a mapping record may stand for the
-//! open file. When a descriptor is let go, what was said of its inode goes with it.
+//! The open files behind mappings, by inode. A held descriptor keeps its inode from being freed, and so the inode's number from being given to another
+//! file: as long as an entry is here, its key means this file.
 
-use super::open::{Opened, Refused, object_id, open_mapping};
+use super::look::{OpenError, OpenedFile, look_inside, look_through, root_of, stat_quietly};
 use super::perf_map;
+use super::roots::Roots;
 use crate::model::mapping::{InodeId, MappedRange, MappingKind, ObjectId};
 use crate::model::process::{Pid, ProcessKey};
-use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{MemfdFlags, ResolveFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::time::{Duration, Instant};
 
-/// Files that are kept at most.
-const FILES_MAX: usize = 4096;
-/// Descriptors that are left for everything else.
-const SPARE_DESCRIPTORS: usize = 128;
-/// Perf maps that are kept at most, and processes that were found to have none.
-const PERF_MAPS_MAX: usize = 512;
-/// Root folders of mount namespaces that are kept at most.
-const ROOTS_MAX: usize = 64;
+/// Most files that are held.
+const HELD_MAX: u64 = 16_384;
+/// Descriptors that are left to the rest of the program.
+const SPARE_DESCRIPTORS: u64 = 512;
+/// Most perf maps that are held.
+const PERF_MAPS_MAX: usize = 1_024;
+/// Most failures that are remembered.
+const FAILED_MAX: usize = 8_192;
+/// How long after a failure the same process's file is not tried again.
+const RETRY: Duration = Duration::from_millis(500);
+/// How often a perf map is looked for. The wait doubles each time, so the last look is minutes after the first.
+const PERF_MAP_TRIES: u32 = 12;
 
-/// Open files of targets.
+/// A held file.
+#[derive(Debug)]
+struct Held {
+    file: OpenedFile,
+    used: u64,
+}
+
+/// The open files.
 #[derive(Debug)]
 pub struct ObjectStore {
-    files: HashMap<ObjectId, OwnedFd>,
-    by_inode: HashMap<InodeId, ObjectId>,
-    /// In the order in which they were opened, for letting the oldest go.
-    opened: VecDeque<(ObjectId, InodeId)>,
-    files_max: usize,
-    perf_maps: HashMap<ProcessKey, Option<(ObjectId, OwnedFd)>>,
-    /// Roots by mount namespace, and the namespace of a process as it was last seen.
-    roots: HashMap<u64, OwnedFd>,
-    host_root: Option<OwnedFd>,
-    /// Files that were let go to make room.
-    evicted: u64,
+    ids: HashMap<InodeId, ObjectId>,
+    held: HashMap<ObjectId, Held>,
+    held_max: usize,
+    /// Counts uses: what was used longest ago is closed first.
+    clock: u64,
+    /// The last failure by file: which process's mapping it was, and when.
+    failed: HashMap<InodeId, (Pid, Instant)>,
+    refused: HashSet<InodeId>,
+    perf_maps: HashMap<ProcessKey, OpenedFile>,
+    perf_map_tries: HashMap<ProcessKey, (u32, Instant)>,
+    roots: Roots,
+    /// Device of files in memory (`memfd_create`): no mount table has it.
+    memory: Option<(u32, u32)>,
 }
 
 impl Default for ObjectStore {
@@ -44,139 +57,189 @@ impl Default for ObjectStore {
 }
 
 impl ObjectStore {
-    /// An empty store. Raises our own limit on open files as far as it goes.
+    /// An empty store. Raises the limit on open files to what is allowed.
     pub fn new() -> Self {
         let limit = getrlimit(Resource::Nofile);
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-        let allowed = limit.maximum.map_or(usize::MAX, |maximum| maximum as usize);
+        // If it cannot be raised, the store is smaller.
+        let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).is_ok();
+        let descriptors = if raised { limit.maximum } else { limit.current }.unwrap_or(u64::MAX);
+        let held_max =
+            descriptors.saturating_sub(SPARE_DESCRIPTORS + PERF_MAPS_MAX as u64).clamp(descriptors / 2, HELD_MAX.max(descriptors / 2));
+        Self::holding(held_max.clamp(16, HELD_MAX) as usize)
+    }
+
+    /// An empty store that holds so many files.
+    pub(super) fn holding(held_max: usize) -> Self {
+        let memory = rustix::fs::memfd_create(c"device", MemfdFlags::CLOEXEC).and_then(|file| stat_quietly(file.as_fd()));
         Self {
-            files: HashMap::new(),
-            by_inode: HashMap::new(),
-            opened: VecDeque::new(),
-            files_max: FILES_MAX.min(allowed.saturating_sub(SPARE_DESCRIPTORS + PERF_MAPS_MAX + ROOTS_MAX).max(16)),
+            ids: HashMap::new(),
+            held: HashMap::new(),
+            held_max,
+            clock: 0,
+            failed: HashMap::new(),
+            refused: HashSet::new(),
             perf_maps: HashMap::new(),
-            roots: HashMap::new(),
-            host_root: open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok(),
-            evicted: 0,
+            perf_map_tries: HashMap::new(),
+            roots: Roots::default(),
+            memory: memory.ok().map(|stat| (stat.stx_dev_major, stat.stx_dev_minor)),
         }
     }
 
-    /// What is behind a mapping of a file: the open file, or only its name when it cannot be had.
+    /// What is behind a mapping of a file: opens it unless it is open already.
     pub fn resolve(&mut self, pid: Pid, range: &MappedRange) -> MappingKind {
-        if let Some(id) = self.by_inode.get(&range.file) {
+        self.clock += 1;
+        if let Some(id) = self.ids.get(&range.file)
+            && let Some(held) = self.held.get_mut(id)
+        {
+            held.used = self.clock;
             return MappingKind::Object(*id);
         }
+        let unopened = MappingKind::Unopened(range.file);
+        if self.failed.get(&range.file).is_some_and(|(whose, when)| *whose == pid && when.elapsed() < RETRY) {
+            return unopened;
+        }
         match self.open(pid, range) {
-            Ok(opened) => MappingKind::Object(self.keep(opened, range.file)),
-            Err(_) => MappingKind::Unopened(range.file),
+            Ok(file) => {
+                let id = file.id;
+                self.failed.remove(&range.file);
+                self.refused.remove(&range.file);
+                self.hold(range.file, file);
+                MappingKind::Object(id)
+            }
+            Err(error) => {
+                self.note_failure(pid, range.file, &error);
+                unopened
+            }
         }
     }
 
-    fn open(&mut self, pid: Pid, range: &MappedRange) -> Result<Opened, Refused> {
-        let namespace = self.namespace(pid);
-        let root = namespace.and_then(|namespace| self.roots.get(&namespace)).or(self.host_root.as_ref());
-        open_mapping(pid, range, root.map(|root| root.as_fd()))
+    /// By the kernel's own link to what is mapped there, or else by path. The path is only a hint: what is there must be the mapped file.
+    fn open(&mut self, pid: Pid, range: &MappedRange) -> Result<OpenedFile, OpenError> {
+        self.roots.keep(pid, || root_of(Some(pid)).ok());
+        let link = format!("/proc/{}/map_files/{:x}-{:x}", pid.0, range.start, range.end);
+        match look_through(&link) {
+            Ok(seen) if seen.has_inode(range.file) => return seen.open(pid, self.memory),
+            // The range is another one by now, or the process gone, or the right to follow the link missing.
+            Ok(_) | Err(_) => {}
+        }
+        let path = range.path.strip_suffix(b" (deleted)").unwrap_or(&range.path);
+        let below = |root: BorrowedFd<'_>| {
+            let seen = look_inside(root, path, ResolveFlags::empty())?;
+            if seen.is_file(range.file) { seen.open(pid, self.memory) } else { Err(OpenError::Other) }
+        };
+        match root_of(Some(pid)).and_then(|root| below(root.as_fd())) {
+            Err(error @ (OpenError::Gone(_) | OpenError::Other)) => {
+                // The process is gone. Whose root it had is not known any more; device and inode say which of these is right.
+                let kept = self.roots.iter().find_map(|root| below(root.as_fd()).ok());
+                kept.map_or_else(|| root_of(None).and_then(|root| below(root.as_fd())).map_err(|_| error), Ok)
+            }
+            answer => answer,
+        }
     }
 
-    /// The mount namespace of a process, its root kept for when the process is gone.
-    fn namespace(&mut self, pid: Pid) -> Option<u64> {
-        let namespace = rustix::fs::stat(format!("/proc/{}/ns/mnt", pid.0)).ok()?.st_ino;
-        if !self.roots.contains_key(&namespace) && self.roots.len() < ROOTS_MAX {
-            let root = open(format!("/proc/{}/root", pid.0), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-            self.roots.insert(namespace, root);
+    fn note_failure(&mut self, pid: Pid, file: InodeId, error: &OpenError) {
+        if self.failed.len() >= FAILED_MAX {
+            self.failed.clear();
         }
-        Some(namespace)
+        self.failed.insert(file, (pid, Instant::now()));
+        if self.refused.len() >= FAILED_MAX {
+            self.refused.clear();
+        }
+        if matches!(error, OpenError::Refused(_)) {
+            self.refused.insert(file);
+        }
     }
 
-    fn keep(&mut self, opened: Opened, inode: InodeId) -> ObjectId {
-        while self.files.len() >= self.files_max {
-            let Some((oldest, its_inode)) = self.opened.pop_front() else { break };
-            self.files.remove(&oldest);
-            self.by_inode.remove(&its_inode);
-            self.evicted += 1;
+    fn hold(&mut self, inode: InodeId, file: OpenedFile) {
+        if self.held.len() >= self.held_max {
+            self.close_oldest();
         }
-        let id = opened.id;
-        self.by_inode.insert(inode, id);
-        if self.files.insert(id, opened.file).is_none() {
-            self.opened.push_back((id, inode));
-        }
-        id
+        self.ids.insert(inode, file.id);
+        self.held.insert(file.id, Held { file, used: self.clock });
     }
 
-    /// An open file; None if it had to be let go.
+    /// Closes the eighth of the files that was used longest ago.
+    fn close_oldest(&mut self) {
+        let mut uses: Vec<u64> = self.held.values().map(|held| held.used).collect();
+        let at = (uses.len() / 8).min(uses.len().saturating_sub(1));
+        let (_, limit, _) = uses.select_nth_unstable(at);
+        let limit = *limit;
+        self.held.retain(|_, held| held.used > limit);
+        let held = &self.held;
+        self.ids.retain(|_, id| held.contains_key(id));
+    }
+
+    /// Whether the file of a mapping was there, but none that may be opened.
+    pub fn was_refused(&self, file: InodeId) -> bool {
+        self.refused.contains(&file)
+    }
+
+    /// A held file.
     pub fn file(&self, id: ObjectId) -> Option<BorrowedFd<'_>> {
-        self.files.get(&id).map(|file| file.as_fd())
+        self.held.get(&id).map(|held| held.file.descriptor.as_fd())
     }
 
-    /// Whether an open file still has the size and time of change of its identity: a file that is rewritten in place keeps its inode.
-    pub fn is_unchanged(&self, id: ObjectId) -> bool {
-        self.file(id).is_some_and(|file| object_id(file) == Ok(id))
+    /// The uid of a held file's owner.
+    pub fn owner(&self, id: ObjectId) -> Option<u32> {
+        self.held.get(&id).map(|held| held.file.owner)
     }
 
-    /// Files that were let go to make room for others.
-    pub fn evicted(&self) -> u64 {
-        self.evicted
-    }
-
-    /// Opens the perf map of a process and keeps it, if there is one that may be trusted to be that process's.
+    /// Opens and holds the perf map of a process, if there is one. Quick when it is held already, or was looked for a moment ago.
     pub fn keep_perf_map(&mut self, process: ProcessKey) {
-        if matches!(self.perf_maps.get(&process), Some(Some(_))) || self.perf_maps.len() >= PERF_MAPS_MAX {
+        if self.perf_maps.contains_key(&process) || self.perf_maps.len() >= PERF_MAPS_MAX {
             return;
         }
-        let opened = perf_map::open_perf_map(Pid(process.tgid)).ok();
-        self.perf_maps.insert(process, opened.map(|opened| (opened.id, opened.file)));
+        let tries = match self.perf_map_tries.get(&process) {
+            Some((tries, last)) if *tries >= PERF_MAP_TRIES || last.elapsed() < Duration::from_millis(100 << tries) => return,
+            Some((tries, _)) => *tries,
+            None => 0,
+        };
+        if let Ok(file) = perf_map::open(process, self.memory) {
+            self.perf_map_tries.remove(&process);
+            self.perf_maps.insert(process, file);
+            return;
+        }
+        if self.perf_map_tries.len() >= FAILED_MAX {
+            self.perf_map_tries.clear();
+        }
+        self.perf_map_tries.insert(process, (tries + 1, Instant::now()));
     }
 
-    /// The perf map of a process.
+    /// The held perf map of a process.
     pub fn perf_map(&self, process: ProcessKey) -> Option<(ObjectId, BorrowedFd<'_>)> {
-        self.perf_maps.get(&process)?.as_ref().map(|(id, file)| (*id, file.as_fd()))
+        self.perf_maps.get(&process).map(|file| (file.id, file.descriptor.as_fd()))
     }
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
 
-    /// Ranges with code of this process.
-    pub(in super::super) fn own_ranges() -> Vec<MappedRange> {
-        let text = std::fs::read_to_string("/proc/self/maps").expect("ours");
-        let line = |line: &str| {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            let hex = |text: &str| u64::from_str_radix(text, 16).ok();
-            let (start, end) = fields[0].split_once('-')?;
-            let (major, minor) = fields[3].split_once(':')?;
-            let file = InodeId { major: hex(major)? as u32, minor: hex(minor)? as u32, inode: fields[4].parse().ok()? };
-            let path = fields.get(5).map(|path| path.as_bytes().to_vec()).unwrap_or_default();
-            fields[1].contains('x').then_some(MappedRange { start: hex(start)?, end: hex(end)?, file_offset: hex(fields[2])?, file, path })
-        };
-        text.lines().filter_map(line).collect()
+    /// A file of our own that is mapped nowhere: it is found by its path.
+    fn range_of(path: &std::path::Path) -> MappedRange {
+        use std::os::unix::ffi::OsStrExt as _;
+        let stat = rustix::fs::stat(path).expect("the file");
+        let file = InodeId { major: rustix::fs::major(stat.st_dev), minor: rustix::fs::minor(stat.st_dev), inode: stat.st_ino };
+        MappedRange { start: 0x1000, end: 0x2000, file_offset: 0, file, path: path.as_os_str().as_bytes().to_vec() }
     }
 
     #[test]
-    fn a_file_is_opened_once() {
-        let mut store = ObjectStore::new();
-        let range = own_ranges().into_iter().find(|range| range.file.inode != 0).expect("a file with code");
-        let kind = store.resolve(Pid(std::process::id()), &range);
-        let MappingKind::Object(id) = kind.clone() else { panic!("our own file: {kind:?}") };
-        // The process is not even looked at any more.
-        assert_eq!(store.resolve(Pid(u32::MAX), &range), kind);
-        assert!(store.file(id).is_some() && store.is_unchanged(id));
-    }
-
-    #[test]
-    fn the_oldest_file_makes_room() {
-        let mut store = ObjectStore::new();
-        store.files_max = 2;
-        let ids: Vec<MappingKind> = ["/etc/passwd", "/etc/group", "/etc/hostname"]
-            .iter()
-            .map(|path| {
-                let stat = rustix::fs::stat(*path).expect("there");
-                let file = InodeId { major: rustix::fs::major(stat.st_dev), minor: rustix::fs::minor(stat.st_dev), inode: stat.st_ino };
-                store.resolve(Pid(u32::MAX), &MappedRange { start: 0, end: 1, file_offset: 0, file, path: path.as_bytes().to_vec() })
-            })
-            .collect();
+    fn files_beyond_the_bound_close_the_ones_used_longest_ago() {
+        let folder = std::env::temp_dir().join(format!("object-bound-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let (mut store, pid) = (ObjectStore::holding(8), Pid(std::process::id()));
+        let mut kinds = Vec::new();
+        for at in 0..20 {
+            let path = folder.join(at.to_string());
+            std::fs::write(&path, "x").expect("a file");
+            kinds.push(store.resolve(pid, &range_of(&path)));
+            // The first is used all the time, and stays.
+            assert_eq!(store.resolve(pid, &range_of(&folder.join("0"))), kinds[0]);
+        }
+        std::fs::remove_dir_all(&folder).expect("removed");
+        assert!(store.held.len() <= 8 && store.ids.len() <= 8);
+        assert!(kinds.iter().all(|kind| matches!(kind, MappingKind::Object(_))));
         let open = |kind: &MappingKind| matches!(kind, MappingKind::Object(id) if store.file(*id).is_some());
-        assert_eq!(ids.iter().map(open).collect::<Vec<_>>(), [false, true, true]);
-        assert_eq!(store.evicted(), 1);
+        assert!(open(&kinds[0]) && open(&kinds[19]) && !open(&kinds[1]));
     }
 }

@@ -1,27 +1,36 @@
-//! The page of code that the kernel gives each process: one image for all of them, copied out of our own memory into a file that a reader can parse.
+//! The page of code that the kernel maps into every process: ours is everybody's.
 
-use rustix::fs::{MemfdFlags, memfd_create};
+use super::look::{OpenedFile, object_id, stat_quietly};
+use rustix::fs::MemfdFlags;
 use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::fd::OwnedFd;
+use std::io::{self, BufRead as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileExt as _;
 
-/// Bytes that a vdso has at most.
-const VDSO_BYTES_MAX: u64 = 64 << 10;
+/// More than any vDSO has, bytes.
+const VDSO_MAX_BYTES: u64 = 1 << 20;
 
-/// A file with the vdso's image; None if this kernel has none.
-pub fn vdso_image() -> Option<OwnedFd> {
-    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-    let range = maps.lines().find(|line| line.ends_with("[vdso]"))?.split_whitespace().next()?;
-    let (start, end) = range.split_once('-')?;
+/// A copy of the vDSO as a file in memory.
+///
+/// # Errors
+/// There is none, or `/proc/self` cannot be read.
+pub fn vdso_image() -> io::Result<OpenedFile> {
+    let lines = io::BufReader::new(File::open("/proc/self/maps")?).lines();
+    let line = lines.map_while(Result::ok).find(|line| line.ends_with(" [vdso]")).ok_or(io::ErrorKind::NotFound)?;
+    let (start, end) = range(&line).ok_or(io::ErrorKind::InvalidData)?;
+    let mut image = vec![0; (end - start) as usize];
+    File::open("/proc/self/mem")?.read_exact_at(&mut image, start)?;
+    let descriptor = rustix::fs::memfd_create(c"vdso", MemfdFlags::CLOEXEC)?;
+    let mut copy = File::from(descriptor);
+    copy.write_all(&image)?;
+    let stat = stat_quietly(copy.as_fd())?;
+    Ok(OpenedFile { id: object_id(&stat), owner: 0, descriptor: copy.into() })
+}
+
+fn range(line: &str) -> Option<(u64, u64)> {
+    let (start, end) = line.split(' ').next()?.split_once('-')?;
     let (start, end) = (u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
-    let mut image = vec![0; usize::try_from(end.checked_sub(start)?.min(VDSO_BYTES_MAX)).ok()?];
-    // Our own memory: no other process can make this wait.
-    let mut memory = File::open("/proc/self/mem").ok()?;
-    memory.seek(SeekFrom::Start(start)).ok()?;
-    memory.read_exact(&mut image).ok()?;
-    let mut file = File::from(memfd_create("vdso", MemfdFlags::CLOEXEC).ok()?);
-    file.write_all(&image).ok()?;
-    Some(file.into())
+    (end > start && end - start <= VDSO_MAX_BYTES).then_some((start, end))
 }
 
 #[cfg(test)]
@@ -29,11 +38,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_an_elf_file() {
-        let mut file = File::from(vdso_image().expect("this kernel has one"));
+    fn the_vdso_is_an_elf_file() {
+        let image = vdso_image().expect("every process has one");
         let mut magic = [0; 4];
-        file.seek(SeekFrom::Start(0)).expect("a file");
-        file.read_exact(&mut magic).expect("not empty");
+        File::from(image.descriptor).read_exact_at(&mut magic, 0).expect("four bytes");
         assert_eq!(&magic, b"\x7fELF");
+        assert!(image.id.size >= 4096);
     }
 }

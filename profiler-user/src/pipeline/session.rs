@@ -126,6 +126,8 @@ impl Session {
         self.capture.stop();
         let ticks = self.capture.ticks()?;
         let duration = self.started.elapsed();
+        // Once more for those that had none when their code was first seen: some are written late.
+        self.perf_maps_seen = 0;
         self.drain(Last::Yes);
         let counted = self.capture.counted()?;
         let aggregated = self.aggregator.finish();

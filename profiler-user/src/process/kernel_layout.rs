@@ -18,8 +18,8 @@ impl KernelLayout {
         address.wrapping_sub(self.slide)
     }
 
-    /// Whether an address without its slide lies in the kernel's own image, and not in a module or in code that the kernel made.
-    pub fn is_image(unslid: u64) -> bool {
-        (LINKED_TEXT..IMAGE_END).contains(&unslid)
+    /// Whether an address, slide and all, lies in the kernel's own image, and not in a module or in code that the kernel made: those do not move with it.
+    pub fn is_image(address: u64) -> bool {
+        (LINKED_TEXT..IMAGE_END).contains(&address)
     }
 }

@@ -99,7 +99,7 @@ impl Tables {
         let mut frames = std::mem::take(&mut self.frames);
         frames.clear();
         for (depth, address) in raw.kernel.iter().enumerate() {
-            frames.push(self.kernel_frame(kernel.unslid(code_address(depth, *address).for_lookup())));
+            frames.push(self.kernel_frame(code_address(depth, *address).for_lookup(), kernel));
         }
         let mut how = Ended::NoUserStack;
         if let UserStack::Walked { addresses, ended } = &raw.user {
@@ -128,15 +128,15 @@ impl Tables {
         (stack, how)
     }
 
-    fn kernel_frame(&mut self, unslid: u64) -> Frame {
-        let image = KernelLayout::is_image(unslid);
+    fn kernel_frame(&mut self, address: u64, kernel: KernelLayout) -> Frame {
+        let image = KernelLayout::is_image(address);
         let (kind, start, end, name) = if image {
             (MappingKind::Kernel, LINKED_TEXT, 0xffff_ffff_c000_0000, "[kernel.kallsyms]_text")
         } else {
             (MappingKind::KernelModule, 0xffff_ffff_c000_0000, u64::MAX, "[kernel modules]")
         };
         let mapping = self.intern((kind, 0, 0), |kind| Mapping { kind, start, end, file_offset: 0, name: name.into() });
-        Frame { mapping, address: FileAddress(unslid) }
+        Frame { mapping, address: FileAddress(kernel.unslid(address)) }
     }
 
     fn user_frame(&mut self, range: &Arc<Range>, address: u64, process: ProcessKey) -> Frame {

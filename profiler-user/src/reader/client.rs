@@ -109,6 +109,11 @@ impl Reader {
         self.session.as_ref().map(|session| session.pid)
     }
 
+    /// Ends the process, and with it the memory of what it read; the next request starts another one. For times when nothing is asked.
+    pub fn stop(&mut self) {
+        self.session = None;
+    }
+
     /// What the file says of itself.
     ///
     /// # Errors
@@ -235,10 +240,6 @@ impl Reader {
                 _ => ReaderError::Died,
             }
         })
-    }
-
-    fn stop(&mut self) {
-        self.session = None;
     }
 }
 

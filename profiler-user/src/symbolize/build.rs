@@ -1,182 +1,241 @@
-//! The profile that a named window is: tables without duplicates, mappings that do not overlap, samples in an order that does not change.
+//! Puts a profile together from a window and the answers about its frames.
 
-use super::sources::{Found, Names};
-use crate::model::answer::SymbolLine;
+use super::build_id;
+use super::jobs::{Answers, Used};
+use super::kernel::KernelSymbols;
+use super::layout::Layout;
+use super::native::LinesOrWhy;
+use crate::model::address::FileAddress;
 use crate::model::kind::Kind;
 use crate::model::label::Label;
-use crate::model::mapping::{Mapping, MappingId, MappingKind};
-use crate::model::process::{ProcessId, ProcessInfo};
-use crate::model::profile::{Function, Line, Location, Profile, ProfileMapping, ProfileProcess, Sample, Unresolved};
-use crate::model::window::{Counts, SampleKey, ThreadInfo, Window};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use crate::model::mapping::{MappingId, MappingKind, ObjectId};
+use crate::model::process::ProcessId;
+use crate::model::profile::{Function, Line, Location, Profile, ProfileProcess, Sample, Unresolved};
+use crate::model::stack::Frame;
+use crate::model::window::{Counts, SampleKey, Window};
+use crate::object::ObjectStore;
+use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Where ranges go whose own place is taken: user space that no process of ours maps, on the far side of any real address.
-const SYNTHETIC_START: u64 = 0x1000_0000_0000_0000;
-const PAGE: u64 = 4096;
-
-/// Builds the profile.
-pub(super) fn profile(window: &Window, found: Found) -> Profile {
-    let mut tables = Tables::default();
-    let places = tables.place(window, &found);
-    let locations = locations(window, found, &places, &mut tables);
-    let processes = window.processes.iter().map(|info| process(info, &places)).collect();
-    Profile {
-        kind: window.kind,
-        sample_types: window.kind.sample_types().to_vec(),
-        period_type: window.kind.period_type(),
-        period: window.period as i64,
-        start: window.start,
-        duration: window.duration,
-        samples: samples(window),
-        mappings: tables.mappings,
-        locations,
-        functions: tables.functions,
-        processes,
-        comments: Vec::new(),
-        losses: window.losses,
-        endings: window.endings,
-        balance: window.balance,
-    }
-}
-
-/// Where a mapping of the window is in the profile.
-#[derive(Clone, Copy)]
-struct Place {
-    index: usize,
-    start: u64,
-    file_offset: u64,
-}
-
-#[derive(Default)]
-struct Tables {
-    mappings: Vec<ProfileMapping>,
+/// What is needed to build, and what is built.
+pub(super) struct Builder<'a> {
+    window: &'a Window,
+    used: &'a Used,
+    answers: &'a Answers,
+    objects: &'a ObjectStore,
+    /// The kernel's symbols, unless they are hidden.
+    pub(super) kernel: Option<&'a KernelSymbols>,
+    layout: Layout,
+    locations: Vec<Location>,
+    location_ids: HashMap<Frame, usize>,
+    /// Frames of two mappings may be one place.
+    places: HashMap<(Option<usize>, u64, Option<MappingId>), usize>,
     functions: Vec<Function>,
     function_ids: HashMap<Function, usize>,
-    strings: HashSet<Arc<str>>,
+    texts: HashMap<Box<str>, Arc<str>>,
 }
 
-impl Tables {
-    /// Gives each mapping a range of its own.
-    fn place(&mut self, window: &Window, found: &Found) -> HashMap<MappingId, Place> {
-        let (mut taken, mut next) = (BTreeMap::<u64, u64>::new(), SYNTHETIC_START);
-        let mut places = HashMap::new();
-        for (id, mapping) in window.mappings.iter() {
-            let length = mapping.end.saturating_sub(mapping.start).max(1);
-            let is_free = |start: u64, end: u64| taken.range(..end).next_back().is_none_or(|(_, taken_end)| *taken_end <= start);
-            let start = if is_free(mapping.start, mapping.end) {
-                mapping.start
-            } else {
-                // The same place in two address spaces: the second gets one of its own, at the same distance from a page.
-                let start = next + mapping.start % PAGE;
-                next += (length + PAGE).next_multiple_of(PAGE);
-                start
-            };
-            taken.insert(start, start.saturating_add(length));
-            places.insert(id, Place { index: self.mappings.len(), start, file_offset: mapping.file_offset });
-            self.mappings.push(ProfileMapping {
-                start,
-                limit: start.saturating_add(length),
-                file_offset: mapping.file_offset,
-                filename: filename(mapping),
-                build_id: found.build_ids.get(&id).cloned().unwrap_or_default(),
-            });
+impl<'a> Builder<'a> {
+    pub(super) fn new(window: &'a Window, used: &'a Used, answers: &'a Answers, objects: &'a ObjectStore) -> Self {
+        Self {
+            window,
+            used,
+            answers,
+            objects,
+            kernel: None,
+            layout: Layout::of(&window.mappings, &used.mappings),
+            locations: Vec::new(),
+            location_ids: HashMap::new(),
+            places: HashMap::new(),
+            functions: Vec::new(),
+            function_ids: HashMap::new(),
+            texts: HashMap::new(),
         }
-        places
     }
 
-    fn string(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.strings.get(text) {
+    pub(super) fn build(mut self) -> Profile {
+        self.set_build_ids();
+        let processes: HashMap<ProcessId, usize> = self.used.processes.iter().enumerate().map(|(at, id)| (*id, at)).collect();
+        let samples = self.samples(&processes);
+        let window = self.window;
+        Profile {
+            kind: window.kind,
+            sample_types: window.kind.sample_types().to_vec(),
+            period_type: window.kind.period_type(),
+            period: signed(window.period),
+            start: window.start,
+            duration: window.duration,
+            samples,
+            processes: self.used.processes.iter().map(|id| self.process(*id)).collect(),
+            mappings: self.layout.mappings,
+            locations: self.locations,
+            functions: self.functions,
+            comments: self.answers.troubles.iter().map(|trouble| format!("symbolization: {trouble}")).collect(),
+            losses: window.losses,
+            endings: window.endings,
+            balance: window.balance,
+        }
+    }
+
+    fn set_build_ids(&mut self) {
+        let mut kernel_build_id: Option<Arc<str>> = None;
+        for id in &self.used.mappings {
+            let (Some(placed), kind) = (self.layout.placed.get(id), &self.window.mappings.get(*id).kind) else { continue };
+            let build_id = match kind {
+                MappingKind::Kernel => {
+                    let id = kernel_build_id.get_or_insert_with(|| build_id::of_kernel().unwrap_or_default().into());
+                    Some(Arc::clone(id))
+                }
+                kind => self.answers.build_id(kind).map(|id| build_id::hex(id).into()),
+            };
+            if let Some(build_id) = build_id {
+                self.layout.mappings[placed.index].build_id = build_id;
+            }
+        }
+    }
+
+    fn process(&self, id: ProcessId) -> ProfileProcess {
+        let info = &self.window.processes[id.0 as usize];
+        let main = info.main.and_then(|main| self.layout.placed.get(&main)).map(|placed| placed.index);
+        ProfileProcess { pid: info.pid, comm: Arc::clone(&info.comm), main }
+    }
+
+    /// The samples. Stacks whose frames turn out to be the same places are one.
+    fn samples(&mut self, processes: &HashMap<ProcessId, usize>) -> Vec<Sample> {
+        let mut samples: Vec<Sample> = Vec::with_capacity(self.used.samples.len());
+        let mut known: HashMap<(ProcessId, Option<u32>, Vec<usize>), usize> = HashMap::new();
+        let used = self.used;
+        for (key, counts) in &used.samples {
+            let frames = self.window.stacks.frames(key.stack);
+            let locations: Vec<usize> = frames.into_iter().map(|frame| self.location(frame)).collect();
+            let values = self.values(*counts);
+            match known.entry((key.process, key.thread, locations)) {
+                std::collections::hash_map::Entry::Occupied(at) => {
+                    for (sum, value) in samples[*at.get()].values.iter_mut().zip(values) {
+                        *sum = sum.saturating_add(value);
+                    }
+                }
+                std::collections::hash_map::Entry::Vacant(entry) => {
+                    let locations = entry.key().2.clone();
+                    entry.insert(samples.len());
+                    let process = processes.get(&key.process).copied();
+                    samples.push(Sample { locations, values: values.to_vec(), process, labels: self.labels(*key) });
+                }
+            }
+        }
+        samples
+    }
+
+    /// Events, and their weight in the unit of the kind: a tick of the clock weighs its period, cycles are counted already.
+    fn values(&self, counts: Counts) -> [i64; 2] {
+        let weight = match self.window.kind {
+            Kind::Cpu => counts.weight.saturating_mul(self.window.period),
+            Kind::CpuCycles => counts.weight,
+        };
+        [signed(counts.events), signed(weight)]
+    }
+
+    /// A number has a unit, a text is not empty, and no key is there twice: everything else confuses readers of pprof's format.
+    fn labels(&self, key: SampleKey) -> Vec<Label> {
+        let process = &self.window.processes[key.process.0 as usize];
+        let mut labels = vec![Label::number("pid", i64::from(process.pid.0), "pid")];
+        let text = |key: &'static str, value: &Arc<str>| (!value.is_empty()).then(|| Label::text(key, Arc::clone(value)));
+        labels.extend(text("comm", &process.comm));
+        if let Some(thread) = key.thread.and_then(|at| self.window.threads.get(at as usize)) {
+            labels.push(Label::number("tid", i64::from(thread.tid.0), "tid"));
+            labels.extend(text("thread", &thread.name));
+        }
+        for label in process.labels.iter() {
+            let is_empty = matches!(&label.value, crate::model::label::LabelValue::Text(text) if text.is_empty());
+            if !is_empty && labels.iter().all(|known| known.key != label.key) {
+                labels.push(label.clone());
+            }
+        }
+        labels
+    }
+
+    fn location(&mut self, frame: Frame) -> usize {
+        if let Some(at) = self.location_ids.get(&frame) {
+            return *at;
+        }
+        let (mapping, address) = self.layout.locate(frame.mapping, frame.address);
+        // Without a place in the profile, the window's mapping tells them apart.
+        let place = (mapping, address, mapping.is_none().then_some(frame.mapping));
+        let at = match self.places.get(&place) {
+            Some(at) => *at,
+            None => {
+                let lines = self.lines(frame);
+                self.locations.push(Location { mapping, address, lines });
+                self.places.insert(place, self.locations.len() - 1);
+                self.locations.len() - 1
+            }
+        };
+        self.location_ids.insert(frame, at);
+        at
+    }
+
+    fn lines(&mut self, frame: Frame) -> Result<Vec<Line>, Unresolved> {
+        let (answers, window) = (self.answers, self.window);
+        let mapping = window.mappings.get(frame.mapping);
+        match &mapping.kind {
+            MappingKind::Object(id) => self.object_lines(*id, frame.address),
+            MappingKind::Vdso => self.native_lines(answers.of_vdso(frame.address)?),
+            MappingKind::Anonymous(process) => self.native_lines(answers.of_jit(*process, frame.address)?),
+            MappingKind::Unopened(file) if self.objects.was_refused(*file) => Err(Unresolved::FileRefused),
+            MappingKind::Unopened(_) => Err(Unresolved::FileGone),
+            MappingKind::Kernel | MappingKind::KernelModule => {
+                let (name, _) = self.kernel.ok_or(Unresolved::KernelHidden)?.lookup(frame.address.0).ok_or(Unresolved::NoSymbol)?;
+                Ok(vec![self.named(&name)])
+            }
+            MappingKind::Lost => Ok(vec![self.named(&mapping.name)]),
+        }
+    }
+
+    fn object_lines(&mut self, id: ObjectId, address: FileAddress) -> Result<Vec<Line>, Unresolved> {
+        let answers = self.answers;
+        self.native_lines(answers.of_object(id, address)?)
+    }
+
+    fn native_lines(&mut self, found: &LinesOrWhy) -> Result<Vec<Line>, Unresolved> {
+        let found = found.as_ref().map_err(|why| *why)?;
+        let mut lines = Vec::with_capacity(found.len());
+        for line in found.iter().filter(|line| !line.name.is_empty()) {
+            let function = Function {
+                name: self.text(&line.name),
+                system_name: self.text(if line.system_name.is_empty() { &line.name } else { &line.system_name }),
+                filename: self.text(&line.filename),
+                start_line: line.start_line,
+            };
+            lines.push(Line { function: self.function(function), line: line.line, column: line.column });
+        }
+        if lines.is_empty() { Err(Unresolved::NoSymbol) } else { Ok(lines) }
+    }
+
+    fn named(&mut self, name: &str) -> Line {
+        let name = self.text(name);
+        let function = Function { system_name: Arc::clone(&name), name, filename: self.text(""), start_line: 0 };
+        Line { function: self.function(function), line: 0, column: 0 }
+    }
+
+    fn function(&mut self, function: Function) -> usize {
+        if let Some(at) = self.function_ids.get(&function) {
+            return *at;
+        }
+        self.functions.push(function.clone());
+        self.function_ids.insert(function, self.functions.len() - 1);
+        self.functions.len() - 1
+    }
+
+    fn text(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.texts.get(text) {
             return Arc::clone(known);
         }
-        let text: Arc<str> = text.into();
-        self.strings.insert(Arc::clone(&text));
-        text
-    }
-
-    fn line(&mut self, line: &SymbolLine) -> Line {
-        let function = Function {
-            name: self.string(&line.name),
-            system_name: self.string(&line.system_name),
-            filename: self.string(&line.filename),
-            start_line: line.start_line,
-        };
-        let next = self.functions.len();
-        let index = *self.function_ids.entry(function).or_insert_with_key(|function| {
-            self.functions.push(function.clone());
-            next
-        });
-        Line { function: index, line: line.line, column: line.column }
+        let shared: Arc<str> = text.into();
+        self.texts.insert(text.into(), Arc::clone(&shared));
+        shared
     }
 }
 
-/// The kernel marks the path of a file that was removed; the mapping is still of the file that had the name.
-fn filename(mapping: &Mapping) -> Arc<str> {
-    match (&mapping.kind, mapping.name.strip_suffix(" (deleted)")) {
-        (MappingKind::Object(_) | MappingKind::Unopened(_), Some(name)) => name.into(),
-        _ => Arc::clone(&mapping.name),
-    }
-}
-
-/// A location for each distinct frame, under the same index.
-fn locations(window: &Window, found: Found, places: &HashMap<MappingId, Place>, tables: &mut Tables) -> Vec<Location> {
-    let location = |(frame, names): (&crate::model::stack::Frame, Option<Names>)| {
-        let mapping = window.mappings.get(frame.mapping);
-        let place = places.get(&frame.mapping);
-        let address = match (&mapping.kind, place) {
-            (MappingKind::Object(_) | MappingKind::Unopened(_), Some(place)) => {
-                place.start.wrapping_add(frame.address.0.wrapping_sub(place.file_offset))
-            }
-            (MappingKind::Vdso, Some(place)) => place.start.wrapping_add(frame.address.0),
-            (_, Some(place)) => place.start.wrapping_add(frame.address.0.wrapping_sub(mapping.start)),
-            (_, None) => frame.address.0,
-        };
-        let names = names
-            .unwrap_or(Err(Unresolved::NoSymbol))
-            .and_then(|lines| if lines.is_empty() { Err(Unresolved::NoSymbol) } else { Ok(lines) });
-        let lines = names.map(|lines| lines.iter().map(|line| tables.line(line)).collect());
-        Location { mapping: place.map(|place| place.index), address, lines }
-    };
-    window.stacks.distinct_frames().iter().zip(found.names).map(location).collect()
-}
-
-fn process(info: &ProcessInfo, places: &HashMap<MappingId, Place>) -> ProfileProcess {
-    let main = info.main.and_then(|main| places.get(&main)).map(|place| place.index);
-    ProfileProcess { pid: info.pid, comm: Arc::clone(&info.comm), main }
-}
-
-fn samples(window: &Window) -> Vec<Sample> {
-    let mut tallies: Vec<(&SampleKey, &Counts)> = window.tallies.iter().collect();
-    tallies.sort();
-    let sample = |(key, counts): (&SampleKey, &Counts)| Sample {
-        locations: window.stacks.frame_indexes(key.stack).iter().map(|index| *index as usize).collect(),
-        values: vec![counts.events as i64, weight(window, counts)],
-        process: Some(key.process.0 as usize),
-        labels: labels(window, key.process, key.thread.and_then(|thread| window.threads.get(thread as usize))),
-    };
-    tallies.into_iter().map(sample).collect()
-}
-
-/// The second column: ticks are as long as the period, cycles were summed as they came.
-fn weight(window: &Window, counts: &Counts) -> i64 {
-    match window.kind {
-        Kind::Cpu => counts.weight.saturating_mul(window.period) as i64,
-        Kind::CpuCycles => counts.weight as i64,
-    }
-}
-
-fn labels(window: &Window, process: ProcessId, thread: Option<&ThreadInfo>) -> Vec<Label> {
-    let Some(info) = window.processes.get(process.0 as usize) else { return Vec::new() };
-    let mut labels = vec![Label::number("pid", i64::from(info.pid.0), "pid")];
-    if !info.comm.is_empty() {
-        labels.push(Label::text("comm", Arc::clone(&info.comm)));
-    }
-    labels.extend(info.labels.iter().cloned());
-    if let Some(thread) = thread {
-        labels.push(Label::number("tid", i64::from(thread.tid.0), "tid"));
-        if !thread.name.is_empty() {
-            labels.push(Label::text("thread", Arc::clone(&thread.name)));
-        }
-    }
-    labels
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }

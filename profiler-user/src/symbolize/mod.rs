@@ -1,97 +1,66 @@
-//! Symbolize: a window to a profile. Each distinct frame is named once; what cannot be named says why.
+//! From counted stacks of frames to a profile with names. Every distinct address of a file is asked for once; files that break their reader stay
+//! without names and cost nothing else. The same window and the same files give the same profile, in the same order.
 
 mod build;
+mod build_id;
+mod jobs;
 pub mod kernel;
-mod native;
-mod sources;
+mod layout;
+pub mod native;
+mod native_reader;
 pub mod split;
+#[cfg(test)]
+mod tests;
 
-use crate::model::answer::SymbolLine;
-use crate::model::mapping::{MappingId, MappingKind};
-use crate::model::process::ProcessKey;
-use crate::model::profile::{Profile, Unresolved};
+use crate::model::profile::Profile;
 use crate::model::window::Window;
-use kernel::KernelSymbols;
-use native::{Job, Source};
-pub use sources::Sources;
-use sources::{Found, Names};
-use std::collections::HashMap;
+use crate::object::{DebugFiles, ObjectStore, OpenedFile, vdso_image};
+use crate::reader::{Reader, ReaderOptions};
+use build::Builder;
+use kernel::{KernelError, KernelSymbols};
+use native::NativeReader;
 use std::path::PathBuf;
 
-/// Names everything in a window that can be named.
+/// Readers that work side by side.
+const READERS: usize = 2;
+
+/// What names come from.
+pub struct Sources<'a> {
+    objects: &'a ObjectStore,
+    debug: DebugFiles,
+    readers: Vec<Box<dyn NativeReader + 'a>>,
+    /// Read when the first frame of the kernel is met.
+    kernel: Option<Result<KernelSymbols, KernelError>>,
+    vdso: Option<OpenedFile>,
+}
+
+impl<'a> Sources<'a> {
+    /// The files that were opened, debug files in the named folders and the system's, the kernel's own symbols.
+    pub fn new(objects: &'a ObjectStore, debug_dirs: &[PathBuf]) -> Self {
+        let readers = (0..READERS).map(|_| Box::new(Reader::new(ReaderOptions::default())) as Box<dyn NativeReader>);
+        Self::with_readers(objects, debug_dirs, readers.collect())
+    }
+
+    /// The same, parsed by others.
+    pub fn with_readers(objects: &'a ObjectStore, debug_dirs: &[PathBuf], readers: Vec<Box<dyn NativeReader + 'a>>) -> Self {
+        Self { objects, debug: DebugFiles::new(debug_dirs), readers, kernel: None, vdso: None }
+    }
+}
+
+/// Gives a window's frames their names.
 pub fn symbolize(window: &Window, sources: &mut Sources<'_>) -> Profile {
-    let mut found = Found { names: vec![None; window.stacks.distinct_frames().len()], build_ids: HashMap::new() };
-    name_kernel(window, &mut found);
-    let jobs = jobs(window, sources);
-    native::run(jobs, sources, &mut found);
-    build::profile(window, found)
-}
-
-fn name_kernel(window: &Window, found: &mut Found) {
-    let mut symbols = None;
-    for (index, frame) in window.stacks.distinct_frames().iter().enumerate() {
-        let mapping = window.mappings.get(frame.mapping);
-        found.names[index] = match mapping.kind {
-            MappingKind::Kernel | MappingKind::KernelModule => {
-                let symbols = symbols.get_or_insert_with(KernelSymbols::load);
-                Some(kernel_names(symbols.as_ref().ok(), frame.address.0))
-            }
-            MappingKind::Unopened(_) => Some(Err(Unresolved::FileGone)),
-            MappingKind::Lost => Some(Err(Unresolved::NoSymbol)),
-            MappingKind::Object(_) | MappingKind::Anonymous(_) | MappingKind::Vdso => None,
-        };
+    let used = jobs::Used::of(window);
+    let questions = used.questions(window);
+    if questions.asks_vdso() && sources.vdso.is_none() {
+        // Without it, its frames stay without names.
+        sources.vdso = vdso_image().ok();
     }
-    if let Some(Ok(symbols)) = symbols {
-        let kernel = window.mappings.iter().filter(|(_, mapping)| mapping.kind == MappingKind::Kernel);
-        found.build_ids.extend(kernel.map(|(id, _)| (id, symbols.build_id())));
+    if used.has_kernel(window) && sources.kernel.is_none() {
+        sources.kernel = Some(KernelSymbols::load());
     }
-}
-
-fn kernel_names(symbols: Option<&KernelSymbols>, address: u64) -> Names {
-    let (name, _start) = symbols.ok_or(Unresolved::KernelHidden)?.lookup(address).ok_or(Unresolved::NoSymbol)?;
-    Ok(vec![SymbolLine { name: name.into(), system_name: name.into(), ..SymbolLine::default() }])
-}
-
-/// The frames to be named by readers, file by file.
-fn jobs<'a>(window: &Window, sources: &Sources<'a>) -> Vec<Job<'a>> {
-    #[derive(PartialEq, Eq, Hash, Clone)]
-    enum Of {
-        Object(crate::model::mapping::ObjectId),
-        Process(ProcessKey),
-        Vdso,
-    }
-    let mut frames: HashMap<Of, Vec<u32>> = HashMap::new();
-    let mut mappings: HashMap<Of, Vec<MappingId>> = HashMap::new();
-    let of = |kind: &MappingKind| match kind {
-        MappingKind::Object(id) => Some(Of::Object(*id)),
-        MappingKind::Anonymous(process) => Some(Of::Process(*process)),
-        MappingKind::Vdso => Some(Of::Vdso),
-        _ => None,
-    };
-    for (index, frame) in window.stacks.distinct_frames().iter().enumerate() {
-        if let Some(of) = of(&window.mappings.get(frame.mapping).kind) {
-            frames.entry(of).or_default().push(index as u32);
-        }
-    }
-    for (id, mapping) in window.mappings.iter() {
-        if let Some(of) = of(&mapping.kind).filter(|of| frames.contains_key(of)) {
-            mappings.entry(of).or_default().push(id);
-        }
-    }
-    let distinct = window.stacks.distinct_frames();
-    let job = |(of, frames): (Of, Vec<u32>)| {
-        let mappings = mappings.remove(&of).unwrap_or_default();
-        let path = mappings.first().map(|id| PathBuf::from(window.mappings.get(*id).name.as_ref())).unwrap_or_default();
-        let source = match of {
-            Of::Object(id) => Source::File { id, file: sources.objects.file(id) },
-            Of::Process(process) => Source::PerfMap(sources.objects.perf_map(process)),
-            Of::Vdso => Source::Vdso,
-        };
-        let addresses = frames.iter().map(|index| distinct[*index as usize].address).collect();
-        Job { source, path, frames, addresses, mappings }
-    };
-    let mut jobs: Vec<Job<'a>> = frames.into_iter().map(job).collect();
-    // The longest first, so that no reader is left with it alone at the end.
-    jobs.sort_by_key(|job| std::cmp::Reverse(job.frames.len()));
-    jobs
+    let files = native::Files { objects: sources.objects, debug: &sources.debug, vdso: sources.vdso.as_ref() };
+    let answers = questions.ask(&mut sources.readers, &files);
+    let mut builder = Builder::new(window, &used, &answers, sources.objects);
+    builder.kernel = sources.kernel.as_ref().and_then(|kernel| kernel.as_ref().ok());
+    builder.build()
 }

@@ -1,151 +1,220 @@
-//! Files, the vdso and perf maps, each asked by a reader: several readers side by side, one file at a time each.
+//! Names for code in files and in perf maps: each file is asked once for all its addresses, by readers that work side by side.
 
-use super::sources::{Found, Names, Sources, vdso_object};
 use crate::model::address::FileAddress;
-use crate::model::answer::{ObjectFacts, SymbolLine};
-use crate::model::mapping::{MappingId, ObjectId};
+use crate::model::mapping::ObjectId;
+use crate::model::process::ProcessKey;
 use crate::model::profile::Unresolved;
-use crate::object::{DebugFolders, Opened};
-use crate::reader::{Reader, SymbolizeRequest};
+use crate::object::{DebugFiles, ObjectStore, OpenedFile};
+use crate::reader::{ObjectFacts, ReaderError, SymbolLine, SymbolizeRequest};
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-/// Addresses of one request.
-const CHUNK: usize = 4096;
+/// Addresses that one request asks for.
+const CHUNK: usize = 4_096;
+/// How long the files of one user other than root may keep the readers busy: beyond it, they stay without names.
+const USER_TIME: Duration = Duration::from_secs(40);
+/// How long the files of all users other than root may.
+const USERS_TIME: Duration = Duration::from_secs(240);
 
-/// What is asked.
-pub(super) enum Source<'a> {
-    /// A file of the target; not open any more if it had to make room.
-    File { id: ObjectId, file: Option<BorrowedFd<'a>> },
-    /// A perf map, if the process has one.
-    PerfMap(Option<(ObjectId, BorrowedFd<'a>)>),
-    /// The vdso.
+/// What parses files for this room; [`crate::reader::Reader`] outside tests.
+pub trait NativeReader: Send {
+    /// What a file says of itself.
+    ///
+    /// # Errors
+    /// The file is bad, or no reader can be had.
+    fn identify(&mut self, object: ObjectId, file: BorrowedFd<'_>) -> Result<ObjectFacts, ReaderError>;
+    /// Names and lines for offsets of a file.
+    ///
+    /// # Errors
+    /// The file is bad, or no reader can be had.
+    fn symbolize(&mut self, request: SymbolizeRequest<'_>) -> Result<Vec<LinesOrWhy>, ReaderError>;
+    /// Names for addresses from a perf map.
+    ///
+    /// # Errors
+    /// The file is bad, or no reader can be had.
+    fn perf_map(&mut self, object: ObjectId, file: BorrowedFd<'_>, addresses: &[u64]) -> Result<Vec<Option<String>>, ReaderError>;
+}
+
+/// The lines of an address, innermost first, or why there are none.
+pub type LinesOrWhy = Result<Vec<SymbolLine>, Unresolved>;
+
+/// Whose addresses are asked for. Their order is the order of the questions.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Subject {
+    Object(ObjectId),
     Vdso,
+    PerfMap(ProcessKey),
 }
 
-/// The frames of one file.
-pub(super) struct Job<'a> {
-    pub(super) source: Source<'a>,
-    /// The path of the file, for the debug file that it may name.
+/// A question: all addresses of one subject, and where the object was seen.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) subject: Subject,
+    /// A path for finding debug files; a stranger's text.
     pub(super) path: PathBuf,
-    /// Indexes of distinct frames.
-    pub(super) frames: Vec<u32>,
-    /// Their addresses.
     pub(super) addresses: Vec<FileAddress>,
-    /// The mappings of the file.
-    pub(super) mappings: Vec<MappingId>,
 }
 
-/// What came of a job.
-struct Done {
-    frames: Vec<u32>,
-    names: Vec<Names>,
-    mappings: Vec<MappingId>,
-    build_id: Option<Arc<str>>,
+/// An answer to a job.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    pub(super) build_id: Option<Vec<u8>>,
+    /// As many as the job has addresses.
+    pub(super) lines: Vec<LinesOrWhy>,
+    /// What kept the readers from working at all.
+    pub(super) trouble: Option<String>,
 }
 
-/// Runs all jobs.
-pub(super) fn run(jobs: Vec<Job<'_>>, sources: &mut Sources<'_>, found: &mut Found) {
-    let vdso = vdso_object(sources);
-    let readers = sources.readers.len().min(jobs.len());
-    let (queue, done) = (Mutex::new(jobs.into_iter()), Mutex::new(Vec::new()));
-    let debug = &sources.debug;
-    std::thread::scope(|scope| {
-        for reader in sources.readers.iter_mut().take(readers) {
-            let (queue, done, vdso) = (&queue, &done, vdso.as_ref());
-            scope.spawn(move || {
-                loop {
-                    // Not one statement: the queue must be free for others while a job runs.
-                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-                    let Some(job) = next else { break };
-                    let result = work(job, reader, debug, vdso.map(|(id, file)| (*id, file.as_fd())));
-                    done.lock().unwrap_or_else(PoisonError::into_inner).push(result);
-                }
-            });
+/// Where files come from.
+pub(super) struct Files<'a> {
+    pub(super) objects: &'a ObjectStore,
+    pub(super) debug: &'a DebugFiles,
+    pub(super) vdso: Option<&'a OpenedFile>,
+}
+
+impl Files<'_> {
+    fn of(&self, subject: &Subject) -> Option<(ObjectId, BorrowedFd<'_>)> {
+        match subject {
+            Subject::Object(id) => self.objects.file(*id).map(|file| (*id, file)),
+            Subject::Vdso => self.vdso.map(|file| (file.id, file.descriptor.as_fd())),
+            Subject::PerfMap(process) => self.objects.perf_map(*process),
         }
-    });
-    for result in done.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        for (index, names) in result.frames.into_iter().zip(result.names) {
-            found.names[index as usize] = Some(names);
-        }
-        if let Some(build_id) = result.build_id {
-            found.build_ids.extend(result.mappings.into_iter().map(|mapping| (mapping, Arc::clone(&build_id))));
+    }
+
+    fn owner(&self, subject: &Subject) -> u32 {
+        let file = self.of(subject).map(|(_, file)| file);
+        file.and_then(|file| rustix::fs::fstat(file).ok()).map_or(0, |stat| stat.st_uid)
+    }
+}
+
+/// The time that files of users have taken.
+#[derive(Default)]
+struct Spent {
+    by_user: Mutex<BTreeMap<u32, Duration>>,
+}
+
+impl Spent {
+    /// Whether files of a user may still be read. Root's always.
+    fn allows(&self, user: u32) -> bool {
+        let by_user = self.by_user.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: Duration = by_user.values().sum();
+        user == 0 || (all < USERS_TIME && by_user.get(&user).is_none_or(|spent| *spent < USER_TIME))
+    }
+
+    fn add(&self, user: u32, time: Duration) {
+        if user != 0 {
+            *self.by_user.lock().unwrap_or_else(PoisonError::into_inner).entry(user).or_default() += time;
         }
     }
 }
 
-fn work(job: Job<'_>, reader: &mut Reader, debug: &DebugFolders, vdso: Option<(ObjectId, BorrowedFd<'_>)>) -> Done {
-    let count = job.addresses.len();
-    let (names, build_id) = match job.source {
-        Source::File { id, file: Some(file) } => name_file(reader, debug, (id, file), &job),
-        Source::File { file: None, .. } => (vec![Err(Unresolved::FileGone); count], None),
-        Source::Vdso => match vdso {
-            Some(image) => name_file(reader, debug, image, &job),
-            None => (vec![Err(Unresolved::NoSymbol); count], None),
-        },
-        Source::PerfMap(Some((id, file))) => (name_jit(reader, (id, file), &job.addresses), None),
-        Source::PerfMap(None) => (vec![Err(Unresolved::NoPerfMap); count], None),
+/// Asks all jobs, one thread a reader. Root's files come first: a user's bad ones cannot delay them. The answers are in the order of the jobs.
+pub(super) fn ask_all(readers: &mut [Box<dyn NativeReader + '_>], files: &Files<'_>, jobs: &[Job]) -> Vec<Answer> {
+    let owners: Vec<u32> = jobs.iter().map(|job| files.owner(&job.subject)).collect();
+    let mut order: Vec<usize> = (0..jobs.len()).collect();
+    order.sort_by_key(|at| (owners[*at] != 0, std::cmp::Reverse(jobs[*at].addresses.len())));
+    let (next, spent) = (AtomicUsize::new(0), Spent::default());
+    let work = |reader: &mut dyn NativeReader| {
+        let mut answers = Vec::new();
+        while let Some(at) = order.get(next.fetch_add(1, Ordering::Relaxed)).copied() {
+            let (job, owner) = (&jobs[at], owners[at]);
+            let began = Instant::now();
+            let answer = if spent.allows(owner) { ask(reader, files, job) } else { refused(job, Unresolved::FileBad) };
+            spent.add(owner, began.elapsed());
+            answers.push((at, answer));
+        }
+        answers
     };
-    Done { frames: job.frames, names, mappings: job.mappings, build_id }
+    let mut answers: HashMap<usize, Answer> = std::thread::scope(|scope| {
+        let threads: Vec<_> = readers.iter_mut().map(|reader| scope.spawn(|| work(reader.as_mut()))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
+    });
+    jobs.iter().enumerate().map(|(at, job)| answers.remove(&at).unwrap_or_else(|| refused(job, Unresolved::FileBad))).collect()
 }
 
-fn name_jit(reader: &mut Reader, (id, file): (ObjectId, BorrowedFd<'_>), addresses: &[FileAddress]) -> Vec<Names> {
-    let addresses: Vec<u64> = addresses.iter().map(|address| address.0).collect();
-    match reader.perf_map(id, file, &addresses) {
-        Ok(names) => names.into_iter().map(|name| name.map(jit_line).ok_or(Unresolved::NoPerfMap)).collect(),
-        Err(_) => vec![Err(Unresolved::FileBad); addresses.len()],
-    }
+fn refused(job: &Job, why: Unresolved) -> Answer {
+    Answer { lines: vec![Err(why); job.addresses.len()], ..Answer::default() }
 }
 
-fn jit_line(name: String) -> Vec<SymbolLine> {
-    let name: Arc<str> = name.into();
-    vec![SymbolLine { system_name: Arc::clone(&name), name, ..SymbolLine::default() }]
-}
-
-/// Names addresses of a file, and gives its build id.
-fn name_file(
-    reader: &mut Reader,
-    debug: &DebugFolders,
-    (id, file): (ObjectId, BorrowedFd<'_>),
-    job: &Job<'_>,
-) -> (Vec<Names>, Option<Arc<str>>) {
-    let count = job.addresses.len();
-    let Ok(facts) = reader.identify(id, file) else { return (vec![Err(Unresolved::FileBad); count], None) };
-    let separate = if facts.has_debug_info { None } else { separate(reader, debug, &facts, &job.path) };
-    let alternative = separate.as_ref().and_then(|(_, alternative)| alternative.as_ref());
-    let mut names = Vec::with_capacity(count);
-    for offsets in job.addresses.chunks(CHUNK) {
-        let request = SymbolizeRequest {
-            object: id,
-            file,
-            debug: separate.as_ref().map(|(opened, _)| opened.file.as_fd()),
-            alt: alternative.map(|opened| opened.file.as_fd()),
-            offsets,
-        };
-        match reader.symbolize(request) {
-            Ok(answers) => names.extend(answers),
-            Err(_) => names.extend(std::iter::repeat_n(Err(Unresolved::FileBad), offsets.len())),
+fn ask(reader: &mut dyn NativeReader, files: &Files<'_>, job: &Job) -> Answer {
+    let Some((object, file)) = files.of(&job.subject) else {
+        let gone = if matches!(job.subject, Subject::PerfMap(_)) { Unresolved::NoPerfMap } else { Unresolved::FileGone };
+        return refused(job, gone);
+    };
+    let mut build_id = None;
+    let answered = match &job.subject {
+        Subject::PerfMap(_) => ask_perf_map(reader, object, file, job),
+        Subject::Object(_) | Subject::Vdso => reader.identify(object, file).and_then(|facts| {
+            build_id = facts.build_id.clone();
+            ask_object(reader, files.debug, (object, file, &facts), job)
+        }),
+    };
+    match answered {
+        Ok(lines) if lines.len() == job.addresses.len() => Answer { build_id, lines, trouble: None },
+        Ok(_) => refused(job, Unresolved::FileBad),
+        Err(error) => {
+            let blameless = matches!(error, ReaderError::NotInitialised | ReaderError::Start(_) | ReaderError::Handover(_));
+            Answer { build_id, trouble: blameless.then(|| error.to_string()), ..refused(job, Unresolved::FileBad) }
         }
     }
-    names.resize(count, Err(Unresolved::FileBad));
-    (names, facts.build_id.as_deref().map(hex))
 }
 
-/// The separate debug file of an object, and the file that this one shares debug information with. A file that is found must have the object's own
-/// build id: its place and its name are only where to look.
-fn separate(reader: &mut Reader, debug: &DebugFolders, facts: &ObjectFacts, path: &Path) -> Option<(Opened, Option<Opened>)> {
-    let build_id = facts.build_id.as_ref()?;
-    let by_link = || facts.debug_link.as_ref().and_then(|(name, _)| debug.by_link(path, name));
-    let opened = debug.by_build_id(build_id).or_else(by_link)?;
-    let its_facts = reader.identify(opened.id, opened.file.as_fd()).ok()?;
-    if its_facts.build_id.as_ref() != Some(build_id) {
-        return None;
+fn ask_object(
+    reader: &mut dyn NativeReader,
+    debug_files: &DebugFiles,
+    (object, file, facts): (ObjectId, BorrowedFd<'_>, &ObjectFacts),
+    job: &Job,
+) -> Result<Vec<LinesOrWhy>, ReaderError> {
+    let (mut debug, mut alt) = (None, None);
+    if let Some(build_id) = facts.build_id.as_ref().filter(|_| !facts.has_debug_info) {
+        let mut candidates = debug_files.by_build_id(build_id);
+        if let Some((name, _)) = &facts.debug_link {
+            candidates.extend(debug_files.by_link(&job.path, name));
+        }
+        debug = with_build_id(reader, candidates, object, build_id);
     }
-    let alternative = its_facts.alt_link.as_ref().and_then(|(path, _)| debug.alternative(path));
-    Some((opened, alternative))
+    let alt_link = debug.as_ref().map_or(&facts.alt_link, |(_, facts)| &facts.alt_link);
+    if let Some((path, build_id)) = alt_link {
+        alt = with_build_id(reader, debug_files.by_alt_link(path, build_id), object, build_id);
+    }
+    let mut lines = Vec::with_capacity(job.addresses.len());
+    for offsets in job.addresses.chunks(CHUNK) {
+        let debug = debug.as_ref().map(|(file, _)| file.descriptor.as_fd());
+        let alt = alt.as_ref().map(|(file, _)| file.descriptor.as_fd());
+        lines.extend(reader.symbolize(SymbolizeRequest { object, file, debug, alt, offsets })?);
+    }
+    Ok(lines)
 }
 
-fn hex(bytes: &[u8]) -> Arc<str> {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+/// The first candidate that says it has the build id, and is not the object itself.
+fn with_build_id(
+    reader: &mut dyn NativeReader,
+    candidates: Vec<OpenedFile>,
+    object: ObjectId,
+    build_id: &[u8],
+) -> Option<(OpenedFile, ObjectFacts)> {
+    candidates.into_iter().filter(|candidate| candidate.id != object).find_map(|candidate| {
+        let facts = reader.identify(candidate.id, candidate.descriptor.as_fd()).ok()?;
+        (facts.build_id.as_deref() == Some(build_id)).then_some((candidate, facts))
+    })
+}
+
+fn ask_perf_map(reader: &mut dyn NativeReader, object: ObjectId, file: BorrowedFd<'_>, job: &Job) -> Result<Vec<LinesOrWhy>, ReaderError> {
+    let mut lines = Vec::with_capacity(job.addresses.len());
+    for part in job.addresses.chunks(CHUNK) {
+        let addresses: Vec<u64> = part.iter().map(|address| address.0).collect();
+        let names = reader.perf_map(object, file, &addresses)?;
+        lines.extend(names.into_iter().map(|name| name.filter(|name| !name.is_empty()).map(jit_line).ok_or(Unresolved::NoSymbol)));
+    }
+    Ok(lines)
+}
+
+/// pprof takes a function whose two names are equal for one that nobody has demangled, and cuts all `<...>` out of it.
+fn jit_line(name: String) -> Vec<SymbolLine> {
+    let system_name = if name.contains('<') { format!("jit:{name}") } else { name.clone() };
+    vec![SymbolLine { name: name.into(), system_name: system_name.into(), ..SymbolLine::default() }]
 }

@@ -32,6 +32,39 @@ fn a_reader_that_is_killed_is_replaced() {
     assert_ne!(reader.pid().unwrap(), first);
 }
 
+/// Threads of this process that keep readers, and descriptors that it has open.
+fn kept() -> (usize, usize) {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap().map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")));
+    let keepers = threads.filter(|name| name.as_ref().is_ok_and(|name| name.starts_with("profiler-keeper"))).count();
+    (keepers, std::fs::read_dir("/proc/self/fd").unwrap().count())
+}
+
+#[test]
+fn readers_that_are_gone_leave_nothing_behind() {
+    // Alone in a process: other tests open files, too.
+    if std::env::var_os("PROFILER_TEST_ALONE").is_none() {
+        let name = "hostile::readers_that_are_gone_leave_nothing_behind";
+        let mut alone = Command::new(std::env::current_exe().unwrap());
+        assert!(run(alone.args(["--exact", name]).env("PROFILER_TEST_ALONE", "1")).contains("1 passed"));
+        return;
+    }
+    let before = kept();
+    for _ in 0..50 {
+        let mut reader = reader();
+        ask(&mut reader, Path::new("/proc/self/exe"), &[1]).unwrap();
+        reader.stop();
+        assert_eq!(reader.pid(), None);
+        ask(&mut reader, Path::new("/proc/self/exe"), &[1]).unwrap();
+    }
+    let until = Instant::now() + Duration::from_secs(5);
+    while kept() != before && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(kept(), before);
+    let children = std::fs::read_to_string(format!("/proc/self/task/{}/children", rustix::thread::gettid().as_raw_nonzero())).unwrap();
+    assert_eq!(children, "");
+}
+
 #[test]
 fn a_reader_that_does_not_answer_is_killed_at_its_deadline() {
     let folder = Folder::new("deadline");
@@ -185,13 +218,14 @@ fn mutants_of_good_files_cost_at_most_themselves() {
     let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
     let mut reader = reader_with(Duration::from_secs(2));
     let path = folder.0.join("mutant");
-    let mut outcomes = [0; 4];
+    let (mut outcomes, mut deaths) = ([0; 4], 0);
     for round in 0..mutants() {
         // The Go program is large: one in ten.
         let mut bytes = seeds[usize::from(round % 10 == 9)].clone();
         mutate(&mut bytes, &mut numbers);
         let _ = std::fs::remove_file(&path);
         std::fs::write(&path, &bytes).unwrap();
+        let before = reader.pid();
         let outcome = match ask(&mut reader, &path, &offsets) {
             Ok(answers) => {
                 assert_eq!(answers.len(), offsets.len());
@@ -203,11 +237,12 @@ fn mutants_of_good_files_cost_at_most_themselves() {
             Err(other) => panic!("round {round}: {other}"),
         };
         outcomes[outcome] += 1;
+        deaths += usize::from(before.is_some() && before != reader.pid());
         if round % 50 == 0 {
             assert_eq!(name_at(&program, outer), "outer");
         }
     }
-    println!("answered, refused, died, too slow: {outcomes:?}");
+    println!("answered, refused, died, too slow: {outcomes:?}; readers that died of it: {deaths}");
     assert!(outcomes[0] > 0 && outcomes[1] > 0);
     assert_eq!(ask(&mut reader, &program, &[outer]).unwrap()[0].as_ref().unwrap().last().unwrap().name.to_string(), "outer");
 }
