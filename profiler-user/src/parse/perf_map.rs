@@ -8,6 +8,9 @@ use crate::model::answer::TEXT_MAX_BYTES;
 /// How much of a perf map is read, bytes; of a longer one the end, which is what holds now.
 pub const PERF_MAP_MAX_BYTES: u64 = 64 << 20;
 
+/// Longest piece of code that a line may claim, bytes: all that a compiler has made is less. One line must not take the names of all others away.
+const CODE_MAX_BYTES: u64 = 1 << 30;
+
 /// Longest line that is looked at, bytes.
 const LINE_MAX_BYTES: usize = 2 * TEXT_MAX_BYTES;
 
@@ -43,7 +46,8 @@ fn parse_line(line: &[u8]) -> Option<(u64, u64, &[u8])> {
     let (start, rest) = split_word(line)?;
     let (size, name) = split_word(rest)?;
     let (start, size) = (hexadecimal(start)?, hexadecimal(size)?);
-    (size > 0 && !name.is_empty()).then_some((start, size, name))
+    let is_range = (1..=CODE_MAX_BYTES).contains(&size) && start.checked_add(size).is_some();
+    (is_range && !name.is_empty()).then_some((start, size, name))
 }
 
 /// The first word, and what follows the blanks behind it.
