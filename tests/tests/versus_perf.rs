@@ -26,7 +26,7 @@ const SERVING: u32 = 30;
 fn compare(pid: u32, how: Compare, seconds: u32) -> Result<()> {
     let perf = Perf::start(pid, 991, seconds)?;
     let profile = Profiler::record()?.pid(pid).args(["-F", "997", "-d", &seconds.to_string()]).run()?.success()?.profile()?;
-    let (ours, perfs) = (Functions::of_profile(&profile), perf.finish()?);
+    let (ours, perfs) = (Functions::of_profile(&profile.taken()), perf.finish()?);
     let least = ours.samples.min(perfs.samples);
     ensure!(least >= SAMPLES_MIN, "{} samples here and {} in perf are too few to compare", ours.samples, perfs.samples);
     agree(&ours, &perfs, how, POINTS)
