@@ -14,7 +14,7 @@ const FILE_CAPABILITIES: &str = "cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read
 
 /// A capability that the profiler uses.
 struct Capability {
-    name: &'static str,
+    feature: &'static str,
     /// Its number (include/uapi/linux/capability.h).
     number: u32,
     /// A stronger one that the kernel takes instead.
@@ -24,9 +24,15 @@ struct Capability {
     without: &'static str,
 }
 
+impl Capability {
+    fn name(&self) -> &'static str {
+        self.feature.rsplit(' ').next().unwrap_or(self.feature)
+    }
+}
+
 const ALL: [Capability; 6] = [
     Capability {
-        name: "CAP_BPF",
+        feature: "capability CAP_BPF",
         number: 39,
         instead: Some(SYS_ADMIN),
         need: Need::Record,
@@ -34,7 +40,7 @@ const ALL: [Capability; 6] = [
         without: "nothing can be recorded",
     },
     Capability {
-        name: "CAP_PERFMON",
+        feature: "capability CAP_PERFMON",
         number: 38,
         instead: Some(SYS_ADMIN),
         need: Need::Record,
@@ -42,7 +48,7 @@ const ALL: [Capability; 6] = [
         without: "nothing can be recorded",
     },
     Capability {
-        name: "CAP_SYS_PTRACE",
+        feature: "capability CAP_SYS_PTRACE",
         number: 19,
         instead: None,
         need: Need::Feature,
@@ -50,7 +56,7 @@ const ALL: [Capability; 6] = [
         without: "stacks of other users' processes have no names",
     },
     Capability {
-        name: "CAP_DAC_READ_SEARCH",
+        feature: "capability CAP_DAC_READ_SEARCH",
         number: 2,
         instead: Some(DAC_OVERRIDE),
         need: Need::Feature,
@@ -58,7 +64,7 @@ const ALL: [Capability; 6] = [
         without: "functions of such files have no names",
     },
     Capability {
-        name: "CAP_CHECKPOINT_RESTORE",
+        feature: "capability CAP_CHECKPOINT_RESTORE",
         number: 40,
         instead: Some(SYS_ADMIN),
         need: Need::Feature,
@@ -66,7 +72,7 @@ const ALL: [Capability; 6] = [
         without: "functions of files that were deleted, or that others have replaced, have no names",
     },
     Capability {
-        name: "CAP_SYSLOG",
+        feature: "capability CAP_SYSLOG",
         number: 34,
         instead: None,
         need: Need::Feature,
@@ -80,7 +86,7 @@ const ALL: [Capability; 6] = [
 #[non_exhaustive]
 pub enum RightsError {
     /// Capabilities are missing.
-    #[error("recording needs {}: {}", names(.missing), ways_out(.program))]
+    #[error("recording needs {}: {}", names(.missing), ways_out_of(.program))]
     Missing {
         /// Their names.
         missing: Vec<&'static str>,
@@ -99,8 +105,13 @@ fn names(missing: &[&str]) -> String {
     missing.join(" and ")
 }
 
-fn ways_out(program: &str) -> String {
+fn ways_out_of(program: &str) -> String {
     format!("run it as root (sudo {program} ...), or give the program its capabilities once: sudo setcap {FILE_CAPABILITIES} {program}")
+}
+
+/// How this program gets all the capabilities that it uses.
+pub fn ways_out() -> String {
+    ways_out_of(&program())
 }
 
 fn program() -> String {
@@ -144,7 +155,7 @@ impl Rights {
 
     fn missing_for_record(self) -> Result<(), RightsError> {
         let missing = ALL.iter().filter(|capability| capability.need == Need::Record && !self.has_capability(capability));
-        let missing: Vec<&'static str> = missing.map(|capability| capability.name).collect();
+        let missing: Vec<&'static str> = missing.map(Capability::name).collect();
         match (missing.is_empty(), self.is_machine_wide) {
             (true, _) => Ok(()),
             (false, true) => Err(RightsError::Missing { missing, program: program() }),
@@ -170,7 +181,7 @@ pub fn missing_for_record() -> Result<(), RightsError> {
 /// A row a capability.
 pub(super) fn rows(rights: &Rights) -> Vec<Row> {
     let row = |capability: &Capability| {
-        let row = Row::new(capability.name, capability.need, capability.purpose);
+        let row = Row::new(capability.feature, capability.need, capability.purpose);
         if rights.has(capability.number) {
             return row;
         }
@@ -181,7 +192,11 @@ pub(super) fn rows(rights: &Rights) -> Vec<Row> {
                 "CAP_DAC_OVERRIDE stands for it"
             });
         }
-        let advice = if rights.is_machine_wide { ways_out(&program()) } else { "run it outside of the user namespace".to_owned() };
+        let advice = if rights.is_machine_wide {
+            "run it as root, or give the program its capabilities"
+        } else {
+            "run it outside of the user namespace"
+        };
         row.seen(format!("without it {}", capability.without)).but(State::Missing, advice)
     };
     ALL.iter().map(row).collect()
@@ -220,7 +235,7 @@ mod tests {
         let states = |numbers: &[u32]| {
             rows(&rights(numbers)).iter().filter(|row| row.state == State::Missing).map(|row| row.feature).collect::<Vec<_>>()
         };
-        assert_eq!(states(&[SYS_ADMIN, DAC_OVERRIDE]), ["CAP_SYS_PTRACE", "CAP_SYSLOG"]);
+        assert_eq!(states(&[SYS_ADMIN, DAC_OVERRIDE]), ["capability CAP_SYS_PTRACE", "capability CAP_SYSLOG"]);
         assert_eq!(states(&[39, 38, 19, 2, 40, 34]), [""; 0]);
         assert_eq!(states(&[]).len(), 6);
     }

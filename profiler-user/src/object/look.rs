@@ -84,14 +84,15 @@ pub(super) fn object_id(stat: &Statx) -> ObjectId {
 }
 
 impl Seen {
-    /// Whether it has the inode number of a mapping. The device is not compared: on overlay and btrfs it is another than the mapping's.
-    pub(super) fn has_inode(&self, file: InodeId) -> bool {
-        self.stat.stx_ino == file.inode
-    }
-
     /// Whether it is the file of a mapping, by device and inode.
     pub(super) fn is_file(&self, file: InodeId) -> bool {
-        self.has_inode(file) && (self.stat.stx_dev_major, self.stat.stx_dev_minor) == (file.major, file.minor)
+        self.stat.stx_ino == file.inode && (self.stat.stx_dev_major, self.stat.stx_dev_minor) == (file.major, file.minor)
+    }
+
+    /// Whether it may be the file of a mapping although the device is another: so it is on file systems that lie on others. Anybody can choose inode
+    /// numbers on a file system of his own, so this says nothing about what another process maps under the same numbers.
+    pub(super) fn may_be_file(&self, pid: Pid, file: InodeId) -> bool {
+        self.stat.stx_ino == file.inode && mount_type(pid, self.stat.stx_mnt_id).is_some_and(|kind| has_other_devices(&kind))
     }
 
     /// Opens it for reading if that is safe: a regular file, on a file system that the kernel serves itself.
@@ -140,6 +141,11 @@ fn type_of_mount(line: &[u8], mount: u64) -> Option<Vec<u8>> {
         return None;
     }
     words.skip(5).skip_while(|word| *word != b"-").nth(1).map(<[u8]>::to_vec)
+}
+
+/// File systems whose mappings have another device than their files.
+fn has_other_devices(kind: &[u8]) -> bool {
+    matches!(kind, b"overlay" | b"btrfs" | b"bcachefs")
 }
 
 /// FUSE, in all its names.

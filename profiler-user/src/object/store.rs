@@ -32,10 +32,21 @@ struct Held {
     used: u64,
 }
 
+/// For whose mappings an open file stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Vouched {
+    /// Device and inode are those of the mapping: whoever maps them maps this file.
+    ForAll,
+    /// Only the inode is: the process that it was opened for maps it.
+    ForOne,
+}
+
 /// The open files.
 #[derive(Debug)]
 pub struct ObjectStore {
     ids: HashMap<InodeId, ObjectId>,
+    /// Files that only their own process vouches for: its mapping's device is not the file's.
+    own_ids: HashMap<(Pid, InodeId), ObjectId>,
     held: HashMap<ObjectId, Held>,
     held_max: usize,
     /// Counts uses: what was used longest ago is closed first.
@@ -73,6 +84,7 @@ impl ObjectStore {
         let memory = rustix::fs::memfd_create(c"device", MemfdFlags::CLOEXEC).and_then(|file| stat_quietly(file.as_fd()));
         Self {
             ids: HashMap::new(),
+            own_ids: HashMap::new(),
             held: HashMap::new(),
             held_max,
             clock: 0,
@@ -88,7 +100,7 @@ impl ObjectStore {
     /// What is behind a mapping of a file: opens it unless it is open already.
     pub fn resolve(&mut self, pid: Pid, range: &MappedRange) -> MappingKind {
         self.clock += 1;
-        if let Some(id) = self.ids.get(&range.file)
+        if let Some(id) = self.ids.get(&range.file).or_else(|| self.own_ids.get(&(pid, range.file)))
             && let Some(held) = self.held.get_mut(id)
         {
             held.used = self.clock;
@@ -99,11 +111,15 @@ impl ObjectStore {
             return unopened;
         }
         match self.open(pid, range) {
-            Ok(file) => {
+            Ok((file, vouched)) => {
                 let id = file.id;
                 self.failed.remove(&range.file);
                 self.refused.remove(&range.file);
-                self.hold(range.file, file);
+                self.hold(file);
+                match vouched {
+                    Vouched::ForAll => self.ids.insert(range.file, id),
+                    Vouched::ForOne => self.own_ids.insert((pid, range.file), id),
+                };
                 MappingKind::Object(id)
             }
             Err(error) => {
@@ -114,18 +130,19 @@ impl ObjectStore {
     }
 
     /// By the kernel's own link to what is mapped there, or else by path. The path is only a hint: what is there must be the mapped file.
-    fn open(&mut self, pid: Pid, range: &MappedRange) -> Result<OpenedFile, OpenError> {
+    fn open(&mut self, pid: Pid, range: &MappedRange) -> Result<(OpenedFile, Vouched), OpenError> {
         self.roots.keep(pid, || root_of(Some(pid)).ok());
         let link = format!("/proc/{}/map_files/{:x}-{:x}", pid.0, range.start, range.end);
         match look_through(&link) {
-            Ok(seen) if seen.has_inode(range.file) => return seen.open(pid, self.memory),
+            Ok(seen) if seen.is_file(range.file) => return seen.open(pid, self.memory).map(|file| (file, Vouched::ForAll)),
+            Ok(seen) if seen.may_be_file(pid, range.file) => return seen.open(pid, self.memory).map(|file| (file, Vouched::ForOne)),
             // The range is another one by now, or the process gone, or the right to follow the link missing.
             Ok(_) | Err(_) => {}
         }
         let path = range.path.strip_suffix(b" (deleted)").unwrap_or(&range.path);
         let below = |root: BorrowedFd<'_>| {
             let seen = look_inside(root, path, ResolveFlags::empty())?;
-            if seen.is_file(range.file) { seen.open(pid, self.memory) } else { Err(OpenError::Other) }
+            if seen.is_file(range.file) { seen.open(pid, self.memory).map(|file| (file, Vouched::ForAll)) } else { Err(OpenError::Other) }
         };
         match root_of(Some(pid)).and_then(|root| below(root.as_fd())) {
             Err(error @ (OpenError::Gone(_) | OpenError::Other)) => {
@@ -150,11 +167,10 @@ impl ObjectStore {
         }
     }
 
-    fn hold(&mut self, inode: InodeId, file: OpenedFile) {
+    fn hold(&mut self, file: OpenedFile) {
         if self.held.len() >= self.held_max {
             self.close_oldest();
         }
-        self.ids.insert(inode, file.id);
         self.held.insert(file.id, Held { file, used: self.clock });
     }
 
@@ -167,6 +183,7 @@ impl ObjectStore {
         self.held.retain(|_, held| held.used > limit);
         let held = &self.held;
         self.ids.retain(|_, id| held.contains_key(id));
+        self.own_ids.retain(|_, id| held.contains_key(id));
     }
 
     /// Whether the file of a mapping was there, but none that may be opened.

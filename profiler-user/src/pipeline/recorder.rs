@@ -120,8 +120,16 @@ impl Recorder {
             filter.processes.push((command.pid(), TargetProcess { start_boot_ns: 0 }));
         }
         let options = capture_options(&config, &filter, types.offsets()?);
-        drop(types);
         let mut capture = Capture::open(&options)?;
+        if config.inherit {
+            // Children that were started between the first look and the moment from which they are followed.
+            for (pid, _) in target::resolve(&config.targets, config.inherit.into(), &|name| controller_index(&types, name))?.processes {
+                if filter.processes.iter().all(|(known, _)| *known != pid) {
+                    capture.add_target(pid)?;
+                }
+            }
+        }
+        drop(types);
         if !config.include_self {
             capture.set_own(&[std::process::id()])?;
         }

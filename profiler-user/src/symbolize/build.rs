@@ -154,11 +154,23 @@ impl<'a> Builder<'a> {
         labels
     }
 
+    /// The address that a frame is shown with. What would tell where this boot has put the kernel is not shown: modules lie where they lie whatever the
+    /// slide is, and where the symbols are hidden the slide could not be taken off. Those frames are numbered instead, or have one place for all.
+    fn shown_address(&self, frame: Frame) -> FileAddress {
+        let mapping = self.window.mappings.get(frame.mapping);
+        match mapping.kind {
+            MappingKind::Kernel if self.kernel.is_none() => FileAddress(mapping.start),
+            MappingKind::KernelModule if self.kernel.is_none() => FileAddress(mapping.start),
+            MappingKind::KernelModule => FileAddress(mapping.start.saturating_add(self.location_ids.len() as u64)),
+            _ => frame.address,
+        }
+    }
+
     fn location(&mut self, frame: Frame) -> usize {
         if let Some(at) = self.location_ids.get(&frame) {
             return *at;
         }
-        let (mapping, address) = self.layout.locate(frame.mapping, frame.address);
+        let (mapping, address) = self.layout.locate(frame.mapping, self.shown_address(frame));
         // Without a place in the profile, the window's mapping tells them apart.
         let place = (mapping, address, mapping.is_none().then_some(frame.mapping));
         let at = match self.places.get(&place) {

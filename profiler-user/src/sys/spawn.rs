@@ -11,6 +11,10 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// The highest number of a signal.
+const LAST_SIGNAL: libc::c_int = 64;
 
 /// Why a command could not be started or waited for.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +77,9 @@ struct Prepared {
     outcome: libc::c_int,
 }
 
+/// Held while both ends of a child's pipes are open here: another child that is forked meanwhile, and held, would keep them open.
+static FORKING: Mutex<()> = Mutex::new(());
+
 /// Starts a child for a command; it waits before it becomes the command.
 ///
 /// # Errors
@@ -85,6 +92,7 @@ pub fn spawn_held(program: &OsStr, arguments: &[OsString]) -> Result<HeldChild, 
     }
     let words = std::iter::once(program).chain(arguments.iter().map(OsString::as_os_str)).map(c_string).collect::<Result<Vec<_>, _>>()?;
     let environment: Vec<CString> = std::env::vars_os().filter_map(|(key, value)| variable(&key, &value)).collect();
+    let _forking = FORKING.lock().unwrap_or_else(PoisonError::into_inner);
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|error| SpawnError::Fork(error.into()));
     let ((gate_read, gate), (outcome, outcome_write)) = (pipe()?, pipe()?);
     let pointers = |strings: &[CString]| strings.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
@@ -95,11 +103,8 @@ pub fn spawn_held(program: &OsStr, arguments: &[OsString]) -> Result<HeldChild, 
         gate: gate_read.as_raw_fd(),
         outcome: outcome_write.as_raw_fd(),
     };
-    // SAFETY: the child calls `become_command`, which makes only async-signal-safe calls on memory that was made before, and never returns.
-    let pid = unsafe { libc::fork() };
-    match pid {
+    match fork_with_signals_blocked(&prepared, gate.as_raw_fd()) {
         -1 => Err(SpawnError::Fork(io::Error::last_os_error())),
-        0 => become_command(&prepared, gate.as_raw_fd()),
         pid => {
             let child = Child::of(pid)?;
             Ok(HeldChild { child: Some(child), program: program.to_owned(), gate, outcome })
@@ -107,13 +112,40 @@ pub fn spawn_held(program: &OsStr, arguments: &[OsString]) -> Result<HeldChild, 
     }
 }
 
-/// Where a program may be: its path if it has a slash, else every folder of PATH that has something of that name.
+/// Forks; no handler of ours runs in the child, which would write into pipes that it shares with us.
+fn fork_with_signals_blocked(prepared: &Prepared, parents_gate: libc::c_int) -> libc::pid_t {
+    // SAFETY: sets and actions are plain data, for which zero is valid; the calls get pointers to live locals. The child calls `become_command`, which
+    // makes only async-signal-safe calls on memory that was made before, and never returns.
+    unsafe {
+        let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = (std::mem::zeroed(), std::mem::zeroed());
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+        // Where a parent of ours had SIGCHLD ignored, the kernel would forget how the command ended.
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(libc::SIGCHLD, std::ptr::null(), &raw mut action);
+        let ignored = action.sa_sigaction == libc::SIG_IGN;
+        if ignored {
+            libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+        }
+        let pid = libc::fork();
+        if pid == 0 {
+            become_command(prepared, parents_gate, if ignored { libc::SIG_IGN } else { libc::SIG_DFL });
+        }
+        let error = *libc::__errno_location();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
+        *libc::__errno_location() = error;
+        pid
+    }
+}
+
+/// Where a program may be, so that what is not there is said before anything is set up: its path if it has a slash, else every folder of PATH that has something of that name.
 fn candidates(program: &OsStr) -> Vec<PathBuf> {
     if program.is_empty() {
         return Vec::new();
     }
     if program.as_bytes().contains(&b'/') {
-        return vec![PathBuf::from(program)];
+        let path = PathBuf::from(program);
+        return if path.symlink_metadata().is_ok() { vec![path] } else { Vec::new() };
     }
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
     std::env::split_paths(&path).map(|folder| folder.join(program)).filter(|path| Path::is_file(path)).collect()
@@ -127,12 +159,13 @@ fn variable(key: &OsStr, value: &OsStr) -> Option<CString> {
 }
 
 /// In the child: wait at the gate, then become the command.
-fn become_command(prepared: &Prepared, parents_gate: libc::c_int) -> ! {
+fn become_command(prepared: &Prepared, parents_gate: libc::c_int, on_child: libc::sighandler_t) -> ! {
     // SAFETY: all of these are async-signal-safe; the pointers are to memory made before the fork, which this process has a copy of, and the arrays
     // end with null.
     unsafe {
         // The copy of the parent's end: with it open the gate would never read as closed.
         libc::close(parents_gate);
+        restore_signals(on_child);
         let mut byte = 0u8;
         loop {
             match libc::read(prepared.gate, (&raw mut byte).cast(), 1) {
@@ -141,13 +174,17 @@ fn become_command(prepared: &Prepared, parents_gate: libc::c_int) -> ! {
                 _ => libc::_exit(127), // The profiler gave up.
             }
         }
-        restore_signals();
+        // As execvp: on to the next folder; that a file was there and not allowed is remembered.
         let mut error = libc::ENOENT;
         for path in &prepared.candidates {
             libc::execve(path.as_ptr(), prepared.arguments.as_ptr(), prepared.environment.as_ptr());
-            error = *libc::__errno_location();
-            if error != libc::ENOENT && error != libc::EACCES {
-                break;
+            match *libc::__errno_location() {
+                libc::ENOENT | libc::ENOTDIR => {}
+                libc::EACCES => error = libc::EACCES,
+                other => {
+                    error = other;
+                    break;
+                }
             }
         }
         libc::write(prepared.outcome, (&raw const error).cast(), size_of::<libc::c_int>());
@@ -155,25 +192,43 @@ fn become_command(prepared: &Prepared, parents_gate: libc::c_int) -> ! {
     }
 }
 
-/// What Rust's runtime and we have changed: SIGPIPE is ignored, and there may be handlers and a mask.
+/// Signals that are caught go back to their default, so that one ends a child that waits; ignored ones stay so (`nohup`) but for SIGPIPE, which Rust's
+/// runtime ignores, and SIGCHLD, which is what it was. Then none is blocked.
 ///
 /// # Safety
 /// Only in a child that is about to exec.
-unsafe fn restore_signals() {
-    // SAFETY: `sigset_t` is plain data that sigemptyset initializes; the calls are async-signal-safe.
+unsafe fn restore_signals(on_child: libc::sighandler_t) {
+    // SAFETY: async-signal-safe calls with pointers to live locals; zero is a valid action and set.
     unsafe {
+        for signal in 1..=LAST_SIGNAL {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            let is_ignored = libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0 && action.sa_sigaction == libc::SIG_IGN;
+            if !is_ignored {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+        }
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-        let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-        libc::sigemptyset(none.as_mut_ptr());
-        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+        libc::signal(libc::SIGCHLD, on_child);
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
 }
 
 impl Child {
     fn of(pid: libc::pid_t) -> Result<Self, SpawnError> {
         let as_pid = rustix::process::Pid::from_raw(pid).ok_or(SpawnError::Empty)?;
-        let descriptor = pidfd_open(as_pid, PidfdFlags::empty()).map_err(|error| SpawnError::Watch(error.into()))?;
-        Ok(Self { pid, descriptor })
+        match pidfd_open(as_pid, PidfdFlags::empty()) {
+            Ok(descriptor) => Ok(Self { pid, descriptor }),
+            Err(error) => {
+                // SAFETY: the pid is our child's, which was not waited for, so it is nobody else's; no status is asked for.
+                unsafe {
+                    libc::kill(pid, libc::SIGKILL);
+                    libc::waitpid(pid, std::ptr::null_mut(), 0);
+                }
+                Err(SpawnError::Watch(error.into()))
+            }
+        }
     }
 
     fn wait(&self) -> io::Result<i32> {
@@ -207,7 +262,8 @@ impl HeldChild {
     /// # Errors
     /// The program is not there, or cannot be run; then the child has ended.
     pub fn release(mut self) -> Result<RunningChild, SpawnError> {
-        rustix::io::write(&self.gate, &[1]).map_err(|error| SpawnError::Watch(error.into()))?;
+        // A child that was killed meanwhile does not read: its end is for `wait` to tell.
+        let _ = rustix::io::retry_on_intr(|| rustix::io::write(&self.gate, &[1]));
         let mut number = [0; size_of::<libc::c_int>()];
         let failed = matches!(rustix::io::retry_on_intr(|| rustix::io::read(&self.outcome, &mut number)), Ok(read) if read == number.len());
         let child = self.child.take().ok_or(SpawnError::Empty)?;
@@ -264,54 +320,4 @@ impl AsFd for RunningChild {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn run(words: &[&str]) -> Result<i32, SpawnError> {
-        let arguments: Vec<OsString> = words[1..].iter().map(OsString::from).collect();
-        spawn_held(OsStr::new(words[0]), &arguments)?.release()?.wait()
-    }
-
-    #[test]
-    fn statuses_are_passed_on() {
-        assert_eq!(run(&["true"]).expect("runs"), 0);
-        assert_eq!(run(&["sh", "-c", "exit 7"]).expect("runs"), 7);
-        assert_eq!(run(&["sh", "-c", "kill -TERM $$"]).expect("runs"), 128 + libc::SIGTERM);
-    }
-
-    #[test]
-    fn what_cannot_be_run_is_said() {
-        assert!(matches!(run(&["no-such-command-here"]), Err(SpawnError::NotFound { .. })));
-        assert!(matches!(run(&["/no/such/path"]), Err(SpawnError::NotFound { .. })));
-        assert!(matches!(run(&["/etc/passwd"]), Err(SpawnError::NotExecutable { .. })));
-        assert!(matches!(run(&["/"]), Err(SpawnError::NotExecutable { .. })));
-    }
-
-    #[test]
-    fn a_child_that_is_not_let_go_never_begins() {
-        let mark = std::env::temp_dir().join(format!("held-{}", std::process::id()));
-        let held = spawn_held(OsStr::new("touch"), &[mark.clone().into_os_string()]).expect("forks");
-        let pid = held.pid();
-        assert!(Path::new(&format!("/proc/{pid}")).exists());
-        drop(held);
-        assert!(!Path::new(&format!("/proc/{pid}")).exists());
-        assert!(!mark.exists());
-    }
-
-    #[test]
-    fn the_child_has_no_descriptors_of_ours() {
-        let _held_open = std::fs::File::open("/proc/self/status").expect("ours");
-        let listing = std::env::temp_dir().join(format!("fds-{}", std::process::id()));
-        let script = format!("ls /proc/self/fd | wc -l > {}", listing.display());
-        let count = |run: &mut dyn FnMut(&str)| {
-            run(&script);
-            std::fs::read_to_string(&listing).expect("listed")
-        };
-        let plain = count(&mut |script| {
-            std::process::Command::new("sh").args(["-c", script]).status().expect("runs");
-        });
-        let ours = count(&mut |script| assert_eq!(run(&["sh", "-c", script]).expect("runs"), 0));
-        let _ = std::fs::remove_file(&listing);
-        assert_eq!(ours, plain);
-    }
-}
+mod tests;

@@ -3,8 +3,9 @@
 use super::TargetError;
 use super::hierarchy::{Hierarchies, Hierarchy};
 use profiler_common::target::TargetCgroup;
+use std::collections::VecDeque;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Folders that are looked at in one hierarchy at most.
 const FOLDERS_MAX: usize = 100_000;
@@ -14,14 +15,21 @@ pub(super) fn find(path: &Path, hierarchies: &Hierarchies) -> Result<TargetCgrou
     let real = std::fs::canonicalize(path).ok();
     if let Some(folder) = &real {
         // The innermost mount that holds it: hierarchies are mounted inside each other's folders on hybrid hosts.
-        let holding = hierarchies.0.iter().filter(|one| folder.starts_with(&one.mount)).max_by_key(|one| one.mount.as_os_str().len());
-        if let Some(hierarchy) = holding {
+        let mounted = hierarchies.0.iter().filter(|one| folder.starts_with(&one.mount) && one.has(folder));
+        if let Some(hierarchy) = mounted.max_by_key(|one| one.mount.as_os_str().len()) {
             return describe(folder, hierarchy);
         }
     }
-    let below = path.strip_prefix("/").unwrap_or(path);
-    let candidates = hierarchies.0.iter().map(|one| (one.mount.join(below), one)).filter(|(folder, _)| folder.is_dir());
+    let candidates = hierarchies.0.iter().filter_map(|one| Some((below_root(path, one)?, one)));
     best(candidates.collect()).unwrap_or_else(|| Err(TargetError::NoCgroup { path: path.to_owned(), example: hierarchies.example() }))
+}
+
+/// The folder that shows a group, given its path below the hierarchy's root. A path with `..` is none: it could lead out.
+fn below_root(path: &Path, hierarchy: &Hierarchy) -> Option<PathBuf> {
+    let is_plain = path.components().all(|part| matches!(part, Component::RootDir | Component::CurDir | Component::Normal(_)));
+    let below = Path::new("/").join(path);
+    let folder = hierarchy.mount.join(below.strip_prefix(&hierarchy.root).ok()?);
+    (is_plain && hierarchy.has(&folder)).then_some(folder)
 }
 
 /// The group of a systemd unit.
@@ -36,23 +44,25 @@ pub(super) fn find_unit(name: &str, hierarchies: &Hierarchies) -> Result<TargetC
     best(candidates).unwrap_or(Err(TargetError::NoUnit { name: unit }))
 }
 
-/// Of groups that are all meant, the one to filter on: one with processes before one without, the unified hierarchy before others.
+/// Of groups that are all meant, the one to filter on. Whoever owns a part of a hierarchy names groups as he likes, so root's go first; then those with
+/// processes, the unified hierarchy, and what is nearer to the root.
 pub(super) fn best(mut candidates: Vec<(PathBuf, &Hierarchy)>) -> Option<Result<TargetCgroup, TargetError>> {
-    candidates.retain(|(_, hierarchy)| hierarchy.index.is_some());
-    candidates.sort_by_key(|(folder, hierarchy)| (!has_processes(folder), hierarchy.kind, folder.components().count()));
+    let is_foreign = |folder: &Path| folder.metadata().map_or(true, |metadata| metadata.uid() != 0);
+    candidates.sort_by_cached_key(|(folder, hierarchy)| {
+        (is_foreign(folder), !has_processes(folder), hierarchy.kind, folder.components().count())
+    });
     candidates.first().map(|(folder, hierarchy)| describe(folder, hierarchy))
 }
 
 fn describe(folder: &Path, hierarchy: &Hierarchy) -> Result<TargetCgroup, TargetError> {
     let missing = || TargetError::NoCgroup { path: folder.to_owned(), example: hierarchy.mount.display().to_string() };
-    let index = hierarchy.index.ok_or_else(|| TargetError::NoController { path: folder.to_owned(), controller: hierarchy.name.clone() })?;
     let metadata = std::fs::metadata(folder).map_err(|_| missing())?;
-    if !metadata.is_dir() {
-        return Err(missing());
+    if !hierarchy.shows_its_depth() {
+        return Err(TargetError::CgroupNamespace { path: folder.to_owned() });
     }
     let level = hierarchy.level(folder).ok_or_else(missing)?;
     // The inode number of a group's folder is the id of its kernfs node (fs/kernfs/inode.c, 5.5 and later on 64 bits).
-    Ok(TargetCgroup { id: metadata.ino(), hierarchy: hierarchy.kind, index, level, reserved: 0 })
+    Ok(TargetCgroup { id: metadata.ino(), hierarchy: hierarchy.kind, index: hierarchy.index, level, reserved: 0 })
 }
 
 /// Whether a group, or one below it, has processes.
@@ -61,16 +71,19 @@ fn has_processes(folder: &Path) -> bool {
     inside(folder) || folders(folder).iter().any(|below| inside(below))
 }
 
-/// All folders below one, without following links.
+/// All folders below one, without following links; the upper ones first, so that what somebody piles up in his own part hides nothing above it.
 pub(super) fn folders(top: &Path) -> Vec<PathBuf> {
-    let (mut found, mut next) = (Vec::new(), vec![top.to_owned()]);
-    while let Some(folder) = next.pop() {
+    let (mut found, mut next) = (Vec::new(), VecDeque::from([top.to_owned()]));
+    while let Some(folder) = next.pop_front() {
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) && found.len() < FOLDERS_MAX {
                 found.push(entry.path());
-                next.push(entry.path());
+                next.push_back(entry.path());
             }
         }
     }
     found
 }
+
+#[cfg(test)]
+mod tests;

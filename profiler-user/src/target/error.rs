@@ -43,14 +43,19 @@ pub enum TargetError {
         /// A hierarchy that is mounted here.
         example: String,
     },
-    /// The controller's number in this kernel is not known.
-    #[error("control group {path:?}: this kernel does not tell the number of its controller {controller}")]
-    NoController {
+    /// Its depth in the whole hierarchy is hidden.
+    #[error(
+        "control group {path:?}: in a cgroup namespace its place in the whole hierarchy is hidden; run the profiler in the machine's own (docker run --cgroupns=host)"
+    )]
+    CgroupNamespace {
         /// The group.
         path: PathBuf,
-        /// The controller.
-        controller: String,
     },
+    /// The ids that we see are not those that the kernel counts by.
+    #[error(
+        "processes cannot be named from inside a pid namespace; run the profiler in the machine's own (docker run --pid=host, hostPID: true)"
+    )]
+    PidNamespace,
     /// There is no such container.
     #[error("no container whose id begins with {id:?}; {looked_at} control groups were looked at")]
     NoContainer {

@@ -4,10 +4,15 @@ use super::TargetError;
 use profiler_common::target::{HIERARCHY_CONTROLLER, HIERARCHY_NAMED, HIERARCHY_UNIFIED};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
 const MOUNTS: &str = "/proc/self/mountinfo";
 const GROUPS: &str = "/proc/self/cgroup";
+/// The inode of the machine's own cgroup namespace (`PROC_CGROUP_INIT_INO` of include/linux/proc_ns.h).
+const INITIAL_NAMESPACE: &str = "cgroup:[4026531835]";
+/// The inode of a hierarchy's root: kernfs numbers from 1 (fs/kernfs/dir.c).
+const ROOT_INODE: u64 = 1;
 
 /// One mounted hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,10 +23,10 @@ pub(super) struct Hierarchy {
     pub(super) root: PathBuf,
     /// `HIERARCHY_*`.
     pub(super) kind: u32,
-    /// Number of the controller, or of the hierarchy; None if this kernel does not tell it.
-    pub(super) index: Option<u32>,
-    /// What it is called: its controllers or its name.
-    pub(super) name: String,
+    /// Number of the controller, or of the hierarchy.
+    pub(super) index: u32,
+    /// Its device number, which every folder of it has.
+    pub(super) device: u64,
 }
 
 /// All mounted hierarchies, the unified one first.
@@ -54,29 +59,30 @@ fn parse_mount(line: &[u8], groups: &str, controller_index: &dyn Fn(&str) -> Opt
     let dash = fields.iter().position(|field| *field == b"-")?;
     let (root, mount) = (unescape(fields.get(3)?), unescape(fields.get(4)?));
     let options = std::str::from_utf8(fields.get(dash + 3)?).ok()?;
-    let (kind, index, name) = match *fields.get(dash + 1)? {
-        b"cgroup2" => (HIERARCHY_UNIFIED, Some(0), "v2".to_owned()),
+    let (major, minor) = std::str::from_utf8(fields.get(2)?).ok()?.split_once(':')?;
+    let device = rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?);
+    let (kind, index) = match *fields.get(dash + 1)? {
+        b"cgroup2" => (HIERARCHY_UNIFIED, 0),
         b"cgroup" => v1(options, groups, controller_index)?,
         _ => return None,
     };
-    Some(Hierarchy { mount, root, kind, index, name })
+    Some(Hierarchy { mount, root, kind, index, device })
 }
 
-/// A v1 hierarchy stands for its first controller that the kernel has a number for, or has a name.
-fn v1(options: &str, groups: &str, controller_index: &dyn Fn(&str) -> Option<u32>) -> Option<(u32, Option<u32>, String)> {
-    let words = || options.split(',');
-    if let Some(name) = words().find_map(|word| word.strip_prefix("name=")) {
-        let wanted = format!("name={name}");
-        let id = groups.lines().find_map(|line| {
-            let mut fields = line.splitn(3, ':');
-            let id = fields.next()?.parse().ok()?;
-            (fields.next()? == wanted).then_some(id)
-        });
-        return Some((HIERARCHY_NAMED, id, wanted));
-    }
-    let index = words().find_map(controller_index);
-    let controllers: Vec<&str> = words().filter(|word| !matches!(*word, "rw" | "ro" | "xattr" | "clone_children" | "noprefix")).collect();
-    Some((HIERARCHY_CONTROLLER, index, controllers.join(",")))
+/// A v1 hierarchy stands for its first controller that the kernel's types have a number for; else its own number does, which `/proc/self/cgroup` tells.
+fn v1(options: &str, groups: &str, controller_index: &dyn Fn(&str) -> Option<u32>) -> Option<(u32, u32)> {
+    let options: Vec<&str> = options.split(',').collect();
+    let (id, controllers) = groups.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':');
+        let (id, controllers) = (fields.next()?, fields.next()?);
+        let is_this = !controllers.is_empty() && controllers.split(',').all(|controller| options.contains(&controller));
+        is_this.then_some((id, controllers))
+    })?;
+    let by_controller = controllers.split(',').filter(|controller| !controller.starts_with("name=")).find_map(controller_index);
+    Some(match by_controller {
+        Some(index) => (HIERARCHY_CONTROLLER, index),
+        None => (HIERARCHY_NAMED, id.parse().ok()?),
+    })
 }
 
 /// `\040` and the like to their bytes.
@@ -106,6 +112,20 @@ impl Hierarchy {
         let depth = |path: &Path| path.components().filter(|component| matches!(component, Component::Normal(_))).count() as u32;
         Some(depth(&self.root) + depth(below))
     }
+
+    /// Whether what is mounted begins at the hierarchy's real root, or we know how far below it: in a cgroup namespace we do not.
+    pub(super) fn shows_its_depth(&self) -> bool {
+        if self.root == Path::new("/") {
+            return self.mount.metadata().is_ok_and(|root| root.ino() == ROOT_INODE);
+        }
+        // Without namespaces there is no link, and one namespace.
+        std::fs::read_link("/proc/self/ns/cgroup").map_or(true, |namespace| namespace == Path::new(INITIAL_NAMESPACE))
+    }
+
+    /// Whether a folder is one of this hierarchy, and not of a file system that is mounted over it.
+    pub(super) fn has(&self, folder: &Path) -> bool {
+        folder.metadata().is_ok_and(|folder| folder.is_dir() && folder.dev() == self.device)
+    }
 }
 
 #[cfg(test)]
@@ -125,13 +145,26 @@ mod tests {
         assert_eq!(
             summary,
             [
-                (HIERARCHY_UNIFIED, Some(0), "/sys/fs/cgroup/uni fied"),
-                (HIERARCHY_CONTROLLER, Some(4), "/sys/fs/cgroup/cpu,cpuacct"),
-                (HIERARCHY_NAMED, Some(9), "/sys/fs/cgroup/systemd")
+                (HIERARCHY_UNIFIED, 0, "/sys/fs/cgroup/uni fied"),
+                (HIERARCHY_CONTROLLER, 4, "/sys/fs/cgroup/cpu,cpuacct"),
+                (HIERARCHY_NAMED, 9, "/sys/fs/cgroup/systemd")
             ]
         );
         assert_eq!(found[0].level(Path::new("/sys/fs/cgroup/uni fied/a/b")), Some(4));
         assert_eq!(found[1].level(Path::new("/sys/fs/cgroup/cpu,cpuacct")), Some(0));
         assert_eq!(found[1].level(Path::new("/elsewhere")), None);
+    }
+
+    #[test]
+    fn a_hierarchy_whose_controllers_the_types_do_not_know_is_found_by_its_own_number() {
+        let found = Hierarchies::parse(HYBRID, "9:name=systemd:/\n6:cpu,cpuacct:/\n0::/\n", &|_| None).0;
+        assert!(found.iter().any(|one| (one.kind, one.index) == (HIERARCHY_NAMED, 6)), "{found:?}");
+    }
+
+    #[test]
+    fn what_is_no_escape_stays() {
+        for (field, expected) in [("a\\", "a\\"), ("\\04", "\\04"), ("\\048", "\\048"), ("\\011x", "\tx")] {
+            assert_eq!(unescape(field.as_bytes()), Path::new(expected), "{field}");
+        }
     }
 }

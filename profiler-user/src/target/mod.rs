@@ -10,7 +10,7 @@ pub use error::TargetError;
 
 use crate::config::Target;
 use crate::model::process::Pid;
-use profiler_common::limits::{COMM_BYTES, TARGET_CGROUPS_MAX, TARGET_COMMS_MAX};
+use profiler_common::limits::{COMM_BYTES, TARGET_CGROUPS_MAX, TARGET_COMMS_MAX, TARGET_PROCESSES_MAX};
 use profiler_common::target::{TARGET_ALL, TARGET_CGROUPS, TARGET_COMMS, TARGET_PROCESSES, TargetCgroup, TargetComm, TargetProcess};
 
 /// Whether the children of target processes are targets.
@@ -67,6 +67,11 @@ pub fn resolve(targets: &[Target], inherit: Inherit, controller_index: &dyn Fn(&
             Target::Comm(pattern) => filter.comms.push(comm(pattern)?),
             Target::Command(_) => {}
         }
+    }
+    filter.processes.sort_by_key(|(pid, _)| *pid);
+    filter.processes.dedup_by_key(|(pid, _)| *pid);
+    if filter.processes.len() > TARGET_PROCESSES_MAX as usize {
+        return Err(TargetError::TooMany { what: "processes", max: TARGET_PROCESSES_MAX as usize });
     }
     if filter.cgroups.len() > TARGET_CGROUPS_MAX {
         return Err(TargetError::TooMany { what: "control groups", max: TARGET_CGROUPS_MAX });

@@ -3,19 +3,32 @@
 use super::TargetError;
 use crate::model::process::Pid;
 use std::collections::HashMap;
+use std::path::Path;
+
+/// The inode of the machine's own pid namespace (`PROC_PID_INIT_INO` of include/linux/proc_ns.h).
+const INITIAL_NAMESPACE: &str = "pid:[4026531836]";
 
 /// Checks that an id is a living process's.
 pub(super) fn check(pid: u32) -> Result<Pid, TargetError> {
+    // Where the link cannot be read there is no /proc, and no process will be found either.
+    if std::fs::read_link("/proc/self/ns/pid").is_ok_and(|namespace| namespace != Path::new(INITIAL_NAMESPACE)) {
+        return Err(TargetError::PidNamespace);
+    }
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).map_err(|_| TargetError::NoProcess { pid })?;
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     match field("Tgid:").and_then(|tgid| tgid.parse::<u32>().ok()) {
         Some(tgid) if tgid != pid => return Err(TargetError::Thread { tid: pid, pid: tgid }),
         _ => {}
     }
-    if field("State:").is_some_and(|state| state.starts_with(['Z', 'X'])) {
+    // A leader that has left its threads behind is a zombie as well, and its process runs on.
+    if field("State:").is_some_and(|state| state.starts_with(['Z', 'X'])) && !has_other_threads(pid) {
         return Err(TargetError::Zombie { pid });
     }
     Ok(Pid(pid))
+}
+
+fn has_other_threads(pid: u32) -> bool {
+    std::fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.flatten().count() > 1)
 }
 
 /// The processes that descend from one, by the parents that `/proc` shows now.
@@ -71,7 +84,10 @@ mod tests {
         assert!(descendants(std::process::id()).contains(&Pid(child.id())));
         child.kill().expect("ours");
         let pid = child.id();
-        assert!(matches!(check(pid), Err(TargetError::Zombie { .. }) | Ok(_)));
+        while !std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z ")) {
+            std::thread::yield_now();
+        }
+        assert!(matches!(check(pid), Err(TargetError::Zombie { pid: of }) if of == pid));
         child.wait().expect("ours");
     }
 }

@@ -48,9 +48,13 @@ fn print(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
     }
     let lacking: Vec<&str> = rows.iter().filter(|row| row.forbids_recording()).map(|row| row.feature).collect();
     match lacking.as_slice() {
-        [] => writeln!(out, "\nRecording works here."),
-        lacking => writeln!(out, "\nRecording does not work here; it lacks: {}.", lacking.join(", ")),
+        [] => writeln!(out, "\nRecording works here.")?,
+        lacking => writeln!(out, "\nRecording does not work here; it lacks: {}.", lacking.join(", "))?,
     }
+    if rows.iter().any(|row| row.feature.starts_with("capability") && row.state != State::Ok) {
+        writeln!(out, "For all capabilities: {}", printable(&capability::ways_out()))?;
+    }
+    Ok(())
 }
 
 fn name(state: State) -> &'static str {
