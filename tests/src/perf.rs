@@ -119,20 +119,22 @@ pub fn agree(ours: &Functions, perfs: &Functions, compare: Compare, points: f64)
 pub struct Perf {
     child: Child,
     folder: Folder,
+    pid: u32,
 }
 
 impl Perf {
-    /// Records a process for so many seconds.
+    /// Records for so many seconds, to look at one process afterwards. The whole machine, as we do: a clock of its own for a process starts anew with each
+    /// time that it is scheduled, so short turns of a server are all sampled where they begin (`finish_task_switch`).
     ///
     /// # Errors
     /// It cannot be started.
     pub fn start(pid: u32, frequency_hz: u32, seconds: u32) -> Result<Self> {
         let folder = Folder::create()?;
         let mut command = Command::new("perf");
-        command.args(["record", "-q", "-g", "-e", "cpu-clock", "-F", &frequency_hz.to_string(), "-p", &pid.to_string()]);
+        command.args(["record", "-q", "-g", "-e", "cpu-clock", "-F", &frequency_hz.to_string(), "-a"]);
         command.arg("-o").arg(folder.join("perf.data")).args(["--", "sleep", &seconds.to_string()]);
         let child = command.stdin(Stdio::null()).spawn().context("starting perf")?;
-        Ok(Self { child, folder })
+        Ok(Self { child, folder, pid })
     }
 
     /// Waits for its end and reads its samples.
@@ -143,7 +145,10 @@ impl Perf {
         let status = waiting::for_end("perf record", &mut self.child)?;
         ensure!(status.success(), "perf record: {status}");
         let data: PathBuf = self.folder.join("perf.data");
-        let output = Command::new("perf").args(["script", "--no-inline", "-F", "ip,sym", "-i"]).arg(&data).output()?;
+        let output = Command::new("perf")
+            .args(["script", "--no-inline", "-F", "ip,sym", "--pid", &self.pid.to_string(), "-i"])
+            .arg(&data)
+            .output()?;
         ensure!(output.status.success(), "perf script: {}", String::from_utf8_lossy(&output.stderr));
         Ok(Functions::of_script(&String::from_utf8_lossy(&output.stdout)))
     }

@@ -41,7 +41,7 @@ fn check_shows_a_row_a_feature_and_agrees_with_record() -> Result<()> {
     }
     let outcome = Profiler::new("check")?.run()?.success()?;
     let text = String::from_utf8(outcome.stdout)?.to_lowercase();
-    for word in ["btf", "perf events", "uprobe", "tracepoint", "iterator", "lockdown", "paranoid", "capabilit", "memlock"] {
+    for word in ["btf", "perf events", "uprobe", "tracepoint", "iterator", "lockdown", "paranoid", "cap_bpf", "cap_perfmon", "memlock"] {
         ensure!(text.contains(word), "`profiler check` has no row on {word}:\n{text}");
     }
     Ok(())

@@ -18,13 +18,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const POINTS: f64 = 2.0;
 /// Samples that each side must have.
 const SAMPLES_MIN: i64 = 10_000;
+/// Seconds that a program needs for them that never waits, and one that waits for its clients now and then.
+const BUSY: u32 = 14;
+const SERVING: u32 = 30;
 
-/// Records a process that is always busy with both, and compares.
-fn compare(pid: u32, how: Compare) -> Result<()> {
-    let seconds = 14;
+/// Records a process for so many seconds with both, and compares.
+fn compare(pid: u32, how: Compare, seconds: u32) -> Result<()> {
     let perf = Perf::start(pid, 991, seconds)?;
     let profile = Profiler::record()?.pid(pid).args(["-F", "997", "-d", &seconds.to_string()]).run()?.success()?.profile()?;
-    let (ours, perfs) = (Functions::of_profile(&profile), perf.finish()?);
+    let (ours, perfs) = (Functions::of_profile(&profile.taken()), perf.finish()?);
     let least = ours.samples.min(perfs.samples);
     ensure!(least >= SAMPLES_MIN, "{} samples here and {} in perf are too few to compare", ours.samples, perfs.samples);
     agree(&ours, &perfs, how, POINTS)
@@ -43,7 +45,7 @@ fn a_program_in_c() -> Result<()> {
         return Ok(());
     }
     let subject = Subject::start(&build("three", Build::C)?, [""; 0])?;
-    compare(subject.pid(), Compare::FlatAndCumulative)
+    compare(subject.pid(), Compare::FlatAndCumulative, BUSY)
 }
 
 #[test]
@@ -52,7 +54,7 @@ fn a_program_in_rust() -> Result<()> {
         return Ok(());
     }
     let subject = Subject::start(&build("rustspin", Build::Rust)?, [""; 0])?;
-    compare(subject.pid(), Compare::FlatAndCumulative)
+    compare(subject.pid(), Compare::FlatAndCumulative, BUSY)
 }
 
 #[test]
@@ -61,7 +63,7 @@ fn a_program_in_go() -> Result<()> {
         return Ok(());
     }
     let subject = Subject::start(&build("gospin", Build::Go)?, [""; 0])?;
-    compare(subject.pid(), Compare::FlatAndCumulative)
+    compare(subject.pid(), Compare::FlatAndCumulative, BUSY)
 }
 
 #[test]
@@ -71,7 +73,7 @@ fn a_program_in_python() -> Result<()> {
     }
     let script = source("pyspin", Build::C).with_extension("py");
     let subject = Subject::start(Path::new("/usr/bin/python3"), [script])?;
-    compare(subject.pid(), Compare::Flat)
+    compare(subject.pid(), Compare::Flat, BUSY)
 }
 
 #[test]
@@ -86,7 +88,7 @@ fn a_program_in_node_with_its_perf_map() -> Result<()> {
     let mut command = Command::new("node");
     command.args(["--perf-basic-prof", "-e", script]);
     let subject = Subject::start_command(command)?;
-    let compared = compare(subject.pid(), Compare::Flat);
+    let compared = compare(subject.pid(), Compare::Flat, BUSY);
     let _ = fs::remove_file(format!("/tmp/perf-{}.map", subject.pid()));
     compared
 }
@@ -158,7 +160,7 @@ fn nginx_under_load() -> Result<()> {
             std::thread::spawn(move || ask(port, &stop))
         })
         .collect();
-    let compared = compare(worker, Compare::Flat);
+    let compared = compare(worker, Compare::Flat, SERVING);
     stop.store(true, Ordering::Relaxed);
     for client in clients {
         client.join().ok().context("a client panicked")??;
@@ -211,9 +213,11 @@ fn under_pgbench(run: &dyn Fn(&str) -> Command, pgbench: &str, postmaster: u32) 
     ensure!(run(&format!("{pgbench} -i -s 2 postgres")).status()?.success(), "pgbench -i");
     // A query that works in the server for long, so that the back end hardly ever waits for its client.
     let script = "select count(*), sum(abalance), max(length(filler)) from pgbench_accounts where aid % 7 < 5;";
-    let mut load = run(&format!("echo '{script}' | {pgbench} -n -c 1 -T 600 -f - postgres")).spawn()?;
-    let back_end = child_with(postmaster, "[local]");
-    let compared = back_end.and_then(|pid| compare(pid, Compare::Flat));
+    let mut load =
+        run(&format!("echo '{script}' | PGOPTIONS='-c max_parallel_workers_per_gather=0' {pgbench} -n -c 1 -T 600 -f - postgres"))
+            .spawn()?;
+    let back_end = child_with(postmaster, "[local] SELECT");
+    let compared = back_end.and_then(|pid| compare(pid, Compare::Flat, SERVING));
     load.kill()?;
     load.wait()?;
     compared
