@@ -9,8 +9,8 @@ use std::path::Path;
 const TYPES: &str = "/sys/kernel/btf/vmlinux";
 /// The first bytes of a BTF blob (Documentation/bpf/btf.rst of the kernel), little-endian.
 const MAGIC: [u8; 2] = [0x9f, 0xeb];
-/// The first kernel with all that the programs use: CAP_BPF, CAP_PERFMON and the ring buffer.
-const OLDEST: (u32, u32) = (5, 8);
+/// The first kernel with all that the programs use: above all `bpf_loop`, which walks every stack.
+const OLDEST: (u32, u32) = (5, 17);
 /// The first kernel that the profiler was tried on.
 const OLDEST_TRIED: (u32, u32) = (6, 1);
 
@@ -58,7 +58,7 @@ fn version(release: &str) -> Row {
     let row = Row::new("kernel version", Need::Record, "eBPF with all that the programs use").seen(format!("Linux {release}"));
     match parse_release(release) {
         None => row.but(State::Limited, "its version is not understood; the other rows tell what works"),
-        Some(version) if version < OLDEST => row.but(State::Missing, "use Linux 5.8 or later; 6.1 or later is tried"),
+        Some(version) if version < OLDEST => row.but(State::Missing, "use Linux 5.17 or later; 6.1 or later is tried"),
         Some(version) if version < OLDEST_TRIED => row.but(State::Limited, "it may work; Linux 6.1 or later is tried"),
         Some(_) => row,
     }
@@ -96,7 +96,7 @@ pub(super) fn programs(types: &Types, rights: &Rights) -> Vec<Row> {
             "use a kernel built with CONFIG_BPF_EVENTS=y",
         ),
         by_types("iterators", Need::Feature, "threads where they stand, and their mappings", ITERATORS, "use Linux 5.12 or later"),
-        by_types("bpf_loop", Need::Feature, "unwinding without frame pointers", LOOP, "use Linux 5.17 or later"),
+        by_types("bpf_loop", Need::Record, "walking stacks", LOOP, "use Linux 5.17 or later"),
         uprobes(device("uprobe"), multi, rights),
         by_types(
             "uprobe multi",
@@ -150,8 +150,8 @@ mod tests {
     fn versions_are_judged() {
         let state = |release: &str| version(release).state;
         assert_eq!([state("6.18.44-fc-v669"), state("6.1.0"), state("10.0-rc1")], [State::Ok; 3]);
-        assert_eq!([state("5.15.0-91-generic"), state("6.0"), state("what"), state("")], [State::Limited; 4]);
-        assert_eq!([state("5.7.19"), state("4.18.0-553.el8")], [State::Missing; 2]);
+        assert_eq!([state("5.17.0-91-generic"), state("6.0"), state("what"), state("")], [State::Limited; 4]);
+        assert_eq!([state("5.16.20"), state("4.18.0-553.el8")], [State::Missing; 2]);
     }
 
     #[test]

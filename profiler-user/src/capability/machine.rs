@@ -15,6 +15,11 @@ const MLOCK_DEFAULT_KB: i64 = 516;
 const MEMLOCK_PLENTY: u64 = 8 << 20;
 /// Bytes of kallsyms that are looked at: where addresses are hidden, all are zero.
 const KALLSYMS_LOOK: u64 = 64 << 10;
+/// Descriptors of a recording: those of each CPU, and files, pipes and programs.
+const DESCRIPTORS_A_CPU: u64 = 4;
+const DESCRIPTORS: u64 = 256;
+/// A rate that people ask for.
+const USUAL_RATE_HZ: i64 = 997;
 /// The inodes of the machine's own namespaces (include/linux/proc_ns.h).
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 const INITIAL_CGROUP_NAMESPACE: &str = "cgroup:[4026531835]";
@@ -78,8 +83,12 @@ pub(super) fn surroundings() -> Vec<Row> {
     };
     vec![
         memlock(getrlimit(Resource::Memlock).current, number("/proc/sys/kernel/perf_event_mlock_kb")),
+        open_files(getrlimit(Resource::Nofile).current, std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64)),
+        sample_rate(number("/proc/sys/kernel/perf_event_max_sample_rate")),
         kallsyms(),
         map_files(),
+        // With hidepid another user's process is as if it were not there; the first process is root's.
+        visible_processes(std::fs::metadata("/proc/1").is_ok()),
         pid_namespace(is_initial("pid", INITIAL_PID_NAMESPACE)),
         cgroup_namespace(is_initial("cgroup", INITIAL_CGROUP_NAMESPACE)),
     ]
@@ -92,6 +101,31 @@ fn memlock(limit: Option<u64>, perf_kb: Option<i64>) -> Row {
     let row = row.seen(format!("{seen}, kernel.perf_event_mlock_kb {}", perf_kb.unwrap_or(0)));
     let is_plenty = limit.is_none_or(|limit| limit >= MEMLOCK_PLENTY) || perf_kb.is_some_and(|kb| kb >= MLOCK_DEFAULT_KB);
     if is_plenty { row } else { row.but(State::Limited, "sudo sysctl kernel.perf_event_mlock_kb=516, or raise ulimit -l") }
+}
+
+/// A CPU takes a few descriptors, and the files that names come from are open meanwhile.
+fn open_files(limit: Option<u64>, cpus: u64) -> Row {
+    let row = Row::new("open files", Need::Feature, "an event a CPU, and the files that names come from");
+    let wanted = (DESCRIPTORS + DESCRIPTORS_A_CPU * cpus).next_power_of_two();
+    match limit {
+        None => row.seen("unlimited"),
+        Some(limit) if limit >= wanted => row.seen(limit.to_string()),
+        Some(limit) => row.seen(limit.to_string()).but(State::Limited, format!("ulimit -n {wanted}")),
+    }
+}
+
+fn sample_rate(hz: Option<i64>) -> Row {
+    let row =
+        Row::new("sample rate", Need::Feature, "how high -F can be").seen(hz.map_or_else(String::new, |hz| format!("at most {hz} Hz")));
+    if hz.is_none_or(|hz| hz >= USUAL_RATE_HZ) {
+        return row;
+    }
+    row.but(State::Limited, "the kernel lowers it under load: sudo sysctl kernel.perf_event_max_sample_rate=100000, or a lower -F")
+}
+
+fn visible_processes(are_visible: bool) -> Row {
+    let row = Row::new("processes in /proc", Need::Feature, "names and labels of other users' processes");
+    if are_visible { row } else { row.seen("they are hidden: mounted with hidepid").but(State::Limited, "CAP_SYS_PTRACE sees them") }
 }
 
 fn kallsyms() -> Row {
@@ -180,5 +214,14 @@ mod tests {
     fn a_foreign_pid_namespace_forbids_recording() {
         assert!(pid_namespace(false).forbids_recording());
         assert!(!cgroup_namespace(false).forbids_recording());
+    }
+
+    #[test]
+    fn limits_are_judged_by_what_a_recording_takes() {
+        assert_eq!(open_files(Some(64), 2).advice, "ulimit -n 512");
+        assert_eq!([open_files(Some(1024), 64).state, open_files(None, 4096).state], [State::Ok; 2]);
+        assert_eq!(open_files(Some(1024), 512).state, State::Limited);
+        assert_eq!([sample_rate(Some(99)).state, visible_processes(false).state], [State::Limited; 2]);
+        assert_eq!([sample_rate(Some(100_000)).state, sample_rate(None).state, visible_processes(true).state], [State::Ok; 3]);
     }
 }

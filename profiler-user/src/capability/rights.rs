@@ -93,6 +93,14 @@ pub enum RightsError {
         /// The path of this program.
         program: String,
     },
+    /// Capabilities are missing, and nothing that is executed from here can get them.
+    #[error("recording needs {}, and no_new_privs is set here (a container or a service does that), under which nothing gains rights; outside of it, {}", names(.missing), ways_out_of(.program))]
+    Final {
+        /// Their names.
+        missing: Vec<&'static str>,
+        /// The path of this program.
+        program: String,
+    },
     /// The capabilities are those of a user namespace, which the kernel does not take.
     #[error("recording needs {} of the whole machine, and this process is root in a user namespace only: run it outside of it (no rootless container, no unshare -U)", names(.missing))]
     UserNamespace {
@@ -125,6 +133,8 @@ pub(super) struct Rights {
     effective: u64,
     /// They count for the whole machine.
     is_machine_wide: bool,
+    /// What is executed cannot add to them: `no_new_privs`, as containers and services set it.
+    is_final: bool,
 }
 
 impl Rights {
@@ -136,6 +146,7 @@ impl Rights {
         Self {
             effective: parse_effective(&status),
             is_machine_wide: namespace.map_or(true, |link| link == Path::new(INITIAL_USER_NAMESPACE)),
+            is_final: status.lines().any(|line| line.strip_prefix("NoNewPrivs:").is_some_and(|value| value.trim() == "1")),
         }
     }
 
@@ -158,6 +169,7 @@ impl Rights {
         let missing: Vec<&'static str> = missing.map(Capability::name).collect();
         match (missing.is_empty(), self.is_machine_wide) {
             (true, _) => Ok(()),
+            (false, true) if self.is_final => Err(RightsError::Final { missing, program: program() }),
             (false, true) => Err(RightsError::Missing { missing, program: program() }),
             (false, false) => Err(RightsError::UserNamespace { missing }),
         }
@@ -207,7 +219,7 @@ mod tests {
     use super::*;
 
     fn rights(numbers: &[u32]) -> Rights {
-        Rights { effective: numbers.iter().fold(0, |bits, number| bits | 1 << number), is_machine_wide: true }
+        Rights { effective: numbers.iter().fold(0, |bits, number| bits | 1 << number), is_machine_wide: true, is_final: false }
     }
 
     #[test]
@@ -224,10 +236,17 @@ mod tests {
 
     #[test]
     fn rights_of_a_user_namespace_do_not_count() {
-        let rights = Rights { effective: u64::MAX, is_machine_wide: false };
+        let rights = Rights { effective: u64::MAX, is_machine_wide: false, is_final: false };
         assert!(
             matches!(rights.missing_for_record(), Err(RightsError::UserNamespace { missing }) if missing == ["CAP_BPF", "CAP_PERFMON"])
         );
+    }
+
+    #[test]
+    fn no_way_is_promised_that_cannot_work() {
+        let error = Rights { is_final: true, ..rights(&[39]) }.missing_for_record().expect_err("one is not there");
+        assert!(matches!(&error, RightsError::Final { missing, .. } if missing == &["CAP_PERFMON"]), "{error}");
+        assert_eq!(Rights { is_final: true, ..rights(&[38, 39]) }.missing_for_record(), Ok(()));
     }
 
     #[test]

@@ -268,10 +268,17 @@ fn seed() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
+/// Memory that this process holds now. What is left of the limit is the readers'.
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm.split_ascii_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    pages * rustix::param::page_size() as u64
+}
+
 impl Recording {
     /// Symbolizes what was recorded. Files are parsed in child processes without rights; a file that breaks them stays without names.
     pub fn profile(&self) -> Profile {
-        let mut sources = Sources::new(&self.objects, &self.config.debug_dirs);
+        let mut sources = Sources::new(&self.objects, &self.config.debug_dirs, self.config.memory_limit.saturating_sub(resident_bytes()));
         symbolize(&self.window, &mut sources)
     }
 

@@ -23,6 +23,8 @@ use std::path::PathBuf;
 
 /// Readers that work side by side.
 const READERS: usize = 2;
+/// What a reader needs to be of any use, bytes.
+const READER_BYTES_MIN: u64 = 24 << 20;
 
 /// What names come from.
 pub struct Sources<'a> {
@@ -36,9 +38,10 @@ pub struct Sources<'a> {
 
 impl<'a> Sources<'a> {
     /// The files that were opened, debug files in the named folders and the system's, the kernel's own symbols.
-    pub fn new(objects: &'a ObjectStore, debug_dirs: &[PathBuf]) -> Self {
+    pub fn new(objects: &'a ObjectStore, debug_dirs: &[PathBuf], memory_bytes: u64) -> Self {
         // They share what they find out of bad files.
-        let first = Reader::new(ReaderOptions::default());
+        let data_limit_bytes = (memory_bytes / READERS as u64).max(READER_BYTES_MIN);
+        let first = Reader::new(ReaderOptions { data_limit_bytes, ..ReaderOptions::default() });
         let others: Vec<Reader> = (1..READERS).map(|_| first.another()).collect();
         let readers = std::iter::once(first).chain(others).map(|reader| Box::new(reader) as Box<dyn NativeReader>);
         Self::with_readers(objects, debug_dirs, readers.collect())

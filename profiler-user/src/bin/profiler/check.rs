@@ -18,8 +18,15 @@ pub(crate) fn run() -> ExitCode {
     if !rows.iter().any(Row::forbids_recording) {
         rows.push(trial());
     }
-    // Whoever closed the pipe has read enough; the status still counts.
-    let _ = print(&rows, &mut io::stdout().lock());
+    let mut out = io::stdout().lock();
+    match print(&rows, &mut out).and_then(|()| out.flush()) {
+        // Whoever closed the pipe has read enough; the status still counts.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            eprintln!("profiler: writing the table to standard output: {error}");
+            return ExitCode::FAILURE;
+        }
+        _ => {}
+    }
     if rows.iter().any(Row::forbids_recording) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
