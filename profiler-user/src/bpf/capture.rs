@@ -188,7 +188,7 @@ impl Capture {
         // SAFETY: the ring's descriptor lives as long as `self.programs`, which outlives this borrow.
         let ring = unsafe { BorrowedFd::borrow_raw(self.programs.ring.as_raw_fd()) };
         let mut wakers = vec![ring.try_clone_to_owned()?];
-        for (_, event) in self.side_band.descriptors() {
+        for event in self.side_band.descriptors() {
             wakers.push(event.try_clone_to_owned()?);
         }
         if let Some(hotplug) = &self.hotplug {

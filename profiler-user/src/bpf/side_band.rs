@@ -1,4 +1,7 @@
-//! Process and mapping events from the kernel: what perf writes beside its samples, on a dummy event for each CPU.
+//! Process and mapping events from the kernel: what perf writes beside its samples, on two dummy events for each CPU.
+//!
+//! Mappings have an event of their own, which wakes us at the first record: the file wants to be opened before the process is gone. Threads that come
+//! and go wake nobody until their ring fills.
 
 use super::cpus;
 use super::error::BpfError;
@@ -19,15 +22,18 @@ const RECORD_MMAP2: u32 = 10;
 const MISC_COMM_EXEC: u16 = 1 << 13;
 const MISC_BUILD_ID: u16 = 1 << 14;
 
-/// Bytes of one CPU's ring: room for some thousand mappings while the drain is held up; a quarter of it on a machine with many CPUs.
-const CPU_RING_BYTES: usize = 256 << 10;
+/// Bytes of one CPU's ring of mappings: room for some thousand while the drain is held up; a quarter of it on a machine with many CPUs.
+const MAPPING_RING_BYTES: usize = 256 << 10;
+/// Bytes of one CPU's ring of everything else, of which some thousand records find room as well.
+const TASK_RING_BYTES: usize = 128 << 10;
 const MANY_CPUS: usize = 16;
 
 /// The dummy events and their rings, by CPU.
 #[derive(Debug)]
 pub(super) struct SideBand {
-    cpus: BTreeMap<u32, (PerfEvent, MmapRing)>,
-    ring_bytes: usize,
+    cpus: BTreeMap<u32, [(PerfEvent, MmapRing); 2]>,
+    /// What the rings are divided by.
+    share: usize,
 }
 
 /// What a record says.
@@ -43,8 +49,8 @@ impl SideBand {
     /// Opens the events; records are written from now on.
     pub(super) fn open() -> Result<Self, BpfError> {
         let online = cpus::online()?;
-        let ring_bytes = if online.len() > MANY_CPUS { CPU_RING_BYTES / 4 } else { CPU_RING_BYTES };
-        let mut band = Self { cpus: BTreeMap::new(), ring_bytes };
+        let share = if online.len() > MANY_CPUS { 4 } else { 1 };
+        let mut band = Self { cpus: BTreeMap::new(), share };
         for cpu in online {
             band.add(cpu)?;
         }
@@ -56,28 +62,29 @@ impl SideBand {
         if self.cpus.contains_key(&cpu) {
             return Ok(());
         }
-        let attributes = Attributes {
-            kind: TYPE_SOFTWARE,
-            config: SOFTWARE_DUMMY,
-            sample_type: SAMPLE_TIME,
-            flags: flag::MMAP
-                | flag::MMAP2
-                | flag::COMM
-                | flag::COMM_EXEC
-                | flag::TASK
-                | flag::SAMPLE_ID_ALL
-                | flag::WATERMARK
-                | flag::USE_CLOCK_ID,
-            wakeup: 1,
-            clock_id: libc::CLOCK_MONOTONIC,
-            ..Attributes::default()
+        let open = |flags: u64, ring_bytes: usize, wakeup: usize| -> Result<Option<(PerfEvent, MmapRing)>, BpfError> {
+            let attributes = Attributes {
+                kind: TYPE_SOFTWARE,
+                config: SOFTWARE_DUMMY,
+                sample_type: SAMPLE_TIME,
+                flags: flags | flag::SAMPLE_ID_ALL | flag::WATERMARK | flag::USE_CLOCK_ID,
+                wakeup: wakeup as u32,
+                clock_id: libc::CLOCK_MONOTONIC,
+                ..Attributes::default()
+            };
+            let event = match PerfEvent::open(&attributes, cpu) {
+                Err(source) if source.raw_os_error() == Some(libc::ENODEV) => return Ok(None),
+                other => other.map_err(|source| BpfError::PerfEvent { event: "process events", cpu, source })?,
+            };
+            let ring = MmapRing::map(&event, ring_bytes)?;
+            Ok(Some((event, ring)))
         };
-        let event = match PerfEvent::open(&attributes, cpu) {
-            Err(source) if source.raw_os_error() == Some(libc::ENODEV) => return Ok(()),
-            other => other.map_err(|source| BpfError::PerfEvent { event: "process events", cpu, source })?,
-        };
-        let ring = MmapRing::map(&event, self.ring_bytes)?;
-        self.cpus.insert(cpu, (event, ring));
+        let (mapping_bytes, task_bytes) = (MAPPING_RING_BYTES / self.share, TASK_RING_BYTES / self.share);
+        let mappings = open(flag::MMAP | flag::MMAP2, mapping_bytes, 1)?;
+        let tasks = open(flag::COMM | flag::COMM_EXEC | flag::TASK, task_bytes, task_bytes / 4)?;
+        if let (Some(mappings), Some(tasks)) = (mappings, tasks) {
+            self.cpus.insert(cpu, [mappings, tasks]);
+        }
         Ok(())
     }
 
@@ -88,7 +95,7 @@ impl SideBand {
 
     /// Hands over everything that waits, CPU by CPU.
     pub(super) fn drain(&mut self, mut each: impl FnMut(Option<Record>)) {
-        for (_, ring) in self.cpus.values_mut() {
+        for (_, ring) in self.cpus.values_mut().flatten() {
             ring.drain(|bytes| {
                 if let Some(record) = decode(bytes) {
                     each(record);
@@ -98,13 +105,13 @@ impl SideBand {
     }
 
     /// Descriptors that become readable when records wait.
-    pub(super) fn descriptors(&self) -> impl Iterator<Item = (u32, BorrowedFd<'_>)> {
-        self.cpus.iter().map(|(cpu, (event, _))| (*cpu, event.as_fd()))
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.cpus.values().flatten().map(|(event, _)| event.as_fd())
     }
 
     /// Bytes of all rings.
     pub(super) fn bytes(&self) -> usize {
-        self.cpus.values().map(|(_, ring)| ring.bytes()).sum()
+        self.cpus.values().flatten().map(|(_, ring)| ring.bytes()).sum()
     }
 }
 
