@@ -153,7 +153,7 @@ impl Perf {
     pub fn start(pid: u32, frequency_hz: u32, seconds: u32) -> Result<Self> {
         let folder = Folder::create()?;
         let mut command = Command::new("perf");
-        command.args(["record", "-q", "-g", "-e", "cpu-clock", "-F", &frequency_hz.to_string(), "-a"]);
+        command.args(["record", "-q", "--no-bpf-event", "-g", "-e", "cpu-clock", "-F", &frequency_hz.to_string(), "-a"]);
         command.arg("-o").arg(folder.join("perf.data")).args(["--", "sleep", &seconds.to_string()]);
         let child = command.stdin(Stdio::null()).spawn().context("starting perf")?;
         Ok(Self { child, folder, pid })
