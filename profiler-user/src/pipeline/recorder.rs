@@ -135,27 +135,32 @@ impl Recorder {
         }
         let wakers = Wakers::new(capture.wakers().map_err(RecordError::Runtime)?).map_err(RecordError::Runtime)?;
         let kernel = KernelLayout { slide: KernelSymbols::slide_of_this_boot() };
+        // Before the clock starts and a command is let go: from here on a signal ends the recording, and never the profiler in the middle of it.
+        let signals = Signals::new().map_err(RecordError::Runtime)?;
         let mut session = Session::start(capture, ObjectStore::new(), &config, kernel)?;
         command = command.map(Command::release).transpose()?;
         let named: Vec<Pid> = if command.is_none() { named_alone(&config) } else { Vec::new() };
-        until_ended(&mut session, &wakers, command.as_ref(), &named, (&config, control)).await?;
+        let ending = Ending { command: command.as_ref(), named: &named, duration: config.duration, signals };
+        until_ended(&mut session, &wakers, ending, control).await?;
         let (window, objects, capture) = session.finish(&config)?;
         let (counted, self_cost) = (capture.counted()?, if config.self_cost { capture.self_cost() } else { Vec::new() });
         Ok(Recording { window, objects, counted, self_cost, config, command })
     }
 }
 
+/// What may end a recording.
+struct Ending<'a> {
+    command: Option<&'a Command>,
+    named: &'a [Pid],
+    duration: Option<Duration>,
+    signals: Signals,
+}
+
 /// Drains until something ends the recording.
-async fn until_ended(
-    session: &mut Session,
-    wakers: &Wakers,
-    command: Option<&Command>,
-    named: &[Pid],
-    (config, control): (&Config, &mut dyn Control),
-) -> Result<(), RecordError> {
-    let mut signals = Signals::new().map_err(RecordError::Runtime)?;
+async fn until_ended(session: &mut Session, wakers: &Wakers, ending: Ending<'_>, control: &mut dyn Control) -> Result<(), RecordError> {
+    let Ending { command, named, duration, mut signals } = ending;
     let ends = Ends::watch(named);
-    let time_over = after(config.duration);
+    let time_over = after(duration);
     let all_ended = async { if named.is_empty() { std::future::pending().await } else { ends.all().await } };
     let command_ended = async {
         match command {
