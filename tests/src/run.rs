@@ -239,22 +239,19 @@ impl Running {
         kill_process(as_pid(self.pid())?, signal).context("signalling the profiler")
     }
 
-    /// Waits until it records: it holds a perf descriptor for each CPU, and has taken over SIGINT, which it does once the events tick (a Ctrl-C before that
-    /// has nothing to write and just ends it).
+    /// Waits until it says that it records. Not for runs with `--quiet`.
     ///
     /// # Errors
     /// It ends or hangs before that.
     pub fn wait_until_recording(&mut self) -> Result<()> {
-        let descriptors = PathBuf::from(format!("/proc/{}/fd", self.child.id()));
-        let child = &mut self.child;
-        let attached = waiting::until("the profiler to attach", || {
+        let (child, said) = (&mut self.child, self.spool.join("stderr"));
+        let begun = waiting::until("the profiler to record", || {
             if let Some(status) = child.try_wait()? {
                 bail!("the profiler ended before it recorded: {status}");
             }
-            let events = count_links(&descriptors, "perf_event").filter(|events| *events >= online_cpus());
-            Ok(events.filter(|_| catches(child.id(), Signal::INT)))
+            Ok(fs::read_to_string(&said)?.contains("recording; ").then_some(()))
         });
-        attached.map(|_| ()).with_context(|| self.stderr_so_far())
+        begun.with_context(|| self.stderr_so_far())
     }
 
     /// What it has written to its standard error by now.
@@ -298,13 +295,6 @@ impl Drop for Running {
     }
 }
 
-/// Whether a process has a handler for a signal: the mask `SigCgt` of its status, bit 0 for signal 1.
-fn catches(pid: u32, signal: Signal) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    mask.is_some_and(|mask| mask & (1 << (signal.as_raw() - 1)) != 0)
-}
-
 /// A process id as the system calls want it.
 ///
 /// # Errors
@@ -316,11 +306,4 @@ pub fn as_pid(pid: u32) -> Result<Pid> {
 /// How many CPUs are on line.
 pub fn online_cpus() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
-/// How many descriptors of a process are links to something whose name holds `word`; `None` when it cannot be seen.
-fn count_links(descriptors: &Path, word: &str) -> Option<usize> {
-    let links = fs::read_dir(descriptors).ok()?;
-    let targets = links.filter_map(|link| fs::read_link(link.ok()?.path()).ok());
-    Some(targets.filter(|target| target.to_string_lossy().contains(word)).count())
 }

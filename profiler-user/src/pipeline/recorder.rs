@@ -54,6 +54,9 @@ pub struct Progress {
 
 /// What the caller of a recording is told, and may ask for, while it runs. Called between drains, so answers should be quick.
 pub trait Control {
+    /// The clock ticks, and from here on a signal ends the recording; a command is about to be let go.
+    fn started(&mut self) {}
+
     /// About once a second.
     fn progress(&mut self, _progress: &Progress) {}
 }
@@ -138,6 +141,7 @@ impl Recorder {
         // Before the clock starts and a command is let go: from here on a signal ends the recording, and never the profiler in the middle of it.
         let signals = Signals::new().map_err(RecordError::Runtime)?;
         let mut session = Session::start(capture, ObjectStore::new(), &config, kernel)?;
+        control.started();
         command = command.map(Command::release).transpose()?;
         let named: Vec<Pid> = if command.is_none() { named_alone(&config) } else { Vec::new() };
         let ending = Ending { command: command.as_ref(), named: &named, duration: config.duration, signals };

@@ -17,7 +17,7 @@ const MEMORY_MB_MAX: f64 = 48.0;
 
 /// Measures.
 pub(super) fn run() -> Result<Vec<Row>> {
-    let mut running = Profiler::record()?.args(["-a", "-q"]).start()?;
+    let mut running = Profiler::record()?.args(["-a"]).start()?;
     running.wait_until_recording()?;
     // Not a wait for a condition: a rest is what is measured. First what the start left to do gets time to settle.
     std::thread::sleep(Duration::from_secs(2));

@@ -13,14 +13,15 @@ const TOP: usize = 10;
 /// Characters of a function's name.
 const NAME_WIDTH: usize = 90;
 
-/// The line that is written again and again while a recording runs; nothing when nobody looks.
+/// What is said while a recording runs: one line when it has begun, and one that is written again and again, which only a terminal gets.
 pub(crate) struct ProgressLine {
+    is_quiet: bool,
     is_shown: bool,
 }
 
 impl ProgressLine {
     pub(crate) fn new(quiet: bool) -> Self {
-        Self { is_shown: !quiet && std::io::stderr().is_terminal() }
+        Self { is_quiet: quiet, is_shown: !quiet && std::io::stderr().is_terminal() }
     }
 
     /// Clears it.
@@ -32,6 +33,12 @@ impl ProgressLine {
 }
 
 impl Control for ProgressLine {
+    fn started(&mut self) {
+        if !self.is_quiet {
+            eprintln!("recording; Ctrl-C ends it and writes the profile");
+        }
+    }
+
     fn progress(&mut self, progress: &Progress) {
         if self.is_shown {
             let Progress { elapsed, samples, lost, processes } = progress;
