@@ -55,6 +55,11 @@ impl Loss {
     pub const fn is_sample(self) -> bool {
         !matches!(self, Loss::ProcessEvents | Loss::TargetFull)
     }
+
+    /// Whether it happens before the target is looked at, so that nobody knows whether the sample had been asked for.
+    pub const fn is_before_filter(self) -> bool {
+        matches!(self, Loss::NotRun)
+    }
 }
 
 #[cfg(test)]

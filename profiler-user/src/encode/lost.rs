@@ -25,9 +25,11 @@ impl Lost {
     }
 }
 
-/// The lost samples of the profile, one entry a kind that occurred.
+/// The lost samples of the profile, one entry a kind that occurred. Where only some of the machine was asked for, what was lost before the filter is left
+/// to the comments: it would be the whole machine's loss in the profile of one process.
 pub(super) fn samples(profile: &Profile) -> Vec<Lost> {
-    profile.losses.iter().filter(|(loss, _)| loss.is_sample()).map(|(loss, events)| lost(profile, loss, events)).collect()
+    let is_shown = |loss: Loss| loss.is_sample() && !(profile.balance.is_narrowed && loss.is_before_filter());
+    profile.losses.iter().filter(|(loss, _)| is_shown(*loss)).map(|(loss, events)| lost(profile, loss, events)).collect()
 }
 
 /// The first column counts events; any other says what they weigh, which is a period each.
@@ -59,13 +61,16 @@ pub(super) fn comments(profile: &Profile) -> Vec<String> {
         balance.difference(&profile.losses)
     ));
     comments.extend(profile.losses.iter().map(|(loss, events)| format!("lost: {} {events}", loss.label())));
+    if profile.balance.is_narrowed && profile.losses.iter().any(|(loss, _)| loss.is_before_filter()) {
+        comments.push(format!("not among the samples: {}, which is the whole machine's", Loss::NotRun.label()));
+    }
     comments.extend(profile.endings.iter().map(|(ended, samples)| format!("stacks ended: {} {samples}", ended.label())));
     comments
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{comments, samples, total};
+    use super::{Loss, comments, samples, total};
     use crate::encode::sample_profile::sample_profile;
 
     #[test]
@@ -73,6 +78,16 @@ mod tests {
         let lost = samples(&sample_profile());
         assert_eq!(lost.len(), 1);
         assert_eq!((lost[0].name.as_str(), lost[0].values.as_slice()), ("[lost: ring full]", [3, 30_000_000].as_slice()));
+    }
+
+    #[test]
+    fn a_part_of_the_machine_does_not_show_the_losses_of_all_of_it() {
+        let mut profile = sample_profile();
+        profile.losses.add(Loss::NotRun, 5);
+        assert_eq!(samples(&profile).len(), 2);
+        profile.balance.is_narrowed = true;
+        assert_eq!(samples(&profile).len(), 1);
+        assert!(comments(&profile).iter().any(|comment| comment == "lost: program not run 5"));
     }
 
     #[test]

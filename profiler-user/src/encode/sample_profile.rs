@@ -66,6 +66,6 @@ pub(in crate::encode) fn sample_profile() -> Profile {
         comments: vec!["profiler test".to_owned()],
         losses,
         endings,
-        balance: Balance { ticks: 40, idle: 5, filtered: 4, samples: 28 },
+        balance: Balance { ticks: 40, idle: 5, filtered: 4, samples: 28, is_narrowed: false },
     }
 }

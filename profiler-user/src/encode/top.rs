@@ -44,6 +44,11 @@ pub fn hottest(profile: &Profile, column: usize, n: usize) -> Vec<Hot> {
     hot
 }
 
+/// What all of a column weighs, what was lost with it: the whole that shares are shares of. 0, if there is no such column.
+pub fn whole(profile: &Profile, column: usize) -> i64 {
+    if column < profile.sample_types.len() { lost::total(profile, column) } else { 0 }
+}
+
 fn add<'a>(sums: &mut HashMap<Cow<'a, str>, (i64, i64)>, name: Cow<'a, str>, flat: i64, cumulative: i64) {
     let sum = sums.entry(name).or_default();
     sum.0 = sum.0.saturating_add(flat);
@@ -52,11 +57,19 @@ fn add<'a>(sums: &mut HashMap<Cow<'a, str>, (i64, i64)>, name: Cow<'a, str>, fla
 
 #[cfg(test)]
 mod tests {
-    use super::{Hot, hottest};
+    use super::{Hot, hottest, whole};
     use crate::encode::sample_profile::sample_profile;
 
     fn hot(name: &str, flat: i64, cumulative: i64) -> Hot {
         Hot { name: name.to_owned(), flat, cumulative }
+    }
+
+    #[test]
+    fn shares_are_of_what_was_taken_and_what_was_lost() {
+        let profile = sample_profile();
+        let flat: i64 = hottest(&profile, 1, usize::MAX).iter().map(|hot| hot.flat).sum();
+        assert_eq!(flat, whole(&profile, 1));
+        assert_eq!(whole(&profile, 9), 0);
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub struct Balance {
     pub filtered: u64,
     /// Samples in the profile.
     pub samples: u64,
+    /// Only some processes, or only one mode, were asked for: a tick that was lost before anyone looked whose it was may have been another's.
+    pub is_narrowed: bool,
 }
 
 impl Balance {

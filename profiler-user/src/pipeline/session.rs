@@ -136,7 +136,8 @@ impl Session {
         // What the kernel's clock says beyond what our program was run for.
         losses.add(Loss::NotRun, ticks.all.saturating_sub(counted.runs + ticks.unseen_away));
         let idle = counted.idle + ticks.unseen_away;
-        let balance = Balance { ticks: ticks.all, idle, filtered: counted.filtered, samples: aggregated.events };
+        let is_narrowed = config.is_narrowed();
+        let balance = Balance { ticks: ticks.all, idle, filtered: counted.filtered, samples: aggregated.events, is_narrowed };
         let window = Window {
             kind: config.kind(),
             start: self.start,

@@ -1,7 +1,7 @@
 //! What the terminal shows: a line while it runs, the hottest functions at the end, what was lost, and how to look further.
 
 use profiler::bpf::ProgramCost;
-use profiler::encode::top::hottest;
+use profiler::encode::top::{hottest, whole};
 use profiler::model::profile::Profile;
 use profiler::model::text::printable;
 use profiler::pipeline::{Control, Progress};
@@ -72,7 +72,7 @@ pub(crate) fn print(profile: &Profile, files: &[PathBuf]) {
 /// The ten hottest functions by their own time.
 fn top(profile: &Profile, text: &mut String) {
     let column = profile.sample_types.len() - 1;
-    let total = profile.total(column).max(1) as f64;
+    let total = whole(profile, column).max(1) as f64;
     let hot = hottest(profile, column, TOP);
     if hot.is_empty() {
         text.push_str("no samples: nothing that was asked for used the CPU in that time\n");
@@ -100,7 +100,8 @@ fn accounts(profile: &Profile) -> String {
     );
     let losses: Vec<String> = profile.losses.iter().map(|(loss, events)| format!("{} {events}", loss.label())).collect();
     if !losses.is_empty() {
-        text.push_str(&format!("lost: {}\n", losses.join(", ")));
+        let whose = if balance.is_narrowed { " (on the whole machine, whoever ran)" } else { "" };
+        text.push_str(&format!("lost: {}{whose}\n", losses.join(", ")));
     }
     let stacks: u64 = profile.endings.iter().map(|(_, events)| events).sum();
     let endings =
