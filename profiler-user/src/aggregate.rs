@@ -2,8 +2,8 @@
 
 use crate::model::loss::{Endings, Loss, Losses};
 use crate::model::window::{Counts, SampleKey};
+use foldhash::HashMap;
 use profiler_common::ended::Ended;
-use std::collections::HashMap;
 
 /// Bytes of one key with its counts and the map's spare room.
 const KEY_BYTES: u64 = 2 * (size_of::<SampleKey>() + size_of::<Counts>()) as u64;

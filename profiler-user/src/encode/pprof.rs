@@ -7,8 +7,8 @@ use crate::model::kind::ValueType;
 use crate::model::label::{Label, LabelValue};
 use crate::model::profile::{Function, Line, Location, Profile, ProfileMapping, Sample};
 use flate2::{Compression, GzBuilder};
+use foldhash::HashMap;
 use prost::Message;
-use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -28,7 +28,7 @@ struct Strings {
 
 impl Strings {
     fn new() -> Self {
-        Self { indexes: HashMap::from([(Arc::from(""), 0)]), table: vec![String::new()] }
+        Self { indexes: HashMap::from_iter([(Arc::from(""), 0)]), table: vec![String::new()] }
     }
 
     fn index(&mut self, text: &str) -> i64 {

@@ -5,8 +5,8 @@ use super::loss::{Balance, Endings, Losses};
 use super::mapping::{Mapping, MappingId};
 use super::process::{ProcessId, ProcessInfo, Tid};
 use super::stack::{Frame, StackId};
-use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
+use foldhash::HashMap;
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -50,7 +50,7 @@ pub struct StackTable {
     ends: Vec<usize>,
     /// Stacks by the hash of their frames; stacks of one hash stand at the hashes behind it.
     ids: HashMap<u64, StackId>,
-    hasher: RandomState,
+    hasher: foldhash::fast::RandomState,
 }
 
 impl StackTable {
@@ -180,7 +180,7 @@ mod tests {
         #[test]
         fn a_stack_comes_back_as_it_went_in(stacks in proptest::collection::vec(proptest::collection::vec(0u64..20, 0..12), 0..60)) {
             let mut table = StackTable::default();
-            let mut ids = HashMap::new();
+            let mut ids = HashMap::default();
             for stack in &stacks {
                 let frames: Vec<Frame> = stack.iter().map(|at| Frame { mapping: MappingId(*at as u32 % 3), address: FileAddress(*at) }).collect();
                 let id = table.intern(&frames);

@@ -7,12 +7,12 @@ use std::os::fd::OwnedFd;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
-use tokio::time::sleep;
 
 /// Between drains when nothing wakes us: 2 wake-ups a second. A fuller ring wakes us earlier.
 const TIMER: Duration = Duration::from_millis(500);
-/// After news of a process, its other mappings follow within a moment: one drain takes them all.
-const SETTLE: Duration = Duration::from_millis(2);
+/// After news of a process, its other mappings follow within a moment: one drain takes them all. A process that ends within this time after its exec may
+/// be gone when its files are looked for; its mappings are still known.
+const SETTLE: Duration = Duration::from_millis(3);
 
 /// Descriptors that ask for a drain.
 pub(super) struct Wakers {
@@ -29,7 +29,8 @@ impl Wakers {
     pub(super) async fn due(&self) {
         tokio::select! {
             () = self.timer_expired() => {}
-            () = self.readable() => sleep(SETTLE).await,
+            // The thread itself sleeps: a signal may wait that long, and a sleep of the runtime would be two wake-ups.
+            () = self.readable() => std::thread::sleep(SETTLE),
         }
     }
 

@@ -9,8 +9,8 @@ use crate::model::process::{Pid, ProcessId, ProcessInfo, ProcessKey, Tid};
 use crate::model::stack::{Frame, RawAddresses, RawStack, StackId, Tally, UserStack};
 use crate::model::text::lossy;
 use crate::model::window::{Counts, MappingTable, SampleKey, StackTable, ThreadInfo};
+use foldhash::HashMap;
 use profiler_common::ended::Ended;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Stacks whose normalized form is remembered.
@@ -36,6 +36,8 @@ pub struct Tables {
     /// By the kernel side's hash, which covers the process image: the generation of mappings it is valid for, and the result.
     known: HashMap<u64, (u32, StackId, Ended)>,
     frames: Vec<Frame>,
+    /// The mappings of the modules and of the kernel itself.
+    kernel_ids: [Option<MappingId>; 2],
 }
 
 /// Whether threads are told apart.
@@ -135,7 +137,11 @@ impl Tables {
         } else {
             (MappingKind::KernelModule, 0xffff_ffff_c000_0000, u64::MAX, "[kernel modules]")
         };
-        let mapping = self.intern((kind, 0, 0), |kind| Mapping { kind, start, end, file_offset: 0, name: name.into() });
+        let mapping = match self.kernel_ids[usize::from(image)] {
+            Some(id) => id,
+            None => self.intern((kind, 0, 0), |kind| Mapping { kind, start, end, file_offset: 0, name: name.into() }),
+        };
+        self.kernel_ids[usize::from(image)] = Some(mapping);
         Frame { mapping, address: FileAddress(kernel.unslid(address)) }
     }
 

@@ -14,7 +14,7 @@ use crate::model::profile::{Function, Line, Location, Profile, ProfileProcess, S
 use crate::model::stack::Frame;
 use crate::model::window::{Counts, SampleKey, Window};
 use crate::object::ObjectStore;
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt as _};
 use std::sync::Arc;
 
 /// What is needed to build, and what is built.

@@ -15,7 +15,7 @@ use crate::model::window::{Counts, MappingTable, SampleKey, StackTable, ThreadIn
 use crate::object::ObjectStore;
 use crate::process::LINKED_TEXT;
 use crate::reader::{ObjectFacts, ReaderError, SymbolLine, SymbolizeRequest};
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt as _};
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
