@@ -1,5 +1,5 @@
 //! P3: CPU time from capture to a symbolized profile, a sample, against `perf record -g` + `perf script`: 997 Hz, 20 s; one hot stack of depth 50, and a
-//! cold mix of a compiler, Python and Node over many libraries.
+//! cold mix of two compilers, Python and Node over many libraries.
 //!
 //! Agent CPU is user + system time of the tool and of all processes that it starts and waits for, as `wait4` gives it (here by a shell's `times`).
 
@@ -11,7 +11,6 @@ use profiler_tests::skip::find;
 use profiler_tests::subject::{Build, Subject, build};
 use std::collections::HashSet;
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 /// Rounds, ours and the peer's in turn; the ratio of the medians counts.
@@ -108,14 +107,18 @@ struct Mix(Vec<std::process::Child>);
 impl Mix {
     fn start() -> Result<Self> {
         let mut loops = Vec::new();
-        let compile = format!("while :; do gcc -O2 -c -o /dev/null {}; done", Path::new("tests/subjects/forks.c").display());
+        // Real compiles of a second and more each: a compiler that is over in 30 ms would be a load of fork and exec.
+        let compile = "while :; do
+            g++ -O3 -g -c -o /dev/null tests/subjects/templates.cpp
+            rustc -O --crate-type lib --emit obj -A warnings -o /dev/null tests/subjects/rustspin.rs
+        done";
         let python = "import json, re, decimal, ssl, sqlite3, ctypes, lzma, bz2, hashlib, random
 while True:
     d = {str(i): [random.random() for _ in range(20)] for i in range(300)}
     t = json.dumps(d); json.loads(t); re.sub(r'[0-9]+', 'x', t); sorted(d); hashlib.sha256(t.encode()); bz2.compress(t.encode()[:20000])
     c = sqlite3.connect(':memory:'); c.execute('create table t(a)'); c.executemany('insert into t values(?)', [(k,) for k in d]); c.execute('select count(*) from t where a like \"%3%\"').fetchall()";
         let node = "for (;;) { const o = {}; for (let i = 0; i < 3000; i++) o['k' + i] = [i, String(i)]; JSON.parse(JSON.stringify(o)); require('zlib').gzipSync(JSON.stringify(o)); require('crypto').createHash('sha256').update(JSON.stringify(o)).digest(); }";
-        let commands = [("sh", vec!["-c", &compile]), ("python3", vec!["-c", python]), ("node", vec!["-e", node])];
+        let commands = [("sh", vec!["-c", compile]), ("python3", vec!["-c", python]), ("node", vec!["-e", node])];
         for (program, args) in commands {
             ensure!(find(program).is_some(), "the cold mix needs {program}");
             let mut command = Command::new(program);
