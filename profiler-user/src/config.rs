@@ -117,7 +117,7 @@ impl Default for Config {
 impl Config {
     /// Whether less than everything that runs is asked for.
     pub(crate) fn is_narrowed(&self) -> bool {
-        self.targets.iter().any(|target| *target != Target::All) || self.mode != Mode::Any
+        !self.targets.contains(&Target::All) || self.mode != Mode::Any
     }
 
     /// The kind of profile that the run makes.

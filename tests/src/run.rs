@@ -165,6 +165,17 @@ impl Profiler {
         Ok(Self { command, folder })
     }
 
+    /// A script of the shell, in a folder of its own; it ends in an `exec` of the profiler.
+    ///
+    /// # Errors
+    /// The folder cannot be made.
+    pub fn shell(script: &str) -> Result<Self> {
+        let folder = Folder::create()?;
+        let mut command = Command::new("sh");
+        command.current_dir(folder.path()).args(["-c", script]).stdin(Stdio::null());
+        Ok(Self { command, folder })
+    }
+
     /// `profiler record`.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use profiler_tests::waiting;
 use rustix::process::Signal;
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt as _;
 
 /// The path of the spinning subject.
 fn spin() -> Result<String> {
@@ -47,7 +48,7 @@ fn a_command_that_is_not_there_is_127_and_one_that_cannot_run_126() -> Result<()
     Profiler::record()?.args(["--", "no-such-command-anywhere"]).run()?.failed(127, "no-such-command-anywhere")?;
     let profiler = Profiler::record()?;
     let text = profiler.folder().join("text");
-    fs::write(&text, "not a program")?;
+    fs::write(&text, "not executable")?;
     let outcome = profiler.args(["--", &text.to_string_lossy()]).run()?;
     fs::remove_file(&text)?;
     outcome.failed(126, "text")
@@ -154,4 +155,65 @@ fn children_of_the_command_are_seen_unless_they_are_not_wanted() -> Result<()> {
     let alone = Profiler::record()?.args(["-F", "499", "--no-inherit", "--", "sh", "-c", &script]).run()?.success()?.profile()?;
     ensure!(alone.labelled("comm", "spin").samples.is_empty(), "{:?}", alone.label_values("comm"));
     Ok(())
+}
+
+#[test]
+fn a_script_without_an_interpreter_line_runs() -> Result<()> {
+    if !ready(&[Need::Root]) {
+        return Ok(());
+    }
+    let profiler = Profiler::record()?;
+    let script = profiler.folder().join("script");
+    fs::write(&script, "exit 9\n")?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    let outcome = profiler.args(["--", &script.to_string_lossy()]).run()?;
+    assert_eq!(outcome.code()?, 9, "{}", outcome.stderr);
+    Ok(())
+}
+
+#[test]
+fn signals_reach_the_command_after_the_recording_too() -> Result<()> {
+    if !ready(&[Need::Root]) {
+        return Ok(());
+    }
+    let mut running =
+        Profiler::record()?.args(["-d", "0.2", "--", "sh", "-c", "trap 'exit 43' USR1; while :; do sleep 0.05; done"]).start()?;
+    running.wait_until_recording()?;
+    waiting::until("the recording to end", || Ok(running.folder()?.join("cpu.prof").exists().then_some(())))?;
+    running.signal(Signal::USR1)?;
+    let outcome = running.finish()?;
+    assert_eq!(outcome.code()?, 43, "{}", outcome.stderr);
+    Ok(())
+}
+
+#[test]
+fn a_standard_error_that_is_full_costs_neither_the_profile_nor_the_status() -> Result<()> {
+    if !ready(&[Need::Root]) {
+        return Ok(());
+    }
+    let profiler = Profiler::record()?;
+    let script = format!("{} record -d 1 -- sh -c 'exit 7' 2>/dev/full; echo $?", profiler_tests::run::binary().display());
+    let output = std::process::Command::new("sh").current_dir(profiler.folder().path()).args(["-c", &script]).output()?;
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "7");
+    ensure!(profiler.folder().join("cpu.prof").exists(), "no profile");
+    Ok(())
+}
+
+#[test]
+fn what_was_ignored_before_is_ignored_still() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    let script = format!("trap '' HUP; exec {} record -F 199 -d 2", profiler_tests::run::binary().display());
+    let mut running = Profiler::shell(&script)?.start()?;
+    running.wait_until_recording()?;
+    running.signal(Signal::HUP)?;
+    let profile = running.finish()?.success()?.profile()?;
+    ensure!(profile.duration_ns > 1_900_000_000, "a signal that was to be ignored ended it after {} ns", profile.duration_ns);
+    Ok(())
+}
+
+#[test]
+fn two_dashes_without_a_command_are_a_mistake() -> Result<()> {
+    Profiler::record()?.args(["-d", "1", "--"]).run()?.failed(2, "command")
 }

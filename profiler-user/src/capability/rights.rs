@@ -1,6 +1,7 @@
 //! The capabilities of this thread: which of the six it has, and what is lost without each.
 
 use super::row::{Need, Row, State};
+use crate::model::text::shell_word;
 use std::path::Path;
 
 /// `CAP_SYS_ADMIN`.
@@ -114,6 +115,7 @@ fn names(missing: &[&str]) -> String {
 }
 
 fn ways_out_of(program: &str) -> String {
+    let program = shell_word(program);
     format!("run it as root (sudo {program} ...), or give the program its capabilities once: sudo setcap {FILE_CAPABILITIES} {program}")
 }
 
@@ -123,7 +125,9 @@ pub fn ways_out() -> String {
 }
 
 fn program() -> String {
-    std::env::current_exe().map_or_else(|_| "profiler".to_owned(), |path| path.display().to_string())
+    let path = std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_default();
+    // A binary that was replaced while it ran: its name is no name any more.
+    if path.is_empty() || path.ends_with(" (deleted)") { "profiler".to_owned() } else { path }
 }
 
 /// What this thread may do.

@@ -1,7 +1,7 @@
 //! What was lost, as samples: a reader of any format sees it where it sees everything else. The only file that makes such frames, and the
 //! comments that say how the sums stand.
 
-use crate::model::loss::Loss;
+use crate::model::loss::{Balance, Loss};
 use crate::model::profile::Profile;
 
 /// The frame of a sample that came without any.
@@ -51,6 +51,10 @@ pub(super) fn total(profile: &Profile, column: usize) -> i64 {
 pub(super) fn comments(profile: &Profile) -> Vec<String> {
     let balance = &profile.balance;
     let mut comments = profile.comments.clone();
+    // The parts of a split profile have none: the sum is the whole recording's.
+    if *balance == Balance::default() {
+        return comments;
+    }
     comments.push(format!(
         "balance: ticks {} = idle {} + filtered {} + samples {} + lost {} (difference {})",
         balance.ticks,

@@ -24,9 +24,21 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// A word as a shell takes it back, safe to show.
+pub fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./{}+=:,@%".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", printable(text).replace('\'', "'\\''")) }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::printable;
+    use super::{printable, shell_word};
+
+    #[test]
+    fn a_shell_reads_a_word_back() {
+        assert_eq!(shell_word("/a/b.prof"), "/a/b.prof");
+        assert_eq!(shell_word("my dir's"), r"'my dir'\''s'");
+    }
 
     #[test]
     fn escapes_only_what_is_dangerous() {

@@ -3,6 +3,7 @@
 mod command;
 mod recorder;
 mod session;
+mod signals;
 mod stop;
 mod wakers;
 mod watch;

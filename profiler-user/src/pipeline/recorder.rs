@@ -2,6 +2,7 @@
 
 use super::command::{Command, CommandEnd};
 use super::session::Session;
+use super::signals::Signals;
 use super::stop::{Ends, after};
 use super::wakers::Wakers;
 use crate::bpf::{BpfError, Capture, CaptureOptions, Counted, KernelTypes, Last, ProgramCost, controller_index};
@@ -95,6 +96,8 @@ pub struct Recording {
     pub self_cost: Vec<ProgramCost>,
     config: Config,
     command: Option<Command>,
+    /// Signals that arrive before the command has ended are its.
+    hearing: Option<(tokio::runtime::Runtime, Signals)>,
 }
 
 impl Recorder {
@@ -109,10 +112,12 @@ impl Recorder {
     /// Rights, kernel features or the target are missing, or the command cannot be started.
     pub fn record(self, control: &mut dyn Control) -> Result<Recording, RecordError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RecordError::Runtime)?;
-        runtime.block_on(self.run(control))
+        let (mut recording, signals) = runtime.block_on(self.run(control))?;
+        recording.hearing = Some((runtime, signals));
+        Ok(recording)
     }
 
-    async fn run(self, control: &mut dyn Control) -> Result<Recording, RecordError> {
+    async fn run(self, control: &mut dyn Control) -> Result<(Recording, Signals), RecordError> {
         let config = self.config;
         let types = KernelTypes::load()?;
         let mut filter = target::resolve(&config.targets, config.inherit.into(), &|name| controller_index(&types, name))?;
@@ -139,16 +144,16 @@ impl Recorder {
         let wakers = Wakers::new(capture.wakers().map_err(RecordError::Runtime)?).map_err(RecordError::Runtime)?;
         let kernel = KernelLayout { slide: KernelSymbols::slide_of_this_boot() };
         // Before the clock starts and a command is let go: from here on a signal ends the recording, and never the profiler in the middle of it.
-        let signals = Signals::new().map_err(RecordError::Runtime)?;
+        let mut signals = Signals::new(command.is_some()).map_err(RecordError::Runtime)?;
         let mut session = Session::start(capture, ObjectStore::new(), &config, kernel)?;
         control.started();
         command = command.map(Command::release).transpose()?;
         let named: Vec<Pid> = if command.is_none() { named_alone(&config) } else { Vec::new() };
-        let ending = Ending { command: command.as_ref(), named: &named, duration: config.duration, signals };
+        let ending = Ending { command: command.as_ref(), named: &named, duration: config.duration, signals: &mut signals };
         until_ended(&mut session, &wakers, ending, control).await?;
         let (window, objects, capture) = session.finish(&config)?;
         let (counted, self_cost) = (capture.counted()?, if config.self_cost { capture.self_cost() } else { Vec::new() });
-        Ok(Recording { window, objects, counted, self_cost, config, command })
+        Ok((Recording { window, objects, counted, self_cost, config, command, hearing: None }, signals))
     }
 }
 
@@ -157,12 +162,12 @@ struct Ending<'a> {
     command: Option<&'a Command>,
     named: &'a [Pid],
     duration: Option<Duration>,
-    signals: Signals,
+    signals: &'a mut Signals,
 }
 
 /// Drains until something ends the recording.
 async fn until_ended(session: &mut Session, wakers: &Wakers, ending: Ending<'_>, control: &mut dyn Control) -> Result<(), RecordError> {
-    let Ending { command, named, duration, mut signals } = ending;
+    let Ending { command, named, duration, signals } = ending;
     let ends = Ends::watch(named);
     let time_over = after(duration);
     let all_ended = async { if named.is_empty() { std::future::pending().await } else { ends.all().await } };
@@ -191,46 +196,6 @@ async fn until_ended(session: &mut Session, wakers: &Wakers, ending: Ending<'_>,
             let lost = session.capture.counted().map_or(0, |counted| counted.losses.samples());
             control.progress(&Progress { elapsed: told, samples: session.samples(), lost, processes: session.living() });
         }
-    }
-}
-
-/// Signals that end a recording, or that are passed on to a command.
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-    hangup: tokio::signal::unix::Signal,
-    interrupts: u32,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-            interrupts: 0,
-        })
-    }
-
-    async fn next(&mut self) -> i32 {
-        tokio::select! {
-            _ = self.interrupt.recv() => libc::SIGINT,
-            _ = self.terminate.recv() => libc::SIGTERM,
-            _ = self.hangup.recv() => libc::SIGHUP,
-        }
-    }
-
-    /// Without a command every signal ends the recording. With one it is the command's to end: the signal is passed on (a Ctrl-C has reached it
-    /// already, from the terminal), and only a second one ends the recording without it.
-    fn ends_recording(&mut self, signal: i32, command: Option<&Command>) -> bool {
-        let Some(command) = command else { return true };
-        self.interrupts += 1;
-        let from_terminal = signal == libc::SIGINT && rustix::termios::isatty(rustix::stdio::stdin());
-        if !from_terminal {
-            command.signal(signal);
-        }
-        self.interrupts > 1
     }
 }
 
@@ -296,11 +261,22 @@ impl Recording {
         &self.window.losses
     }
 
-    /// Waits for the recorded command, if there was one, and gives its status.
+    /// Waits for the recorded command, if there was one, and gives its status. Signals that arrive meanwhile are passed on to it.
     ///
     /// # Errors
     /// It could not be waited for.
     pub fn wait_for_command(&mut self) -> Result<Option<CommandEnd>, RecordError> {
-        Ok(self.command.take().map(Command::wait).transpose()?)
+        let Some(command) = self.command.take() else { return Ok(None) };
+        if let Some((runtime, mut signals)) = self.hearing.take() {
+            runtime.block_on(async {
+                loop {
+                    tokio::select! {
+                        () = command.ended() => break,
+                        signal = signals.next() => signals.pass_on(signal, &command),
+                    }
+                }
+            });
+        }
+        Ok(Some(command.wait()?))
     }
 }

@@ -45,21 +45,44 @@ pub fn check(pattern: &Path) -> Result<(), SinkError> {
     fs::accessat(CWD, folder, rights, AtFlags::EACCESS).map_err(SinkError::io("writing into the folder", folder))
 }
 
-/// The names for all profiles of a recording; `{kind}`, `{pid}` and `{comm}` are filled in.
+/// Looks, before anything was recorded, whether several profiles can have names of their own.
 ///
 /// # Errors
-/// Two names are equal, or the pattern is none.
+/// The name is the same for each, or standard output.
+pub fn check_several(pattern: &Path) -> Result<(), SinkError> {
+    if pattern == Path::new("-") || is_fixed(pattern)? { Err(SinkError::OneName(pattern.into())) } else { Ok(()) }
+}
+
+/// The names for all profiles of a recording; `{kind}`, `{pid}` and `{comm}` are filled in. Where two would be equal (a process that execs keeps its
+/// pid), the later ones are numbered: nothing that was recorded is given up for a name.
+///
+/// # Errors
+/// The pattern is none.
 pub fn expand_all(pattern: &Path, abouts: &[About]) -> Result<Vec<PathBuf>, SinkError> {
     let mut seen = HashSet::new();
     let mut paths = Vec::with_capacity(abouts.len());
     for about in abouts {
-        let path = expand(pattern, about)?;
-        if !seen.insert(path.clone()) {
-            return Err(SinkError::SameName(path));
+        let plain = expand(pattern, about)?;
+        let mut path = plain.clone();
+        let mut number = 2;
+        while !seen.insert(path.clone()) {
+            path = numbered(&plain, number);
+            number += 1;
         }
         paths.push(path);
     }
     Ok(paths)
+}
+
+/// `cpu.prof` as `cpu-2.prof`.
+fn numbered(path: &Path, number: u32) -> PathBuf {
+    let mut name = path.file_stem().unwrap_or_default().to_owned();
+    name.push(format!("-{number}"));
+    if let Some(extension) = path.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    path.with_file_name(name)
 }
 
 /// Writes the bytes to a file, which only its owner may read: another user's profile is in it. Under `sudo` the owner is who called it.

@@ -38,9 +38,9 @@ pub enum SinkError {
         /// What stood between the braces.
         placeholder: String,
     },
-    /// Two profiles would overwrite each other.
-    #[error("two profiles would both be written to {}: tell them apart with {{pid}}, {{kind}} or {{comm}} in the name", .0.display())]
-    SameName(PathBuf),
+    /// One name for many profiles.
+    #[error("{}: a file for each process needs names that differ: put {{pid}} or {{comm}} into the name", .0.display())]
+    OneName(PathBuf),
     /// A FIFO or a device of another user.
     #[error("{} is a FIFO or a device of another user (uid {owner}), who would receive the profile: choose another name", path.display())]
     ForeignOwner {
@@ -57,7 +57,7 @@ pub enum SinkError {
 impl SinkError {
     /// Whether what was asked for means nothing, wherever it were written.
     pub fn is_misuse(&self) -> bool {
-        matches!(self, Self::NoName(_) | Self::PlaceholderInFolder(_) | Self::UnknownPlaceholder { .. })
+        matches!(self, Self::NoName(_) | Self::OneName(_) | Self::PlaceholderInFolder(_) | Self::UnknownPlaceholder { .. })
     }
 
     fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(rustix::io::Errno) -> Self {

@@ -6,13 +6,15 @@
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{PidfdFlags, pidfd_open};
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+/// What runs a script without `#!`.
+const SHELL: &CStr = c"/bin/sh";
 /// The highest number of a signal.
 const LAST_SIGNAL: libc::c_int = 64;
 
@@ -72,6 +74,8 @@ struct Child {
 struct Prepared {
     candidates: Vec<CString>,
     arguments: Vec<*const libc::c_char>,
+    /// For each candidate the shell that runs it if it is a script without `#!`, as execvp(3) does.
+    shell_arguments: Vec<Vec<*const libc::c_char>>,
     environment: Vec<*const libc::c_char>,
     gate: libc::c_int,
     outcome: libc::c_int,
@@ -95,8 +99,11 @@ pub fn spawn_held(program: &OsStr, arguments: &[OsString]) -> Result<HeldChild, 
     let _forking = FORKING.lock().unwrap_or_else(PoisonError::into_inner);
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|error| SpawnError::Fork(error.into()));
     let ((gate_read, gate), (outcome, outcome_write)) = (pipe()?, pipe()?);
-    let pointers = |strings: &[CString]| strings.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
+    let pointers =
+        |strings: &[CString]| -> Vec<*const libc::c_char> { strings.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect() };
+    let script = |path: &CString| [SHELL.as_ptr(), path.as_ptr()].into_iter().chain(pointers(&words).into_iter().skip(1)).collect();
     let prepared = Prepared {
+        shell_arguments: candidates.iter().map(script).collect(),
         candidates,
         arguments: pointers(&words),
         environment: pointers(&environment),
@@ -176,8 +183,11 @@ fn become_command(prepared: &Prepared, parents_gate: libc::c_int, on_child: libc
         }
         // As execvp: on to the next folder; that a file was there and not allowed is remembered.
         let mut error = libc::ENOENT;
-        for path in &prepared.candidates {
+        for (path, shell_arguments) in prepared.candidates.iter().zip(&prepared.shell_arguments) {
             libc::execve(path.as_ptr(), prepared.arguments.as_ptr(), prepared.environment.as_ptr());
+            if *libc::__errno_location() == libc::ENOEXEC {
+                libc::execve(SHELL.as_ptr(), shell_arguments.as_ptr(), prepared.environment.as_ptr());
+            }
             match *libc::__errno_location() {
                 libc::ENOENT | libc::ENOTDIR => {}
                 libc::EACCES => error = libc::EACCES,

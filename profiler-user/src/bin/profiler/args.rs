@@ -79,7 +79,7 @@ pub(crate) struct RecordArgs {
     #[arg(long, help_heading = "Sampling")]
     pub per_thread: bool,
 
-    /// Where to write. {kind}, {pid} and {comm} are replaced; - is standard output [default: {kind}.prof]
+    /// Where to write. {kind}, {pid} and {comm} are replaced; - is standard output [default: {kind}.prof, or the ending of --format]
     #[arg(short = 'o', long, value_name = "FILE", help_heading = "Output")]
     pub output: Option<PathBuf>,
     /// Format; by default told by the ending of FILE: .prof .pb.gz, .txt, .folded, .svg
@@ -180,9 +180,22 @@ impl RecordArgs {
     pub(crate) fn output(&self) -> &Path {
         match &self.output {
             Some(output) => output,
-            None if self.split.is_some() => Path::new("{kind}.{comm}.{pid}.prof"),
-            None => Path::new("{kind}.prof"),
+            None => Path::new(match (self.format, self.split.is_some()) {
+                (None | Some(Format::Pprof), false) => "{kind}.prof",
+                (None | Some(Format::Pprof), true) => "{kind}.{comm}.{pid}.prof",
+                (Some(Format::Text), false) => "{kind}.txt",
+                (Some(Format::Text), true) => "{kind}.{comm}.{pid}.txt",
+                (Some(Format::Folded), false) => "{kind}.folded",
+                (Some(Format::Folded), true) => "{kind}.{comm}.{pid}.folded",
+                (Some(Format::Svg), false) => "{kind}.svg",
+                (Some(Format::Svg), true) => "{kind}.{comm}.{pid}.svg",
+            }),
         }
+    }
+
+    /// Whether the command line ends with `--`: a command was meant, perhaps a variable that is empty.
+    pub(crate) fn is_command_missing(&self) -> bool {
+        self.words.is_empty() && std::env::args_os().next_back().is_some_and(|last| last == "--")
     }
 
     /// The format that was asked for, or that the name tells.
@@ -269,6 +282,13 @@ mod tests {
         assert_eq!(arguments.words, ["ls", "-l", "--quiet"]);
         assert!(!arguments.quiet);
         assert_eq!(arguments.format(), Format::Svg);
+    }
+
+    #[test]
+    fn a_format_gives_the_name_its_ending() {
+        assert_eq!(parse(&["--format", "svg"]).expect("valid").output(), Path::new("{kind}.svg"));
+        assert_eq!(parse(&["--format", "folded", "--split", "process"]).expect("valid").output(), Path::new("{kind}.{comm}.{pid}.folded"));
+        assert_eq!(parse(&["--format", "folded", "-o", "x"]).expect("valid").output(), Path::new("x"));
     }
 
     #[test]

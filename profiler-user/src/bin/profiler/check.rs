@@ -22,7 +22,7 @@ pub(crate) fn run() -> ExitCode {
     match print(&rows, &mut out).and_then(|()| out.flush()) {
         // Whoever closed the pipe has read enough; the status still counts.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            eprintln!("profiler: writing the table to standard output: {error}");
+            crate::summary::say(&format!("profiler: writing the table to standard output: {error}\n"));
             return ExitCode::FAILURE;
         }
         _ => {}

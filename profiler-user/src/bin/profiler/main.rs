@@ -23,7 +23,19 @@ fn main() -> ExitCode {
         args::Command::Check => Ok(check::run()),
     };
     result.unwrap_or_else(|failure| {
-        eprintln!("profiler: {}", profiler::model::text::printable(&format!("{:#}", failure.error)));
+        summary::say(&format!("profiler: {}\n", profiler::model::text::printable(&told(&failure.error))));
         ExitCode::from(failure.code)
+    })
+}
+
+/// An error with its causes, but those that its message holds already.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |told, cause| {
+        let cause = cause.to_string();
+        match (told.is_empty(), told.contains(&cause)) {
+            (true, _) => cause,
+            (false, true) => told,
+            (false, false) => format!("{told}: {cause}"),
+        }
     })
 }

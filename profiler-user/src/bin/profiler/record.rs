@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use profiler::encode::encode;
 use profiler::model::encoded::About;
 use profiler::model::profile::Profile;
+use profiler::model::text::shell_word;
 use profiler::pipeline::{RecordError, Recorder, Recording};
 use profiler::sink;
 use profiler::symbolize::split::split;
@@ -28,9 +29,15 @@ const FAILED_WITH_COMMAND: u8 = 125;
 
 /// Records, writes, reports.
 pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
+    if args.is_command_missing() {
+        let error = anyhow::anyhow!("nothing stands behind --: give the command that is to be recorded, or leave -- out");
+        return Err(Failure { error, code: MISUSED });
+    }
     profiler::capability::missing_for_record().map_err(|error| Failure { error: error.into(), code: FAILED })?;
     // What would fail at the end fails now, before anything was recorded.
-    sink::file::check(args.output())
+    let several = if args.split.is_some() { sink::file::check_several(args.output()) } else { Ok(()) };
+    several
+        .and_then(|()| sink::file::check(args.output()))
         .map_err(|error| Failure { code: if error.is_misuse() { MISUSED } else { FAILED }, error: error.into() })?;
     check_debug_dirs(&args.debug_dirs).map_err(|error| Failure { error, code: FAILED })?;
     let mut progress = ProgressLine::new(args.quiet);
@@ -73,7 +80,7 @@ fn finish(args: &RecordArgs, recording: &Recording) -> anyhow::Result<()> {
     profile.comments.extend(comments(args));
     let files = write(args, &profile)?;
     if !args.quiet {
-        summary::print(&profile, &files);
+        summary::print(&profile, &files, args.format());
         if args.self_cost {
             summary::print_self_cost(&recording.self_cost);
         }
@@ -84,6 +91,9 @@ fn finish(args: &RecordArgs, recording: &Recording) -> anyhow::Result<()> {
 /// Writes the profile, whole or split; gives the names of the files.
 fn write(args: &RecordArgs, profile: &Profile) -> anyhow::Result<Vec<PathBuf>> {
     let parts = if args.split.is_some() { split(profile) } else { vec![profile.clone()] };
+    if parts.is_empty() && !args.quiet {
+        summary::say("no process has a sample: no file is written\n");
+    }
     let abouts: Vec<About> = parts.iter().map(about).collect();
     let format = args.format();
     let names = sink::file::expand_all(args.output(), &abouts)?;
@@ -124,12 +134,18 @@ fn comments(args: &RecordArgs) -> Vec<String> {
         (args.per_thread, " --per-thread"),
         (args.no_inherit, " --no-inherit"),
         (args.include_self, " --include-self"),
+        (args.split.is_some(), " --split process"),
     ] {
         if is_set {
             options.push_str(flag);
         }
     }
     args.pids.iter().for_each(|pid| options.push_str(&format!(" -p {pid}")));
+    args.cgroups.iter().for_each(|path| options.push_str(&format!(" --cgroup {}", shell_word(&path.to_string_lossy()))));
+    args.containers.iter().for_each(|id| options.push_str(&format!(" --container {}", shell_word(id))));
+    args.units.iter().for_each(|name| options.push_str(&format!(" --unit {}", shell_word(name))));
+    args.comms.iter().for_each(|glob| options.push_str(&format!(" --comm {}", shell_word(glob))));
+    args.duration.iter().for_each(|duration| options.push_str(&format!(" -d {}", duration.as_secs_f64())));
     if let Some(program) = args.words.first() {
         options.push_str(&format!(" -- {}", Path::new(program).file_name().unwrap_or_default().to_string_lossy()));
     }

@@ -1,9 +1,10 @@
 //! What the terminal shows: a line while it runs, the hottest functions at the end, what was lost, and how to look further.
 
 use profiler::bpf::ProgramCost;
+use profiler::encode::Format;
 use profiler::encode::top::{hottest, whole};
 use profiler::model::profile::Profile;
-use profiler::model::text::printable;
+use profiler::model::text::{printable, shell_word};
 use profiler::pipeline::{Control, Progress};
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -12,6 +13,11 @@ use std::path::PathBuf;
 const TOP: usize = 10;
 /// Characters of a function's name.
 const NAME_WIDTH: usize = 90;
+
+/// Says something to whoever watches. Nobody may: what was recorded matters more than a standard error that is full or closed.
+pub(crate) fn say(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
 
 /// What is said while a recording runs: one line when it has begun, and one that is written again and again, which only a terminal gets.
 pub(crate) struct ProgressLine {
@@ -27,7 +33,7 @@ impl ProgressLine {
     /// Clears it.
     pub(crate) fn end(&self) {
         if self.is_shown {
-            eprint!("\r\x1b[K");
+            say("\r\x1b[K");
         }
     }
 }
@@ -35,38 +41,40 @@ impl ProgressLine {
 impl Control for ProgressLine {
     fn started(&mut self) {
         if !self.is_quiet {
-            eprintln!("recording; Ctrl-C ends it and writes the profile");
+            say("recording; Ctrl-C ends it and writes the profile\n");
         }
     }
 
     fn progress(&mut self, progress: &Progress) {
         if self.is_shown {
             let Progress { elapsed, samples, lost, processes } = progress;
-            eprint!("\r\x1b[K{}s  {samples} samples  {lost} lost  {processes} processes  (Ctrl-C ends and writes)", elapsed.as_secs());
-            let _ = std::io::stderr().flush();
+            say(&format!(
+                "\r\x1b[K{}s  {samples} samples  {lost} lost  {processes} processes  (Ctrl-C ends and writes)",
+                elapsed.as_secs()
+            ));
         }
     }
 }
 
 /// Prints the end of a recording.
-pub(crate) fn print(profile: &Profile, files: &[PathBuf]) {
+pub(crate) fn print(profile: &Profile, files: &[PathBuf], format: Format) {
     let mut text = String::new();
     top(profile, &mut text);
     text.push_str(&accounts(profile));
-    match files {
-        [] => {}
-        [one] => text.push_str(&format!(
-            "wrote {}; look further: go tool pprof -http=: {}\n",
-            printable(&one.to_string_lossy()),
-            shell_word(&one.to_string_lossy())
-        )),
-        [first, ..] => text.push_str(&format!(
-            "wrote {} files; look further: go tool pprof -http=: {}\n",
-            files.len(),
-            shell_word(&first.to_string_lossy())
-        )),
+    if let Some(first) = files.first() {
+        let wrote = if files.len() == 1 { printable(&first.to_string_lossy()).into_owned() } else { format!("{} files", files.len()) };
+        text.push_str(&format!("wrote {wrote}{}\n", look_further(format, &shell_word(&first.to_string_lossy()))));
     }
-    eprint!("{text}");
+    say(&text);
+}
+
+/// What opens a file of that format.
+fn look_further(format: Format, file: &str) -> String {
+    match format {
+        Format::Pprof => format!("; look further: go tool pprof -http=: {file}"),
+        Format::Svg => format!("; look further: open {file} in a browser"),
+        Format::Text | Format::Folded => format!("; look further: less {file}"),
+    }
 }
 
 /// The ten hottest functions by their own time.
@@ -117,23 +125,9 @@ fn accounts(profile: &Profile) -> String {
 pub(crate) fn print_self_cost(costs: &[ProgramCost]) {
     for cost in costs.iter().filter(|cost| cost.runs > 0) {
         let nanoseconds = cost.time.as_nanos() as u64 / cost.runs;
-        eprintln!("program {}: {} runs, {nanoseconds} ns each, {} instructions verified", cost.name, cost.runs, cost.verified_instructions);
-    }
-}
-
-/// A word as a shell takes it back.
-fn shell_word(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./{}+=:,@%".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", printable(text).replace('\'', "'\\''")) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::shell_word;
-
-    #[test]
-    fn the_command_can_be_pasted() {
-        assert_eq!(shell_word("cpu.prof"), "cpu.prof");
-        assert_eq!(shell_word("my file's.prof"), "'my file'\\''s.prof'");
+        say(&format!(
+            "program {}: {} runs, {nanoseconds} ns each, {} instructions verified\n",
+            cost.name, cost.runs, cost.verified_instructions
+        ));
     }
 }

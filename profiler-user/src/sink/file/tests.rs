@@ -1,6 +1,6 @@
 //! The promises of `file.rs`, on a real file system.
 
-use super::{Standing, check, expand_all, owner, replace, standing, write};
+use super::{Standing, check, check_several, expand_all, owner, replace, standing, write};
 use crate::model::encoded::{About, Encoded};
 use crate::model::kind::Kind;
 use crate::model::process::Pid;
@@ -206,8 +206,10 @@ fn what_would_fail_at_the_end_fails_at_the_start() {
 #[test]
 fn two_profiles_never_share_a_name() {
     let abouts = [about(1, "a/b"), about(2, "a_b")];
-    let same = expand_all(Path::new("{comm}.prof"), &abouts);
-    assert!(matches!(same, Err(SinkError::SameName(path)) if path == Path::new("a_b.prof")));
+    assert_eq!(expand_all(Path::new("{comm}.prof"), &abouts).unwrap(), [Path::new("a_b.prof"), Path::new("a_b-2.prof")]);
     assert_eq!(expand_all(Path::new("{pid}.prof"), &abouts).unwrap(), [Path::new("1.prof"), Path::new("2.prof")]);
-    assert!(matches!(expand_all(Path::new("-"), &abouts), Err(SinkError::SameName(_))));
+    for one in ["-", "cpu.prof"] {
+        assert!(matches!(check_several(Path::new(one)), Err(SinkError::OneName(_))), "{one}");
+    }
+    check_several(Path::new("{pid}")).unwrap();
 }

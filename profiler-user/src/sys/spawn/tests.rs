@@ -87,7 +87,7 @@ fn what_is_not_there_is_said_at_once() {
 fn what_the_kernel_does_not_run_is_said_when_it_is_let_go() {
     let folder = Folder::new("refused");
     let plain = folder.file("plain", b"hello\n", 0o644);
-    let shapeless = folder.file("shapeless", b"hello\n", 0o755);
+    let shapeless = folder.file("shapeless", b"\x7fELF, but no more\n", 0o644);
     let lost = folder.file("lost", b"#!/no/such/interpreter\n", 0o755);
     assert!(matches!(run(&plain, &[]), Err(SpawnError::NotExecutable { .. })));
     assert!(matches!(run(&shapeless, &[]), Err(SpawnError::NotExecutable { .. })));
