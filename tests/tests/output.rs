@@ -11,6 +11,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// A spinning program.
 fn spinning() -> Result<Subject> {
@@ -245,11 +246,19 @@ fn a_kill_leaves_no_half_of_a_file() -> Result<()> {
         return Ok(());
     }
     let subject = spinning()?;
-    let mut running = Profiler::record()?.pid(subject.pid()).args(["-F", "199"]).start()?;
-    running.wait_until_recording()?;
-    running.signal(Signal::KILL)?;
-    let outcome = running.finish()?;
-    ensure!(!outcome.folder.names()?.contains(&"cpu.prof".to_owned()), "a profile of a run that was killed");
+    for after_ms in (0..60).step_by(6) {
+        let mut running = Profiler::record()?.pid(subject.pid()).args(["-F", "199"]).start()?;
+        running.wait_until_recording()?;
+        // From the end of the recording to the end of the program, a kill at every moment: what stands under the name is nothing or a whole profile.
+        running.signal(Signal::INT)?;
+        std::thread::sleep(Duration::from_millis(after_ms));
+        let _ = running.signal(Signal::KILL);
+        let outcome = running.finish()?;
+        match outcome.folder.names()?.contains(&"cpu.prof".to_owned()) {
+            true => ensure!(outcome.profile()?.duration_ns > 0, "half a profile"),
+            false => ensure!(!outcome.status.success(), "it ended well and left nothing"),
+        }
+    }
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use super::TargetError;
 use super::hierarchy::{Hierarchies, Hierarchy};
 use profiler_common::target::TargetCgroup;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -41,7 +41,26 @@ pub(super) fn find_unit(name: &str, hierarchies: &Hierarchies) -> Result<TargetC
         let found = folders(&hierarchy.mount).into_iter().filter(|folder| folder.file_name().is_some_and(|last| *last == *unit));
         candidates.extend(found.map(|folder| (folder, hierarchy)));
     }
+    if let Some(candidates) = equally_good(&candidates) {
+        return Err(TargetError::AmbiguousUnit { name: unit, candidates });
+    }
     best(candidates).unwrap_or(Err(TargetError::NoUnit { name: unit }))
+}
+
+/// Whom a group belongs to, whether it is empty, and how deep it lies: what makes one of several groups of a name the one that is meant.
+fn rank(folder: &Path, hierarchy: &Hierarchy) -> (bool, bool, usize) {
+    let is_foreign = folder.metadata().map_or(true, |metadata| metadata.uid() != 0);
+    (is_foreign, !has_processes(folder), folder.strip_prefix(&hierarchy.mount).map_or(0, |below| below.components().count()))
+}
+
+/// The paths of several groups that are not the same one in several hierarchies, and of which none is better than the others (two users may each have
+/// a unit of one name).
+fn equally_good(candidates: &[(PathBuf, &Hierarchy)]) -> Option<String> {
+    let ranks: Vec<_> = candidates.iter().map(|(folder, hierarchy)| (rank(folder, hierarchy), folder, hierarchy)).collect();
+    let best = ranks.iter().map(|(rank, ..)| *rank).min()?;
+    let among_best = ranks.iter().filter(|(rank, ..)| *rank == best);
+    let paths: BTreeSet<&Path> = among_best.filter_map(|(_, folder, one)| folder.strip_prefix(&one.mount).ok()).collect();
+    (paths.len() > 1).then(|| paths.iter().map(|path| format!("/{}", path.display())).collect::<Vec<_>>().join(", "))
 }
 
 /// Of groups that are all meant, the one to filter on. Whoever owns a part of a hierarchy names groups as he likes, so root's go first; then those with

@@ -72,6 +72,14 @@ pub enum TargetError {
         /// The ids that match.
         candidates: String,
     },
+    /// Several units have this name.
+    #[error("several units are called {name}: {candidates}; choose one with --cgroup")]
+    AmbiguousUnit {
+        /// The name.
+        name: String,
+        /// The groups that match.
+        candidates: String,
+    },
     /// There is no such unit.
     #[error("no unit {name} has a control group; is it active? (systemctl status {name})")]
     NoUnit {

@@ -146,3 +146,15 @@ fn a_stranger_s_group_does_not_stand_for_root_s() {
     let own = Group::make(&mount, &outer);
     assert_eq!(seen(&find_unit(&name, &all).expect("it is there")), expected(&own, HIERARCHY_CONTROLLER, 2));
 }
+
+#[test]
+fn of_two_users_units_of_one_name_none_is_guessed() {
+    let Some((all, mount)) = hierarchies(HIERARCHY_CONTROLLER) else { return };
+    let pid = std::process::id();
+    let group = |user: u32| Group::make(&mount, &format!("profiler-user-{user}-{pid}/profiler-twin-{pid}.service")).with_a_process();
+    let (one, _other) = (group(1), group(2));
+    let found = find_unit(&format!("profiler-twin-{pid}"), &all);
+    assert!(matches!(&found, Err(TargetError::AmbiguousUnit { candidates, .. }) if candidates.contains("profiler-user-1-")), "{found:?}");
+    drop(one);
+    assert!(find_unit(&format!("profiler-twin-{pid}"), &all).is_ok());
+}
