@@ -1,5 +1,6 @@
 //! Raw system calls that no crate offers, each behind a safe function. Here and in `bpf/` alone stands `unsafe`, every block with its reason.
 
+pub mod end;
 pub mod file_map;
 pub mod probe;
 pub mod seccomp;

@@ -6,6 +6,7 @@ use profiler_tests::profile::Profile;
 use profiler_tests::run::{Folder, Profiler, Running, binary};
 use profiler_tests::skip::{Need, can_record, ready};
 use profiler_tests::subject::{Build, Subject, build};
+use profiler_tests::waiting;
 use rustix::process::Signal;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -279,5 +280,42 @@ fn the_terminal_gets_the_hottest_functions_the_losses_and_the_next_command() -> 
     );
     let quiet = short(&subject)?.args(["--quiet"]).run()?.success()?;
     ensure!(!quiet.stderr.contains("spin_here"), "--quiet: {}", quiet.stderr);
+    Ok(())
+}
+
+#[test]
+fn a_fifo_that_nobody_reads_does_not_hold_us_for_ever() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    let subject = spinning()?;
+    let profiler = Profiler::record()?.pid(subject.pid());
+    let fifo = profiler.folder().join("fifo");
+    ensure!(Command::new("mkfifo").arg(&fifo).status()?.success(), "mkfifo");
+    let mut running = profiler.args(["-d", "0.2", "-o", "fifo"]).start()?;
+    running.wait_until_recording()?;
+    // `wait_for_partner` of fs/pipe.c: in open(2), for a reader.
+    let waiting_for = format!("/proc/{}/wchan", running.pid());
+    waiting::until("it to wait for a reader", || Ok(fs::read_to_string(&waiting_for)?.contains("partner").then_some(())))?;
+    running.signal(Signal::TERM)?;
+    let outcome = running.finish()?;
+    ensure!(!outcome.status.success(), "it was ended");
+    Ok(())
+}
+
+#[test]
+fn threads_that_are_told_apart_are_so_in_every_format() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    let subject = spinning()?;
+    let run =
+        |output: &str| Profiler::record()?.pid(subject.pid()).args(["-F", "199", "-d", "1", "--per-thread", "-o", output]).run()?.success();
+    let thread = format!("(thread {})", subject.pid());
+    for output in ["x.folded", "x.svg"] {
+        let outcome = run(output)?;
+        let text = fs::read_to_string(outcome.folder.join(output))?;
+        ensure!(text.contains(&thread), "{output} does not tell threads apart");
+    }
     Ok(())
 }

@@ -5,9 +5,11 @@ use profiler_tests::profile::Profile;
 use profiler_tests::run::{Profiler, Running};
 use profiler_tests::skip::can_record;
 use profiler_tests::subject::{Build, Subject, build};
+use rustix::process::Signal;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command};
+use std::time::Duration;
 
 /// What the profiler may use in all, by its default.
 const MEMORY_LIMIT_KB: u64 = 128 << 10;
@@ -29,11 +31,17 @@ fn peak_kb(pid: u32) -> Result<u64> {
     Ok(sum)
 }
 
-/// Ends a recording, checks its memory before and its balance after.
+/// Ends a recording, and checks its balance and the memory that it had used by then and uses to the end: files are parsed after the recording.
 fn bounded(running: Running) -> Result<Profile> {
-    let peak = peak_kb(running.pid())?;
-    ensure!(peak < MEMORY_LIMIT_KB, "the profiler and its processes used {peak} kB at their peak");
-    let profile = running.interrupt()?.success()?.profile()?;
+    running.signal(Signal::INT)?;
+    let mut peak = 0;
+    // One that has ended has no memory any more, before it is waited for.
+    while let Ok(now) = peak_kb(running.pid()) {
+        peak = peak.max(now);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    ensure!(peak > 0 && peak < MEMORY_LIMIT_KB, "the profiler and its processes used {peak} kB at their peak");
+    let profile = running.finish()?.success()?.profile()?;
     let balance = profile.balance()?;
     assert_eq!(balance.difference, 0, "{balance:?}, {:?}", profile.losses()?);
     assert_eq!(profile.own_losses()?, [].into(), "{balance:?}");

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use profiler_tests::cgroup::Group;
 use profiler_tests::profile::Profile;
 use profiler_tests::run::{Folder, Profiler};
-use profiler_tests::skip::{can_record, skip};
+use profiler_tests::skip::{Need, can_record, ready, skip};
 use profiler_tests::subject::{Build, Subject, build};
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -245,6 +245,19 @@ fn kernel_frames_have_names_and_no_slide() -> Result<()> {
     // Where x86-64 links its kernel: without the slide its text begins at the same address on every machine.
     if cfg!(target_arch = "x86_64") {
         assert_eq!(kernel.start, 0xffff_ffff_8100_0000, "the kernel's text is shown where this boot put it");
+    }
+    Ok(())
+}
+
+#[test]
+fn inside_a_pid_namespace_nothing_is_recorded_and_it_is_said() -> Result<()> {
+    if !ready(&[Need::Root, Need::Program("unshare")]) {
+        return Ok(());
+    }
+    for what in ["-a", "-- true"] {
+        let script = format!("exec unshare -pf --mount-proc {} record -d 1 {what}", profiler_tests::run::binary().display());
+        let outcome = Profiler::shell(&script)?.start()?.finish()?;
+        outcome.failed(1, "pid namespace")?;
     }
     Ok(())
 }

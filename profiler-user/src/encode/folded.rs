@@ -12,8 +12,8 @@ pub(super) fn encode(profile: &Profile) -> String {
     let mut stacks: BTreeMap<String, i64> = BTreeMap::new();
     for sample in &profile.samples {
         let mut stack = String::new();
-        if let Some(process) = sample.process {
-            push(&mut stack, &profile.processes[process].comm);
+        for name in frame::above(profile, sample) {
+            push(&mut stack, &name);
         }
         for frame in frame::of_sample(profile, sample).iter().rev() {
             push(&mut stack, &frame.name);

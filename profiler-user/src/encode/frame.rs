@@ -1,6 +1,7 @@
 //! How a frame is called in the formats that show names: a function's name, or, for want of one, the file it lies in.
 
 use super::lost;
+use crate::model::label::LabelValue;
 use crate::model::profile::{Location, Profile, Sample};
 use std::borrow::Cow;
 
@@ -22,6 +23,21 @@ pub(super) struct Frame<'a> {
     pub(super) name: Cow<'a, str>,
     /// Where it lives.
     pub(super) origin: Origin,
+}
+
+/// What stands above the frames of a sample: its process, and its thread where threads are told apart.
+pub(super) fn above<'a>(profile: &'a Profile, sample: &'a Sample) -> Vec<Cow<'a, str>> {
+    let process = sample.process.map(|process| Cow::Borrowed(&*profile.processes[process].comm));
+    let of = |key: &str| sample.labels.iter().find(|label| &*label.key == key).map(|label| &label.value);
+    let name = match of("thread") {
+        Some(LabelValue::Text(name)) => name,
+        _ => "",
+    };
+    let thread = match of("tid") {
+        Some(LabelValue::Number { value, .. }) => Some(Cow::Owned(format!("{name} (thread {value})").trim_start().to_owned())),
+        _ => None,
+    };
+    process.into_iter().chain(thread).collect()
 }
 
 /// The frames of a sample, leaf first, inlined functions among them; never none.

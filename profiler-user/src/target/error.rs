@@ -53,7 +53,7 @@ pub enum TargetError {
     },
     /// The ids that we see are not those that the kernel counts by.
     #[error(
-        "processes cannot be named from inside a pid namespace; run the profiler in the machine's own (docker run --pid=host, hostPID: true)"
+        "processes cannot be told apart from inside a pid namespace; run the profiler in the machine's own (docker run --pid=host, hostPID: true)"
     )]
     PidNamespace,
     /// There is no such container.

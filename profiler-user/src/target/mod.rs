@@ -47,6 +47,7 @@ pub struct Filter {
 /// # Errors
 /// Something that was asked for is not there.
 pub fn resolve(targets: &[Target], inherit: Inherit, controller_index: &dyn Fn(&str) -> Option<u32>) -> Result<Filter, TargetError> {
+    process::check_namespace()?;
     let mut filter = Filter::default();
     let groups = || hierarchy::Hierarchies::read(controller_index);
     for target in targets {

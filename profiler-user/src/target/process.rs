@@ -8,12 +8,18 @@ use std::path::Path;
 /// The inode of the machine's own pid namespace (`PROC_PID_INIT_INO` of include/linux/proc_ns.h).
 const INITIAL_NAMESPACE: &str = "pid:[4026531836]";
 
+/// Checks that ids mean here what they mean to the kernel: in a pid namespace of its own `/proc` shows other ids than samples carry, and no process could
+/// be told from another.
+pub(super) fn check_namespace() -> Result<(), TargetError> {
+    // Where the link cannot be read there is no /proc, and no process will be found either.
+    match std::fs::read_link("/proc/self/ns/pid").is_ok_and(|namespace| namespace != Path::new(INITIAL_NAMESPACE)) {
+        true => Err(TargetError::PidNamespace),
+        false => Ok(()),
+    }
+}
+
 /// Checks that an id is a living process's.
 pub(super) fn check(pid: u32) -> Result<Pid, TargetError> {
-    // Where the link cannot be read there is no /proc, and no process will be found either.
-    if std::fs::read_link("/proc/self/ns/pid").is_ok_and(|namespace| namespace != Path::new(INITIAL_NAMESPACE)) {
-        return Err(TargetError::PidNamespace);
-    }
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).map_err(|_| TargetError::NoProcess { pid })?;
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     match field("Tgid:").and_then(|tgid| tgid.parse::<u32>().ok()) {

@@ -33,13 +33,13 @@ pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
         let error = anyhow::anyhow!("nothing stands behind --: give the command that is to be recorded, or leave -- out");
         return Err(Failure { error, code: MISUSED });
     }
-    profiler::capability::missing_for_record().map_err(|error| Failure { error: error.into(), code: FAILED })?;
     // What would fail at the end fails now, before anything was recorded.
     let several = if args.split.is_some() { sink::file::check_several(args.output()) } else { Ok(()) };
     several
         .and_then(|()| sink::file::check(args.output()))
         .map_err(|error| Failure { code: if error.is_misuse() { MISUSED } else { FAILED }, error: error.into() })?;
     check_debug_dirs(&args.debug_dirs).map_err(|error| Failure { error, code: FAILED })?;
+    profiler::capability::missing_for_record().map_err(|error| Failure { error: error.into(), code: FAILED })?;
     let mut progress = ProgressLine::new(args.quiet);
     let recording = Recorder::new(args.config()).record(&mut progress);
     progress.end();

@@ -70,10 +70,10 @@ pub(super) fn drawn(profile: &Profile) -> Vec<Node<'_>> {
 }
 
 /// The frames of a sample from the root, its process first.
-fn path<'a>(profile: &'a Profile, sample: &Sample) -> Vec<(Cow<'a, str>, Stands)> {
-    let process = sample.process.map(|process| (Cow::Borrowed(&*profile.processes[process].comm), Stands::Process));
+fn path<'a>(profile: &'a Profile, sample: &'a Sample) -> Vec<(Cow<'a, str>, Stands)> {
+    let above = frame::above(profile, sample).into_iter().map(|name| (name, Stands::Process));
     let frames = frame::of_sample(profile, sample).into_iter().rev();
-    process.into_iter().chain(frames.map(|Frame { name, origin }| (name, origin.into()))).collect()
+    above.chain(frames.map(|Frame { name, origin }| (name, origin.into()))).collect()
 }
 
 fn node(name: Cow<'_, str>, stands: Stands, depth: usize) -> Node<'_> {
