@@ -187,6 +187,22 @@ fn signals_reach_the_command_after_the_recording_too() -> Result<()> {
 }
 
 #[test]
+fn they_reach_it_when_the_profile_went_to_standard_output() -> Result<()> {
+    if !ready(&[Need::Root]) {
+        return Ok(());
+    }
+    let script = "trap 'exit 44' TERM; while :; do sleep 0.05; done";
+    let mut running = Profiler::record()?.args(["-d", "0.2", "-o", "-", "--", "sh", "-c", script]).start()?;
+    running.wait_until_recording()?;
+    waiting::until("the profile", || Ok(running.stderr_so_far().contains("samples of").then_some(())))?;
+    running.signal(Signal::TERM)?;
+    let outcome = running.finish()?;
+    assert_eq!(outcome.code()?, 44, "{}", outcome.stderr);
+    Profile::parse(&outcome.stdout)?;
+    Ok(())
+}
+
+#[test]
 fn a_standard_error_that_is_full_costs_neither_the_profile_nor_the_status() -> Result<()> {
     if !ready(&[Need::Root]) {
         return Ok(());

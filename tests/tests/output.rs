@@ -12,7 +12,6 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 /// A spinning program.
 fn spinning() -> Result<Subject> {
@@ -247,12 +246,15 @@ fn a_kill_leaves_no_half_of_a_file() -> Result<()> {
         return Ok(());
     }
     let subject = spinning()?;
-    for after_ms in (0..60).step_by(6) {
+    for _ in 0..10 {
         let mut running = Profiler::record()?.pid(subject.pid()).args(["-F", "199"]).start()?;
         running.wait_until_recording()?;
-        // From the end of the recording to the end of the program, a kill at every moment: what stands under the name is nothing or a whole profile.
+        // The kill comes when the first name appears in the folder: while the file is written, or a moment later. What stands under the profile's name is
+        // nothing or a whole profile.
         running.signal(Signal::INT)?;
-        std::thread::sleep(Duration::from_millis(after_ms));
+        while running.folder()?.names()?.is_empty() && Path::new(&format!("/proc/{}/fd/0", running.pid())).exists() {
+            std::thread::yield_now();
+        }
         let _ = running.signal(Signal::KILL);
         let outcome = running.finish()?;
         match outcome.folder.names()?.contains(&"cpu.prof".to_owned()) {

@@ -4,7 +4,6 @@
 use super::pattern::{expand, folder_and_name, is_fixed};
 use super::{SinkError, stdout};
 use crate::model::encoded::{About, Encoded};
-use crate::sys::end::end_on_signals;
 use rustix::fd::OwnedFd;
 use rustix::fs::{self, Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
@@ -44,6 +43,11 @@ pub fn check(pattern: &Path) -> Result<(), SinkError> {
     open_folder(folder)?;
     let rights = Access::WRITE_OK | Access::EXEC_OK;
     fs::accessat(CWD, folder, rights, AtFlags::EACCESS).map_err(SinkError::io("writing into the folder", folder))
+}
+
+/// Whether writing there may wait for somebody: the reader of a pipe or a FIFO, a device.
+pub fn may_wait(path: &Path) -> bool {
+    path == Path::new("-") || matches!(standing(path), Ok(Standing::WrittenInto))
 }
 
 /// Looks, before anything was recorded, whether several profiles can have names of their own.
@@ -144,8 +148,6 @@ fn write_into(bytes: &[u8], path: &Path) -> Result<(), SinkError> {
     // Links are followed only where `standing` did. A descriptor may be a file that a shell opened with `>>`: what is in it stays.
     let follow = if is_system(path) { OFlags::APPEND } else { OFlags::NOFOLLOW };
     let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOCTTY | follow;
-    // A FIFO may never find a reader.
-    end_on_signals();
     let file = fs::open(path, flags, Mode::empty()).map_err(SinkError::io("opening", path))?;
     stdout::write_all(&file, bytes).map_err(SinkError::io("writing to", path))
 }

@@ -2,7 +2,6 @@
 
 use super::SinkError;
 use crate::model::encoded::Encoded;
-use crate::sys::end::end_on_signals;
 use rustix::fd::AsFd;
 use rustix::io::Errno;
 
@@ -11,8 +10,6 @@ use rustix::io::Errno;
 /// # Errors
 /// The write failed for another reason than that the reader has gone.
 pub fn write(encoded: &Encoded) -> Result<(), SinkError> {
-    // A pipe may never be read.
-    end_on_signals();
     write_all(rustix::stdio::stdout(), &encoded.bytes).map_err(SinkError::io("writing to", "standard output"))
 }
 

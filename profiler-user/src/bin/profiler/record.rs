@@ -10,6 +10,7 @@ use profiler::model::text::shell_word;
 use profiler::pipeline::{RecordError, Recorder, Recording};
 use profiler::sink;
 use profiler::symbolize::split::split;
+use profiler::sys::end::end_on_signals;
 use profiler::sys::spawn::SpawnError;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -97,6 +98,10 @@ fn write(args: &RecordArgs, profile: &Profile) -> anyhow::Result<Vec<PathBuf>> {
     let abouts: Vec<About> = parts.iter().map(about).collect();
     let format = args.format();
     let names = sink::file::expand_all(args.output(), &abouts)?;
+    // Whoever reads may never come. Signals that a command may still need are left to be passed on.
+    if args.words.is_empty() && names.iter().any(|name| sink::file::may_wait(name)) {
+        end_on_signals();
+    }
     if args.output() == Path::new("-") {
         for (part, about) in parts.iter().zip(abouts) {
             sink::stdout::write(&encode(part, format, about)).context("writing the profile to standard output")?;
