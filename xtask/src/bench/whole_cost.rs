@@ -20,6 +20,14 @@ const SECONDS: u32 = 20;
 /// What we may use of the peer's CPU time.
 const RATIO_MAX: f64 = 0.4;
 
+/// Compiles of a second and more each.
+const COMPILES: &str = "while :; do
+    g++ -O3 -g -c -o /dev/null tests/subjects/templates.cpp
+    rustc -O --crate-type lib --emit obj -A warnings -o /dev/null tests/subjects/rustspin.rs
+done";
+/// Compiles that are over in 30 ms: as much fork, exec and mapping as compiling.
+const SHORT_COMPILES: &str = "while :; do gcc -O2 -c -o /dev/null tests/subjects/forks.c; done";
+
 /// One tool's cost in one round.
 struct Cost {
     cpu_seconds: f64,
@@ -32,9 +40,11 @@ pub(super) fn run() -> Result<Vec<Row>> {
     let hot = Subject::start(&deep, ["50"])?;
     let mut rows = compare("one hot stack of depth 50")?;
     drop(hot);
-    let mix = Mix::start()?;
-    rows.extend(compare("cold mix")?);
-    drop(mix);
+    for (load, compile) in [("cold mix", COMPILES), ("cold mix of short compiles", SHORT_COMPILES)] {
+        let mix = Mix::start(compile)?;
+        rows.extend(compare(load)?);
+        drop(mix);
+    }
     Ok(rows)
 }
 
@@ -105,13 +115,8 @@ fn seconds(text: &str) -> Option<f64> {
 struct Mix(Vec<std::process::Child>);
 
 impl Mix {
-    fn start() -> Result<Self> {
+    fn start(compile: &str) -> Result<Self> {
         let mut loops = Vec::new();
-        // Real compiles of a second and more each: a compiler that is over in 30 ms would be a load of fork and exec.
-        let compile = "while :; do
-            g++ -O3 -g -c -o /dev/null tests/subjects/templates.cpp
-            rustc -O --crate-type lib --emit obj -A warnings -o /dev/null tests/subjects/rustspin.rs
-        done";
         let python = "import json, re, decimal, ssl, sqlite3, ctypes, lzma, bz2, hashlib, random
 while True:
     d = {str(i): [random.random() for _ in range(20)] for i in range(300)}

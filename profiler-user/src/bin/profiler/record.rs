@@ -41,7 +41,7 @@ pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure { code: if error.is_misuse() { MISUSED } else { FAILED }, error: error.into() })?;
     check_debug_dirs(&args.debug_dirs).map_err(|error| Failure { error, code: FAILED })?;
     profiler::capability::missing_for_record().map_err(|error| Failure { error: error.into(), code: FAILED })?;
-    let mut progress = ProgressLine::new(args.quiet);
+    let mut progress = ProgressLine::new(args.quiet, !args.words.is_empty());
     let recording = Recorder::new(args.config()).record(&mut progress);
     progress.end();
     let mut recording = recording.map_err(failure)?;

@@ -22,12 +22,13 @@ pub(crate) fn say(text: &str) {
 /// What is said while a recording runs: one line when it has begun, and one that is written again and again, which only a terminal gets.
 pub(crate) struct ProgressLine {
     is_quiet: bool,
+    has_command: bool,
     is_shown: bool,
 }
 
 impl ProgressLine {
-    pub(crate) fn new(quiet: bool) -> Self {
-        Self { is_quiet: quiet, is_shown: !quiet && std::io::stderr().is_terminal() }
+    pub(crate) fn new(quiet: bool, has_command: bool) -> Self {
+        Self { is_quiet: quiet, has_command, is_shown: !quiet && std::io::stderr().is_terminal() }
     }
 
     /// Clears it.
@@ -41,7 +42,10 @@ impl ProgressLine {
 impl Control for ProgressLine {
     fn started(&mut self) {
         if !self.is_quiet {
-            say("recording; Ctrl-C ends it and writes the profile\n");
+            say(match self.has_command {
+                true => "recording; it ends with the command\n",
+                false => "recording; Ctrl-C ends it and writes the profile\n",
+            });
         }
     }
 
