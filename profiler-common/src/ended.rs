@@ -43,6 +43,12 @@ endings! {
     Compat = 6, "32-bit process";
     /// Only the walk of the kernel part failed; the user part was not reached.
     NoScratch = 7, "no scratch";
+    /// The file says nothing of how to leave the code there, or nothing that can be followed.
+    NoRule = 8, "no rule";
+    /// The table of the file was not there in time, or there was no room for the stack to be finished with it.
+    NoTable = 9, "no table";
+    /// The rule leads to no frame: it would lie at or below the one before it.
+    BadFrame = 10, "bad frame";
 }
 
 impl Ended {

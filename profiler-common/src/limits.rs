@@ -25,7 +25,23 @@ pub const COMM_BYTES: usize = 16;
 /// Processes of our own that are left out of every profile: the profiler, its readers and its memory helper.
 pub const OWN_PROCESSES_MAX: usize = 8;
 
-const _: () = assert!(SENT_STACK_SLOTS.is_power_of_two());
+/// Words of 4 bytes in one chunk of the arena of unwind tables: 1 MiB, a power of two. A part of a table, and a list of ranges, lies within one.
+pub const ARENA_CHUNK_WORDS: u32 = 1 << 18;
+/// Chunks of the arena at most.
+pub const ARENA_CHUNKS_MAX: u32 = 256;
+/// Processes whose ranges the kernel side holds.
+pub const UNWIND_PROCESSES_MAX: u32 = 65_536;
+/// Rules that each CPU remembers by their address. A power of two.
+pub const RULE_CACHE_SLOTS: usize = 1024;
+/// Bytes of stack that go along with a sample that meets no table.
+pub const UNFINISHED_BYTES_MAX: usize = 16 << 10;
+/// Slots in which unfinished stacks are counted, by process id. A power of two.
+pub const UNFINISHED_SLOTS: usize = 4096;
+/// Unfinished stacks of one slot in one span of 2^28 ns (268 ms); beyond it a stack ends where its table is missing.
+pub const UNFINISHED_PER_SPAN: u64 = 256;
+
+const _: () = assert!(SENT_STACK_SLOTS.is_power_of_two() && RULE_CACHE_SLOTS.is_power_of_two() && UNFINISHED_SLOTS.is_power_of_two());
+const _: () = assert!(ARENA_CHUNK_WORDS.is_power_of_two());
 const _: () = assert!(RING_BYTES.is_power_of_two() && RING_BYTES.is_multiple_of(4096));
 // A full stack must fit into the ring many times over, or one deep recursion would be all that it carries.
 const _: () = assert!(STACK_FRAMES_MAX * 8 * 64 <= RING_BYTES as usize);

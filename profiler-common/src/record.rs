@@ -44,7 +44,8 @@ pub struct SampleRecord {
 
 const _: () = assert!(size_of::<SampleRecord>() == 48);
 
-/// The head of a stack; `kernel_frames + user_frames` addresses of 8 bytes follow, each part leaf first.
+/// The head of a stack; `kernel_frames + user_frames` addresses of 8 bytes follow, each part leaf first. If its `form` is [`FORM_UNFINISHED`], then come
+/// the registers of the last of these frames ([`UnfinishedAt`]) and the thread's stack from there on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct StackHeader {
@@ -58,8 +59,33 @@ pub struct StackHeader {
     pub stack_hash: u64,
     /// How the walk of the user part ended ([`crate::ended::Ended`]).
     pub ended: u8,
+    /// [`FORM_WALKED`] or [`FORM_UNFINISHED`].
+    pub form: u8,
     /// Zero.
-    pub reserved: [u8; 7],
+    pub reserved: [u8; 6],
 }
 
 const _: () = assert!(size_of::<StackHeader>() == 24);
+
+/// The stack is as far as it can be walked.
+pub const FORM_WALKED: u8 = 0;
+/// A table was missing: user space walks on.
+pub const FORM_UNFINISHED: u8 = 1;
+
+/// Where a walk stopped for want of a table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct UnfinishedAt {
+    /// Instruction pointer of the last frame; it is among the addresses already.
+    pub ip: u64,
+    /// Its stack pointer: where the bytes that follow begin.
+    pub sp: u64,
+    /// Its frame pointer.
+    pub fp: u64,
+    /// 1: the instruction pointer was interrupted there; 0: it is where a call returns to.
+    pub is_exact: u32,
+    /// Bytes of stack that follow.
+    pub stack_bytes: u32,
+}
+
+const _: () = assert!(size_of::<UnfinishedAt>() == 32);

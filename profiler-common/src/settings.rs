@@ -28,7 +28,16 @@ pub struct Settings {
     pub weigh_period: u32,
     /// How many of `own_tgids` are used.
     pub own_count: u32,
+    /// How user stacks are walked: [`WALK_TABLES`] or [`WALK_FRAME_POINTERS`].
+    pub walk: u32,
+    /// Zero.
+    pub reserved: u32,
 }
+
+/// By the tables of the files, finished in user space where one is missing.
+pub const WALK_TABLES: u32 = 0;
+/// By frame pointers alone.
+pub const WALK_FRAME_POINTERS: u32 = 1;
 
 /// Samples of both modes are taken.
 pub const MODE_ANY: u32 = 0;

@@ -1,7 +1,7 @@
 //! The way into the ring: the stack once for each hash, then the sample that names it.
 
 use crate::counters::{add, lose};
-use crate::maps::{RING, SENT_STACKS};
+use crate::maps::{RING, SENT_STACKS, UNFINISHED_WORDS};
 use crate::settings::setting;
 use crate::stack::Taken;
 use aya_ebpf::helpers::generated::{bpf_ringbuf_output, bpf_ringbuf_query};
@@ -40,8 +40,8 @@ pub fn sample(record: &SampleRecord, stack: &Taken) {
 #[inline(always)]
 fn send_stack(stack: &Taken) -> bool {
     // The verifier must see the bound on the very number that the helper gets; LLVM, which knows it already, would check an earlier one.
-    let bytes = core::hint::black_box(u64::from(stack.frames) * 8);
-    if bytes > STACK_FRAMES_MAX as u64 * 8 {
+    let bytes = core::hint::black_box(u64::from(stack.words) * 8);
+    if bytes > (STACK_FRAMES_MAX + UNFINISHED_WORDS) as u64 * 8 {
         return false;
     }
     output(stack.scratch.cast_const().cast(), size_of::<StackHeader>() as u64 + bytes)

@@ -1,6 +1,7 @@
 //! The eBPF programs: entry points only, one call each. One file an event source in `probe/`; what they share stands beside it.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
 mod counters;
 mod emit;

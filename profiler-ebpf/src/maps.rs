@@ -3,16 +3,84 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use profiler_common::counter::COUNTERS;
-use profiler_common::limits::{OWN_PROCESSES_MAX, RING_BYTES, SENT_STACK_SLOTS, STACK_FRAMES_MAX, TARGET_PROCESSES_MAX};
-use profiler_common::record::StackHeader;
+use profiler_common::limits::{
+    OWN_PROCESSES_MAX, RING_BYTES, RULE_CACHE_SLOTS, SENT_STACK_SLOTS, STACK_FRAMES_MAX, TARGET_PROCESSES_MAX, UNFINISHED_BYTES_MAX,
+    UNFINISHED_SLOTS, UNWIND_PROCESSES_MAX,
+};
+use profiler_common::record::{StackHeader, UnfinishedAt};
 use profiler_common::target::TargetProcess;
+use profiler_common::unwind::Registers;
+use profiler_common::unwind::range::ProcessRanges;
 
-/// Where a stack is built: its head, then its addresses, as they cross the ring.
+/// `BPF_F_NO_PREALLOC` of include/uapi/linux/bpf.h: entries cost memory only while they are used.
+const NO_PREALLOC: u32 = 1;
+/// Words of an unfinished stack behind its addresses.
+pub const UNFINISHED_WORDS: usize = (size_of::<UnfinishedAt>() + UNFINISHED_BYTES_MAX) / 8;
+/// Words of the window onto the walked thread's stack: a page, and what was left of the page before it.
+pub const WINDOW_WORDS: usize = 1024;
+
+/// Where a stack is built: its head, then its addresses, as they cross the ring; then what an unfinished one carries.
 #[repr(C)]
 pub struct Scratch {
     pub header: StackHeader,
     /// One more than can be used, so that an index that is checked against the bound can never reach past the end.
-    pub frames: [u64; STACK_FRAMES_MAX + 1],
+    pub frames: [u64; STACK_FRAMES_MAX + 1 + UNFINISHED_WORDS],
+}
+
+/// A walk on its way from frame to frame, and what is at hand of the walked thread's stack.
+///
+/// In a map and not on the program's own stack: what is loaded from a map is any number to the verifier, while it would follow each value that a variable on
+/// the stack can have through every frame of the walk.
+#[repr(C)]
+pub struct Walk {
+    pub registers: Registers,
+    /// 1: the instruction pointer was interrupted where it is; 0: a call returns to it.
+    pub is_exact: u64,
+    pub hash: u64,
+    /// User frames so far.
+    pub frames: u64,
+    /// Where in scratch the user part begins.
+    pub first: u64,
+    /// How it ended ([`profiler_common::ended::Ended`]).
+    pub ended: u64,
+    /// 1: a table was missing, and user space can walk on from `registers`.
+    pub unfinished: u64,
+    pub ranges: Ranges,
+    pub view: View,
+    pub window: [u64; WINDOW_WORDS],
+}
+
+/// The list of the process that is walked, and the range that the last address was in.
+#[repr(C)]
+pub struct Ranges {
+    /// 0: there is none.
+    pub list: u64,
+    pub at: u64,
+    pub entries: u64,
+    /// The range at hand: from where, how long, what it is.
+    pub start: u64,
+    pub length: u64,
+    pub kind: u64,
+    pub part: u64,
+    pub place: u64,
+}
+
+/// What is in the window.
+#[repr(C)]
+pub struct View {
+    /// The address of its first byte; a multiple of 8.
+    pub base: u64,
+    /// Bytes of it.
+    pub have: u64,
+}
+
+/// A rule that was looked up before.
+#[repr(C)]
+pub struct CachedRule {
+    pub address: u64,
+    /// Of which list; 0: nothing.
+    pub list: u64,
+    pub rule: u64,
 }
 
 /// Samples and stacks, on their way to user space.
@@ -38,3 +106,24 @@ pub static TARGET_PROCESSES: HashMap<u32, TargetProcess> = HashMap::with_max_ent
 /// Our own processes: the profiler and its readers. 0: unused.
 #[map]
 pub static OWN_PROCESSES: Array<[u32; OWN_PROCESSES_MAX]> = Array::with_max_entries(1, 0);
+
+/// Walks, one for each CPU; whose it is, is as with `SCRATCH`.
+#[map]
+pub static WALK: PerCpuArray<Walk> = PerCpuArray::with_max_entries(1, 0);
+
+/// The arena of unwind tables and lists: chunks of words, by their number. In its place the loader puts an array of maps, which aya cannot make, before
+/// the programs are loaded; each chunk is an array map of one value.
+#[map]
+pub static CHUNKS: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Where in the arena the list of each process stands, by process id.
+#[map]
+pub static PROCESS_RANGES: HashMap<u32, ProcessRanges> = HashMap::with_max_entries(UNWIND_PROCESSES_MAX, NO_PREALLOC);
+
+/// Rules by address, for the CPU program: most return addresses are met again at once.
+#[map]
+pub static RULE_CACHE: PerCpuArray<[CachedRule; RULE_CACHE_SLOTS]> = PerCpuArray::with_max_entries(1, 0);
+
+/// How many unfinished stacks a process has sent of late: the span (bits 32..64) and the number.
+#[map]
+pub static UNFINISHED: Array<u64> = Array::with_max_entries(UNFINISHED_SLOTS as u32, 0);

@@ -17,6 +17,8 @@ pub static SETTINGS: Settings = Settings {
     wake_bytes: 0,
     weigh_period: 0,
     own_count: 0,
+    walk: 0,
+    reserved: 0,
 };
 
 #[unsafe(no_mangle)]

@@ -45,6 +45,16 @@ pub enum Mode {
     Kernel,
 }
 
+/// How user stacks are walked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Walk {
+    /// By what the files say of their code (`.eh_frame`), and by frame pointers where there is nothing else.
+    #[default]
+    Tables,
+    /// By frame pointers alone.
+    FramePointers,
+}
+
 /// Bounds that a test shrinks and nobody else should.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bounds {
@@ -91,6 +101,10 @@ pub struct Config {
     pub memory_limit: u64,
     /// Measure what the programs themselves cost.
     pub self_cost: bool,
+    /// How stacks without frame pointers are walked.
+    pub walk: Walk,
+    /// Memory of the unwind tables, bytes; a part of `memory_limit`.
+    pub unwind_memory: u64,
     /// Bounds.
     pub bounds: Bounds,
 }
@@ -109,6 +123,8 @@ impl Default for Config {
             debug_dirs: Vec::new(),
             memory_limit: 128 << 20,
             self_cost: false,
+            walk: Walk::Tables,
+            unwind_memory: 64 << 20,
             bounds: Bounds::default(),
         }
     }

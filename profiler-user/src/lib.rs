@@ -21,5 +21,6 @@ pub mod sink;
 pub mod symbolize;
 pub mod sys;
 pub mod target;
+pub mod unwind;
 
 pub use reader::init;

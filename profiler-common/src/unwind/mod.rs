@@ -1,6 +1,18 @@
-//! One frame up, as a pure function: the kernel program and the host tests run the same code.
+//! One frame up, as pure functions: the kernel program and the host tests run the same code.
+//!
+//! ```text
+//!   address ── range.rs ──► which part of which file's table, and where in it      (a list for each process)
+//!           ── table.rs ──► the rule for that place                               (a part of a file's table, shared by all)
+//!           ── rule.rs  ──► the caller's registers: `step(rule, registers, read)`
+//! ```
+//!
+//! Lists and tables are words in an arena that the loader writes and the programs read; an address in it is the number of a 4-byte word.
 
 pub mod frame_pointer;
+pub mod halving;
+pub mod range;
+pub mod rule;
+pub mod table;
 
 /// The registers that a walk carries from frame to frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,24 +1,29 @@
 //! Taking the stack of the interrupted task into scratch: the kernel part by the kernel, the user part by our own walk, hashed on the way.
 
 mod kernel;
+mod lookup;
 mod registers;
+mod unfinished;
 mod user;
+mod window;
 
 use crate::maps::{SCRATCH, Scratch};
 use crate::settings::setting;
 use crate::task::Task;
 use aya_ebpf::EbpfContext as _;
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::programs::PerfEventContext;
 use profiler_common::ended::Ended;
 use profiler_common::process::ProcessKey;
-use profiler_common::record::{RecordKind, StackHeader};
+use profiler_common::record::{FORM_UNFINISHED, FORM_WALKED, RecordKind, StackHeader};
 pub use registers::{Interrupted, interrupted};
 
 /// A stack in scratch, ready to be sent.
 pub struct Taken {
     pub scratch: *mut Scratch,
     pub hash: u64,
-    pub frames: u32,
+    /// Words behind the header: addresses, and what an unfinished stack carries.
+    pub words: u32,
 }
 
 /// An odd constant with its bits well mixed (2^64 divided by the golden ratio).
@@ -40,12 +45,19 @@ pub fn take(context: &PerfEventContext, process: &ProcessKey, task: Task, at: &I
     if at.is_kernel && setting!(kernel_stacks) != 0 {
         kernel_frames = kernel::take(context.as_ptr(), scratch);
     }
-    let mut user = user::Walk::none(start, kernel_frames);
-    if setting!(user_stacks) != 0 {
-        user = user::walk(scratch, task, at, start, kernel_frames);
+    let user = if setting!(user_stacks) != 0 { user::walk(process, task, start, kernel_frames) } else { user::Walked::none(start) };
+    let (mut words, mut form, mut hash) = (kernel_frames + user.frames, FORM_WALKED, user.hash);
+    if let Some(walk) = user.unfinished
+        && unfinished::is_allowed(process.tgid)
+    {
+        words += unfinished::append(scratch, words, walk);
+        form = FORM_UNFINISHED;
+        // Two of them may have the same addresses so far, and not the same bytes.
+        // SAFETY: no arguments, no preconditions.
+        hash = mix(hash, unsafe { bpf_ktime_get_ns() });
     }
-    let ended = user.ended as u8;
-    let mut hash = mix(kernel::hash(scratch, user.hash, kernel_frames), u64::from(ended) | u64::from(kernel_frames) << 8);
+    let ended = user.ended;
+    hash = mix(kernel::hash(scratch, hash, kernel_frames), u64::from(ended) | u64::from(kernel_frames) << 8);
     if hash == 0 {
         hash = 1; // 0 is an empty slot.
     }
@@ -55,11 +67,12 @@ pub fn take(context: &PerfEventContext, process: &ProcessKey, task: Task, at: &I
         user_frames: user.frames as u16,
         stack_hash: hash,
         ended,
-        reserved: [0; 7],
+        form,
+        reserved: [0; 6],
     };
     // SAFETY: scratch is this CPU's own, and this program is the only one that uses it.
     unsafe { (*scratch).header = header };
-    Some(Taken { scratch, hash, frames: kernel_frames + user.frames })
+    Some(Taken { scratch, hash, words })
 }
 
 /// No user part was taken.

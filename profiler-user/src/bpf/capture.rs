@@ -1,5 +1,6 @@
 //! One recording's side of the border: everything that is open, and the one way to take over what has arrived.
 
+use super::arena::Arena;
 use super::away::TimesAway;
 use super::clock_events::ClockEvents;
 use super::counters::{self, Counted};
@@ -17,6 +18,7 @@ use crate::model::mapping::MappedRange;
 use crate::model::process::{Pid, Tid};
 use crate::model::stack::{RawStack, Tally};
 use profiler_common::record::{RecordKind, SampleRecord};
+use profiler_common::unwind::range::ProcessRanges;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use zerocopy::FromBytes as _;
 
@@ -97,6 +99,24 @@ impl Capture {
     /// The map could not be written.
     pub fn set_own(&mut self, pids: &[u32]) -> Result<(), BpfError> {
         self.programs.set_own(pids)
+    }
+
+    /// The arena of unwind tables.
+    pub fn arena(&mut self) -> &mut Arena {
+        &mut self.programs.arena
+    }
+
+    /// Gives a process a list of ranges in the arena.
+    ///
+    /// # Errors
+    /// The map of lists is full.
+    pub fn set_ranges(&mut self, pid: Pid, ranges: &ProcessRanges) -> Result<(), BpfError> {
+        self.programs.set_ranges(pid.0, ranges)
+    }
+
+    /// Takes it away; it may have none.
+    pub fn remove_ranges(&mut self, pid: Pid) {
+        self.programs.remove_ranges(pid.0);
     }
 
     /// Takes over what has arrived. `last`: nothing more will come, so nothing is held back.

@@ -3,6 +3,7 @@
 //! It opens the events, loads and attaches the programs, and takes over what they and the kernel's own mapping records deliver, in the order in
 //! which it happened. What leaves the room is [`Tally<RawStack>`](crate::model::stack::RawStack) and [`ProcessEvent`](crate::model::event::ProcessEvent).
 
+mod arena;
 mod away;
 mod btf;
 mod capture;
@@ -20,6 +21,7 @@ mod self_cost;
 mod sent_stacks;
 mod side_band;
 
+pub use arena::{Arena, wait_for_programs};
 pub use btf::{KernelTypes, controller_index};
 pub use capture::{Batch, Capture, Last, Ticks, monotonic_now};
 pub use counters::Counted;

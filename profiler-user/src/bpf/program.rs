@@ -1,5 +1,6 @@
 //! The compiled programs: embedded, given the constants of the run, loaded, and the followers attached.
 
+use super::arena::Arena;
 use super::error::BpfError;
 use super::options::CaptureOptions;
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
@@ -8,7 +9,8 @@ use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use profiler_common::counter::COUNTERS;
 use profiler_common::limits::{OWN_PROCESSES_MAX, TARGET_CGROUPS_MAX, TARGET_COMMS_MAX};
 use profiler_common::target::{TARGET_PROCESSES, TargetCgroup, TargetComm};
-use std::os::fd::{AsFd as _, OwnedFd};
+use profiler_common::unwind::range::ProcessRanges;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use zerocopy::IntoBytes as _;
 
 /// The object that `cargo xtask ebpf` built from `profiler-ebpf`; 8-byte aligned, as an ELF file must be to be read in place.
@@ -21,7 +23,12 @@ pub(super) struct Programs {
     pub(super) counters: PerCpuArray<MapData, [u64; COUNTERS as usize]>,
     targets: HashMap<MapData, u32, u64>,
     own: Array<MapData, [u32; OWN_PROCESSES_MAX]>,
+    ranges: HashMap<MapData, u32, [u64; RANGES_WORDS]>,
+    pub(super) arena: Arena,
 }
+
+/// A [`ProcessRanges`] as the map's value.
+const RANGES_WORDS: usize = size_of::<ProcessRanges>() / 8;
 
 impl Programs {
     /// Loads everything; nothing runs yet but the followers of a target's children.
@@ -31,7 +38,10 @@ impl Programs {
         let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS_CELLS")?).map_err(|error| map_error("COUNTERS_CELLS", &error))?;
         let targets = HashMap::try_from(take(&mut ebpf, "TARGET_PROCESSES")?).map_err(|error| map_error("TARGET_PROCESSES", &error))?;
         let own = Array::try_from(take(&mut ebpf, "OWN_PROCESSES")?).map_err(|error| map_error("OWN_PROCESSES", &error))?;
-        let mut programs = Self { ebpf, ring, counters, targets, own };
+        let ranges = HashMap::try_from(take(&mut ebpf, "PROCESS_RANGES")?).map_err(|error| map_error("PROCESS_RANGES", &error))?;
+        let arena = Arena::open()?;
+        arena.stand_in(declared(&ebpf, "CHUNKS")?)?;
+        let mut programs = Self { ebpf, ring, counters, targets, own, ranges, arena };
         for (pid, process) in &options.processes {
             programs.add_target(pid.0, process.start_boot_ns)?;
         }
@@ -54,6 +64,17 @@ impl Programs {
         let mut own = [0; OWN_PROCESSES_MAX];
         own.iter_mut().zip(pids).for_each(|(slot, pid)| *slot = *pid);
         self.own.set(0, own, 0).map_err(|error| map_error("OWN_PROCESSES", &error))
+    }
+
+    /// Gives a process a list of ranges in the arena.
+    pub(super) fn set_ranges(&mut self, pid: u32, ranges: &ProcessRanges) -> Result<(), BpfError> {
+        let words: [u64; RANGES_WORDS] = zerocopy::transmute!(*ranges);
+        self.ranges.insert(pid, words, 0).map_err(|error| map_error("PROCESS_RANGES", &error))
+    }
+
+    /// Takes it away; it may have none.
+    pub(super) fn remove_ranges(&mut self, pid: u32) {
+        let _ = self.ranges.remove(&pid);
     }
 
     /// Loads the program that runs at each tick, and gives its descriptor.
@@ -104,6 +125,14 @@ fn load_object(options: &CaptureOptions) -> Result<Ebpf, BpfError> {
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, BpfError> {
     ebpf.take_map(name).ok_or_else(|| BpfError::Load(format!("the embedded object has no map {name}")))
+}
+
+/// The descriptor of a map that the programs refer to.
+fn declared<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<BorrowedFd<'a>, BpfError> {
+    match ebpf.map(name) {
+        Some(aya::maps::Map::Array(data)) => Ok(data.fd().as_fd()),
+        _ => Err(BpfError::Load(format!("the embedded object has no array {name}"))),
+    }
 }
 
 fn map_error(map: &'static str, error: &dyn std::error::Error) -> BpfError {

@@ -1,9 +1,10 @@
 //! The mirror of the kernel side's set of stacks that were sent: the same slots, so that what the kernel thinks we hold, we hold.
 
-use crate::model::stack::{RawAddresses, UserStack};
+use crate::model::stack::{LastAddress, RawAddresses, UserStack};
 use profiler_common::ended::Ended;
 use profiler_common::limits::SENT_STACK_SLOTS;
-use profiler_common::record::StackHeader;
+use profiler_common::record::{FORM_UNFINISHED, FORM_WALKED, StackHeader, UnfinishedAt};
+use profiler_common::unwind::Registers;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use zerocopy::FromBytes as _;
@@ -53,7 +54,7 @@ impl SentStacks {
 fn length(stack: &RawAddresses) -> usize {
     let user = match &stack.user {
         UserStack::Walked { addresses, .. } => addresses.len(),
-        UserStack::Unfinished { bytes, .. } => bytes.len() / 8,
+        UserStack::Unfinished { addresses, words, .. } => addresses.len() + words.len(),
     };
     stack.kernel.len() + user
 }
@@ -66,11 +67,28 @@ fn decode(bytes: &[u8]) -> Option<RawAddresses> {
         return None;
     }
     let ended = Ended::try_from(header.ended).ok()?;
-    let mut addresses =
-        rest.chunks_exact(8).map(|word| u64::from_ne_bytes([word[0], word[1], word[2], word[3], word[4], word[5], word[6], word[7]]));
+    let (addresses, rest) = rest.split_at((kernel + user) * 8);
+    let mut addresses = words(addresses);
     let kernel = addresses.by_ref().take(kernel).collect();
-    let addresses = addresses.take(user).collect();
-    Some(RawAddresses { hash: header.stack_hash, kernel, user: UserStack::Walked { addresses, ended } })
+    let addresses = addresses.collect();
+    let user = match header.form {
+        FORM_WALKED => UserStack::Walked { addresses, ended },
+        FORM_UNFINISHED => unfinished(addresses, rest)?,
+        _ => return None,
+    };
+    Some(RawAddresses { hash: header.stack_hash, kernel, user })
+}
+
+fn unfinished(addresses: Vec<u64>, rest: &[u8]) -> Option<UserStack> {
+    let (at, stack) = UnfinishedAt::read_from_prefix(rest).ok()?;
+    let stack = stack.get(..at.stack_bytes as usize)?;
+    let registers = Registers { ip: at.ip, sp: at.sp, fp: at.fp };
+    let last = if at.is_exact != 0 { LastAddress::Interrupted } else { LastAddress::ReturnedTo };
+    Some(UserStack::Unfinished { addresses, registers, at: last, words: words(stack).collect() })
+}
+
+fn words(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
+    bytes.chunks_exact(8).map(|word| u64::from_ne_bytes([word[0], word[1], word[2], word[3], word[4], word[5], word[6], word[7]]))
 }
 
 #[cfg(test)]
@@ -81,7 +99,7 @@ mod tests {
 
     fn record(hash: u64, frames: &[u64]) -> Vec<u8> {
         let header =
-            StackHeader { kind: 2, kernel_frames: 1, user_frames: frames.len() as u16 - 1, stack_hash: hash, ended: 0, reserved: [0; 7] };
+            StackHeader { kind: 2, kernel_frames: 1, user_frames: frames.len() as u16 - 1, stack_hash: hash, ended: 0, form: 0, reserved: [0; 6] };
         let mut bytes = header.as_bytes().to_vec();
         frames.iter().for_each(|frame| bytes.extend(frame.to_ne_bytes()));
         bytes

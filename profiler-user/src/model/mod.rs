@@ -13,4 +13,5 @@ pub mod process;
 pub mod profile;
 pub mod stack;
 pub mod text;
+pub mod unwind;
 pub mod window;

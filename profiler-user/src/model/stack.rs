@@ -35,7 +35,7 @@ pub struct RawStack {
 /// The addresses of a stack, leaf first.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RawAddresses {
-    /// The hash under which the kernel side names it.
+    /// The hash under which the kernel side names it; 0 for a stack that was finished since.
     pub hash: u64,
     /// The kernel part: an instruction pointer, then return addresses. Empty when user code was interrupted.
     pub kernel: Vec<u64>,
@@ -55,11 +55,24 @@ pub enum UserStack {
     },
     /// Not walked for want of a table: what user space needs to finish it.
     Unfinished {
-        /// Where the thread stood.
+        /// The frames until there, as above.
+        addresses: Vec<u64>,
+        /// Those of the last of them.
         registers: Registers,
-        /// Its stack from `registers.sp` on.
-        bytes: Vec<u8>,
+        /// What its instruction pointer is.
+        at: LastAddress,
+        /// The thread's stack, word by word, from `registers.sp` (rounded down to a word) on.
+        words: Vec<u64>,
     },
+}
+
+/// What the address of a frame is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LastAddress {
+    /// Code was interrupted there.
+    Interrupted,
+    /// A call returns to it.
+    ReturnedTo,
 }
 
 /// One frame: a mapping and where in it. The address is already the one to look up.

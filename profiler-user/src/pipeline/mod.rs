@@ -1,10 +1,12 @@
 //! Who calls whom, and when: one recording from its first event to a symbolized profile.
 
 mod command;
+mod finishing;
 mod recorder;
 mod session;
 mod signals;
 mod stop;
+mod table_builder;
 mod wakers;
 mod watch;
 

@@ -1,12 +1,13 @@
 //! `Recorder`: what `profiler record` does, as a library.
 
 use super::command::{Command, CommandEnd};
-use super::session::Session;
+use super::finishing::Finishing;
+use super::session::{OwnProcesses, Parts, Session};
 use super::signals::Signals;
 use super::stop::{Ends, after};
 use super::wakers::Wakers;
 use crate::bpf::{BpfError, Capture, CaptureOptions, Counted, KernelTypes, Last, ProgramCost, controller_index};
-use crate::config::{Config, Mode, Target};
+use crate::config::{Config, Mode, Target, Walk};
 use crate::model::loss::Losses;
 use crate::model::process::Pid;
 use crate::model::profile::Profile;
@@ -138,14 +139,22 @@ impl Recorder {
             }
         }
         drop(types);
-        if !config.include_self {
-            capture.set_own(&[std::process::id()])?;
+        let this = (!config.include_self).then(std::process::id);
+        let own = OwnProcesses::new(this, command.as_ref().map(Command::pid));
+        capture.set_own(own.pids())?;
+        let finishing = match config.walk {
+            Walk::Tables => Some(Finishing::start(config.unwind_memory, config.memory_limit).map_err(RecordError::Runtime)?),
+            Walk::FramePointers => None,
+        };
+        let mut descriptors = capture.wakers().map_err(RecordError::Runtime)?;
+        if let Some(finishing) = &finishing {
+            descriptors.push(finishing.news().map_err(RecordError::Runtime)?);
         }
-        let wakers = Wakers::new(capture.wakers().map_err(RecordError::Runtime)?).map_err(RecordError::Runtime)?;
+        let wakers = Wakers::new(descriptors).map_err(RecordError::Runtime)?;
         let kernel = KernelLayout { slide: KernelSymbols::slide_of_this_boot() };
         // Before the clock starts and a command is let go: from here on a signal ends the recording, and never the profiler in the middle of it.
         let mut signals = Signals::new(command.is_some()).map_err(RecordError::Runtime)?;
-        let mut session = Session::start(capture, ObjectStore::new(), &config, kernel)?;
+        let mut session = Session::start(capture, Parts { finishing, own }, &config, kernel)?;
         control.started();
         command = command.map(Command::release).transpose()?;
         let named: Vec<Pid> = if command.is_none() { named_alone(&config) } else { Vec::new() };
@@ -189,7 +198,7 @@ async fn until_ended(session: &mut Session, wakers: &Wakers, ending: Ending<'_>,
                     return Ok(());
                 }
             }
-            () = wakers.due() => session.drain(Last::No),
+            () = wakers.due() => session.drain(Last::No)?,
         }
         if session.elapsed() >= told + Duration::from_secs(1) {
             told = session.elapsed();
@@ -223,6 +232,11 @@ fn capture_options(config: &Config, filter: &Filter, offsets: settings::KernelOf
             wake_bytes: config.bounds.ring_bytes / 4,
             weigh_period: u32::from(config.clock == crate::config::Clock::Cycles),
             own_count: u32::from(!config.include_self),
+            walk: match config.walk {
+                Walk::Tables => settings::WALK_TABLES,
+                Walk::FramePointers => settings::WALK_FRAME_POINTERS,
+            },
+            reserved: 0,
         },
         offsets,
         processes: filter.processes.clone(),

@@ -5,12 +5,16 @@ use crate::bpf::{BpfError, Capture, Drained, Last};
 use crate::config::Config;
 use crate::labels;
 use crate::model::label::Label;
+use super::finishing::{Finishing, Sample};
+use crate::model::event::ProcessEvent;
 use crate::model::loss::{Balance, Loss};
 use crate::model::mapping::{MappedRange, MappingKind};
 use crate::model::process::{Pid, ProcessKey};
+use crate::model::stack::{RawStack, Tally, UserStack};
 use crate::model::window::Window;
 use crate::object::ObjectStore;
 use crate::process::{Context, Describe, KernelLayout, Processes, Tables, Threads};
+use profiler_common::limits::OWN_PROCESSES_MAX;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -36,6 +40,50 @@ impl Describe for World<'_> {
     }
 }
 
+/// The processes that are ours: this one, and the readers that it starts while it records.
+pub(super) struct OwnProcesses {
+    pids: Vec<u32>,
+    /// A child of ours that is none: the command that is recorded.
+    command: Option<Pid>,
+    /// Samples of ours that arrived.
+    samples: u64,
+}
+
+impl OwnProcesses {
+    /// This process alone; with none, our processes are recorded like any others.
+    pub(super) fn new(this: Option<u32>, command: Option<Pid>) -> Self {
+        Self { pids: this.into_iter().collect(), command, samples: 0 }
+    }
+
+    pub(super) fn pids(&self) -> &[u32] {
+        &self.pids
+    }
+
+    fn contains(&self, tgid: u32) -> bool {
+        self.pids.contains(&tgid)
+    }
+
+    fn note(&mut self, event: &ProcessEvent, capture: &mut Capture) -> Result<(), BpfError> {
+        match event {
+            ProcessEvent::Fork { pid, tid, parent }
+                if pid.0 == tid.0 && self.pids.first() == Some(&parent.0) && self.command != Some(*pid) && !self.contains(pid.0) =>
+            {
+                self.pids.truncate(OWN_PROCESSES_MAX - 1);
+                self.pids.push(pid.0);
+            }
+            ProcessEvent::Exit { pid, tid } if pid.0 == tid.0 && self.contains(pid.0) => self.pids.retain(|own| *own != pid.0),
+            _ => return Ok(()),
+        }
+        capture.set_own(&self.pids)
+    }
+}
+
+/// What a session is made of, beside the open capture.
+pub(super) struct Parts {
+    pub(super) finishing: Option<Finishing>,
+    pub(super) own: OwnProcesses,
+}
+
 /// A recording while it runs.
 pub(super) struct Session {
     pub(super) capture: Capture,
@@ -48,6 +96,9 @@ pub(super) struct Session {
     window_bytes: u64,
     /// Mappings that have been looked at for a perf map.
     perf_maps_seen: usize,
+    /// None when stacks are walked by frame pointers alone.
+    finishing: Option<Finishing>,
+    own: OwnProcesses,
     started: Instant,
     start: SystemTime,
     first_sample: Option<Instant>,
@@ -55,12 +106,14 @@ pub(super) struct Session {
 
 impl Session {
     /// Takes over an open capture, starts its clock, and reads what runs already.
-    pub(super) fn start(mut capture: Capture, objects: ObjectStore, config: &Config, kernel: KernelLayout) -> Result<Self, BpfError> {
+    pub(super) fn start(mut capture: Capture, parts: Parts, config: &Config, kernel: KernelLayout) -> Result<Self, BpfError> {
         let (started, start) = (Instant::now(), SystemTime::now());
         capture.start()?;
         let mut session = Self {
             capture,
-            objects,
+            objects: ObjectStore::new(),
+            finishing: parts.finishing,
+            own: parts.own,
             processes: Processes::default(),
             tables: Tables::default(),
             aggregator: Aggregator::default(),
@@ -77,26 +130,59 @@ impl Session {
     }
 
     /// Takes over what has arrived and counts it.
-    pub(super) fn drain(&mut self, last: Last) {
+    ///
+    /// # Errors
+    /// The maps of the kernel side cannot be written.
+    pub(super) fn drain(&mut self, last: Last) -> Result<(), BpfError> {
         let batch = self.capture.drain(last);
-        let mut world = World { objects: &mut self.objects };
-        self.processes.arrived(&batch.arrived, &mut world);
+        self.processes.arrived(&batch.arrived, &mut World { objects: &mut self.objects });
         for drained in batch.ordered {
             match drained {
-                Drained::Event(event) => self.processes.apply(event.event, &mut world),
-                Drained::Stack(tally) => {
-                    if self.tables.bytes() + self.aggregator.bytes() > self.window_bytes {
-                        self.aggregator.refuse(tally.events);
-                        continue;
+                Drained::Event(event) => {
+                    self.own.note(&event.event, &mut self.capture)?;
+                    if let Some(finishing) = &mut self.finishing {
+                        finishing.note(&event.event);
                     }
-                    let mut context = Context { kernel: self.kernel, threads: self.threads, describe: &mut world };
-                    let normalized = self.tables.normalize(&tally, &mut self.processes, &mut context);
-                    self.aggregator.add(normalized.key, normalized.counts, normalized.ended);
-                    self.first_sample.get_or_insert_with(Instant::now);
+                    self.processes.apply(event.event, &mut World { objects: &mut self.objects });
                 }
+                Drained::Stack(tally) => self.take(tally),
             }
         }
+        if let Some(finishing) = &mut self.finishing {
+            let mut done = finishing.go_on(&self.objects, &self.processes, &mut self.capture)?;
+            if last == Last::Yes {
+                done.extend(finishing.end(&self.objects, &mut self.capture)?);
+            }
+            done.into_iter().for_each(|sample| self.count(&sample));
+        }
         self.keep_perf_maps();
+        Ok(())
+    }
+
+    fn take(&mut self, tally: Tally<RawStack>) {
+        if self.own.contains(tally.of.process.tgid) {
+            self.own.samples += tally.events; // Before the kernel side knew that this one is ours.
+            return;
+        }
+        if self.tables.bytes() + self.aggregator.bytes() > self.window_bytes {
+            return self.aggregator.refuse(tally.events);
+        }
+        let mut world = World { objects: &mut self.objects };
+        let mut context = Context { kernel: self.kernel, threads: self.threads, describe: &mut world };
+        let met = self.tables.meet(&tally.of, &mut self.processes, &mut context);
+        let sample = match (&tally.of.addresses.user, &mut self.finishing) {
+            (UserStack::Unfinished { .. }, Some(finishing)) => finishing.finish((met, tally), &self.objects, &mut self.capture),
+            _ => Some((met, tally)),
+        };
+        if let Some(sample) = sample {
+            self.count(&sample);
+        }
+    }
+
+    fn count(&mut self, (met, tally): &Sample) {
+        let normalized = self.tables.place(met, tally, self.kernel);
+        self.aggregator.add(normalized.key, normalized.counts, normalized.ended);
+        self.first_sample.get_or_insert_with(Instant::now);
     }
 
     /// Opens the perf maps of processes whose code without a file was sampled: later they may be gone.
@@ -128,7 +214,7 @@ impl Session {
         let duration = self.started.elapsed();
         // Once more for those that had none when their code was first seen: some are written late.
         self.perf_maps_seen = 0;
-        self.drain(Last::Yes);
+        self.drain(Last::Yes)?;
         let counted = self.capture.counted()?;
         let aggregated = self.aggregator.finish();
         let mut losses = counted.losses;
@@ -137,7 +223,7 @@ impl Session {
         losses.add(Loss::NotRun, ticks.all.saturating_sub(counted.runs + ticks.unseen_away));
         let idle = counted.idle + ticks.unseen_away;
         let is_narrowed = config.is_narrowed();
-        let balance = Balance { ticks: ticks.all, idle, filtered: counted.filtered, samples: aggregated.events, is_narrowed };
+        let balance = Balance { ticks: ticks.all, idle, filtered: counted.filtered + self.own.samples, samples: aggregated.events, is_narrowed };
         let window = Window {
             kind: config.kind(),
             start: self.start,

@@ -12,9 +12,11 @@ const NONE: u32 = u32::MAX;
 
 /// A range and what is behind it.
 #[derive(Debug)]
-pub(super) struct Range {
-    pub(super) mapped: MappedRange,
-    pub(super) kind: MappingKind,
+pub struct Range {
+    /// Where and of what.
+    pub mapped: MappedRange,
+    /// What is behind it.
+    pub kind: MappingKind,
     /// Its [`MappingId`] once a frame has needed one: looked up once, not once a frame.
     id: AtomicU32,
 }
@@ -34,9 +36,9 @@ impl Range {
     }
 }
 
-/// Ranges by their first address; none overlap.
+/// Ranges by their first address; none overlap. A copy is cheap, and stays as it is.
 #[derive(Clone, Debug, Default)]
-pub(super) struct AddressSpace {
+pub struct AddressSpace {
     ranges: Arc<BTreeMap<u64, Arc<Range>>>,
     /// Raised when a range takes the place of another: what was normalized before may mean something else now.
     pub(super) generation: u32,
@@ -63,7 +65,7 @@ impl AddressSpace {
     }
 
     /// The range that holds an address.
-    pub(super) fn find(&self, address: u64) -> Option<&Arc<Range>> {
+    pub fn find(&self, address: u64) -> Option<&Arc<Range>> {
         self.ranges.range(..=address).next_back().map(|(_, range)| range).filter(|range| address < range.mapped.end)
     }
 
@@ -73,8 +75,8 @@ impl AddressSpace {
         self.generation = self.generation.wrapping_add(1);
     }
 
-    /// The first range of a file: the main binary is mapped before its libraries, but anywhere.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Range>> {
+    /// All ranges, by their first address.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Range>> {
         self.ranges.values()
     }
 }

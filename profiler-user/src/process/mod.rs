@@ -8,7 +8,8 @@ mod maps_file;
 mod normalize;
 mod table;
 
+pub use address_space::{AddressSpace, Range};
 pub use kernel_layout::{KernelLayout, LINKED_TEXT};
 pub use maps_file::read_ranges;
-pub use normalize::{Context, Normalized, Tables, Threads};
+pub use normalize::{Context, Met, Normalized, Tables, Threads};
 pub use table::{Describe, Processes};

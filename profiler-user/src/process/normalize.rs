@@ -16,6 +16,9 @@ use std::sync::Arc;
 /// Stacks whose normalized form is remembered.
 const KNOWN_MAX: usize = 32_768;
 
+/// The hash of a stack that was finished in user space: the kernel side has no name for it.
+const UNNAMED: u64 = 0;
+
 /// What makes two ranges the same mapping: for a file what is mapped of it, otherwise where it is as well.
 type MappingKey = (MappingKind, u64, u64);
 
@@ -49,6 +52,17 @@ pub enum Threads {
     Apart,
 }
 
+/// What a sample needs of its own time.
+#[derive(Clone, Debug)]
+pub struct Met {
+    /// The process image.
+    pub process: ProcessId,
+    /// The thread, where they are told apart.
+    pub thread: Option<u32>,
+    /// What was mapped.
+    pub space: AddressSpace,
+}
+
 /// A sample that can be counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Normalized {
@@ -69,7 +83,12 @@ impl Tables {
 
     /// Normalizes a sample against the mappings of its own time, which is now in the order of events.
     pub fn normalize(&mut self, tally: &Tally<RawStack>, processes: &mut Processes, context: &mut Context<'_>) -> Normalized {
-        let raw = &tally.of;
+        let met = self.meet(&tally.of, processes, context);
+        self.place(&met, tally, context.kernel)
+    }
+
+    /// Notes all that a sample needs of its own time, for a stack that is finished later.
+    pub fn meet(&mut self, raw: &RawStack, processes: &mut Processes, context: &mut Context<'_>) -> Met {
         let pid = Pid(raw.process.tgid);
         let thread = match context.threads {
             Threads::Together => None,
@@ -88,8 +107,14 @@ impl Tables {
                 id
             }
         };
-        let (stack, ended) = self.stack(&raw.addresses, &process.space, raw.process, context.kernel);
-        Normalized { key: SampleKey { process: id, thread, stack }, counts: Counts { events: tally.events, weight: tally.weight }, ended }
+        Met { process: id, thread, space: process.space.clone() }
+    }
+
+    /// Normalizes a sample against what was noted of its time.
+    pub fn place(&mut self, met: &Met, tally: &Tally<RawStack>, kernel: KernelLayout) -> Normalized {
+        let (stack, ended) = self.stack(&tally.of.addresses, &met.space, tally.of.process, kernel);
+        let key = SampleKey { process: met.process, thread: met.thread, stack };
+        Normalized { key, counts: Counts { events: tally.events, weight: tally.weight }, ended }
     }
 
     fn stack(&mut self, raw: &RawAddresses, space: &AddressSpace, process: ProcessKey, kernel: KernelLayout) -> (StackId, Ended) {
@@ -123,10 +148,12 @@ impl Tables {
         }
         let stack = self.stacks.intern(&frames);
         self.frames = frames;
-        if self.known.len() >= KNOWN_MAX {
-            self.known.clear();
+        if raw.hash != UNNAMED {
+            if self.known.len() >= KNOWN_MAX {
+                self.known.clear();
+            }
+            self.known.insert(raw.hash, (space.generation, stack, how));
         }
-        self.known.insert(raw.hash, (space.generation, stack, how));
         (stack, how)
     }
 

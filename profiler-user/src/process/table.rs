@@ -168,6 +168,11 @@ impl Processes {
         }
     }
 
+    /// What a process has mapped now; None if nothing is known of it.
+    pub fn space(&self, pid: Pid) -> Option<&AddressSpace> {
+        self.table.get(&pid).map(|process| &process.space)
+    }
+
     /// A process by its pid; read from /proc if no event has made it known.
     pub(super) fn get(&mut self, pid: Pid, describe: &mut dyn Describe) -> &Process {
         if !self.table.contains_key(&pid) {

@@ -10,6 +10,7 @@ use crate::model::mapping::ObjectId;
 use crate::model::profile::Unresolved;
 use crate::parse::decl_line::{Declarations, Declared};
 use crate::parse::demangle::names;
+use crate::parse::eh_frame;
 use crate::parse::elf;
 use crate::parse::go_table;
 use crate::parse::native::{NativeSymbols, Paths, RawLine};
@@ -100,6 +101,7 @@ impl State {
                 self.symbolize(ObjectKey { object, detail, debug, alt }, &offsets).map(Answer::Lines)
             }
             Request::PerfMap { addresses } => perf_map(&addresses),
+            Request::Unwind => unwind_table(),
         };
         answer.unwrap_or_else(Answer::Refused)
     }
@@ -209,6 +211,11 @@ impl ObjectSymbols {
 fn identify() -> Result<Answer, String> {
     let map = map(OBJECT)?;
     elf::facts(map.bytes()).map(Answer::Facts).map_err(|error| error.to_string())
+}
+
+fn unwind_table() -> Result<Answer, String> {
+    let map = map(OBJECT)?;
+    eh_frame::unwind_table(map.bytes()).map(Answer::Unwind).map_err(|error| error.to_string())
 }
 
 /// Read and not mapped: its owner writes to it while we read, and may well make it shorter.

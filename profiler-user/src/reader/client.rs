@@ -10,6 +10,7 @@ use crate::model::address::FileAddress;
 use crate::model::answer::{Detail, ObjectFacts, SymbolLine};
 use crate::model::mapping::ObjectId;
 use crate::model::profile::Unresolved;
+use crate::model::unwind::UnwindTable;
 use rustix::process::{Signal, pidfd_send_signal};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -162,6 +163,20 @@ impl Reader {
             }
         }
         Ok(names)
+    }
+
+    /// What the file says of how to leave its code.
+    ///
+    /// # Errors
+    /// No reader can be had, or the file is bad.
+    pub fn unwind_table(&mut self, object: ObjectId, file: BorrowedFd<'_>) -> Result<UnwindTable, ReaderError> {
+        let deadline = self.deadline_for(object)?;
+        let files = Files { object: Some(file), ..Files::default() };
+        let answer = self.ask(&Request::Unwind, &files, deadline);
+        match self.judge(object, answer)? {
+            Answer::Unwind(table) => Ok(table),
+            _ => Err(self.distrust(object)),
+        }
     }
 
     fn symbolize_with(

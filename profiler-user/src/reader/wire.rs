@@ -7,6 +7,8 @@ use crate::model::answer::Detail;
 use crate::model::answer::{LINES_MAX, LINES_MEAN, LoadSegment, ObjectFacts, SEGMENTS_MAX, SymbolLine, TEXT_MAX_BYTES};
 use crate::model::mapping::ObjectId;
 use crate::model::profile::Unresolved;
+use crate::model::unwind::{Elsewhere, UnwindPart, UnwindTable};
+use profiler_common::limits::ARENA_CHUNK_WORDS;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -47,6 +49,8 @@ pub(super) enum Request {
         /// Runtime addresses.
         addresses: Vec<u64>,
     },
+    /// How does one leave this file's code?
+    Unwind,
 }
 
 /// Whether a file belongs to a request.
@@ -69,6 +73,8 @@ pub(super) enum Answer {
     Lines(Vec<Result<Vec<SymbolLine>, Unresolved>>),
     /// To [`Request::PerfMap`].
     Names(Vec<Option<String>>),
+    /// To [`Request::Unwind`].
+    Unwind(UnwindTable),
 }
 
 impl Request {
@@ -89,6 +95,7 @@ impl Request {
                 out.u8(2);
                 out.numbers(addresses);
             }
+            Self::Unwind => out.u8(3),
         }
         out.0
     }
@@ -105,6 +112,7 @@ impl Request {
                 Self::Symbolize { object, detail, debug: presence(2), alt: presence(4), offsets: from.numbers()? }
             }
             2 => Self::PerfMap { addresses: from.numbers()? },
+            3 => Self::Unwind,
             _ => return Err(Malformed("an unknown request")),
         };
         from.end().map(|()| request)
@@ -134,6 +142,10 @@ impl Answer {
                     out.optional(name.as_ref().map(|name| name.as_bytes()));
                 }
             }
+            Self::Unwind(table) => {
+                out.u8(4);
+                out.unwind(table);
+            }
         }
         out.0
     }
@@ -148,6 +160,7 @@ impl Answer {
                 let count = from.count(ADDRESSES_MAX)?;
                 Self::Names((0..count).map(|_| Ok(from.optional()?.map(lossy))).collect::<Result<_, _>>()?)
             }
+            4 => Self::Unwind(from.unwind()?),
             _ => return Err(Malformed("an unknown answer")),
         };
         from.end().map(|()| answer)
@@ -266,6 +279,20 @@ impl Out {
     }
 }
 
+/// Tables: a part is its first place, the number of its words, and its words.
+impl Out {
+    fn unwind(&mut self, table: &UnwindTable) {
+        self.u8(u8::from(table.elsewhere == Elsewhere::FramePointers));
+        self.u64(table.rows);
+        self.u32(table.parts.len());
+        for part in &table.parts {
+            self.u64(part.first);
+            self.u32(part.words.len());
+            self.0.extend(part.words.iter().flat_map(|word| word.to_le_bytes()));
+        }
+    }
+}
+
 /// Bytes being read.
 struct In<'a>(&'a [u8]);
 
@@ -307,6 +334,22 @@ impl<'a> In<'a> {
     fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
         let length = self.count(TEXT_MAX_BYTES)?;
         self.take(length)
+    }
+
+    fn unwind(&mut self) -> Result<UnwindTable, Malformed> {
+        let elsewhere = if self.flag()? { Elsewhere::FramePointers } else { Elsewhere::NoRules };
+        let (rows, count) = (self.u64()?, self.count(ANSWER_MAX_BYTES)?);
+        let mut parts: Vec<UnwindPart> = Vec::new();
+        for _ in 0..count {
+            let (first, words) = (self.u64()?, self.count(ARENA_CHUNK_WORDS as usize)?);
+            let words = self.take(words * 4)?.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect();
+            let part = UnwindPart { first, words };
+            if parts.last().is_some_and(|last| last.first + u64::from(last.length()) > part.first) || first > u64::MAX / 2 {
+                return Err(Malformed("parts that overlap"));
+            }
+            parts.push(part);
+        }
+        Ok(UnwindTable { parts, elsewhere, rows })
     }
 
     fn text(&mut self) -> Result<String, Malformed> {

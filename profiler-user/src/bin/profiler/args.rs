@@ -1,7 +1,7 @@
 //! What was typed, and what it means: `RecordArgs` to `Config`, without doing anything.
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
-use profiler::config::{Bounds, Clock, Config, Mode, Target};
+use profiler::config::{Bounds, Clock, Config, Mode, Target, Walk};
 use profiler::encode::Format;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -78,6 +78,9 @@ pub(crate) struct RecordArgs {
     /// Tell threads apart: labels `tid` and `thread`
     #[arg(long, help_heading = "Sampling")]
     pub per_thread: bool,
+    /// Walk user stacks by frame pointers alone, for comparison
+    #[arg(long, help_heading = "Sampling")]
+    pub frame_pointers: bool,
 
     /// Where to write. {kind}, {pid} and {comm} are replaced; - is standard output [default: {kind}.prof, or the ending of --format]
     #[arg(short = 'o', long, value_name = "FILE", help_heading = "Output")]
@@ -98,6 +101,9 @@ pub(crate) struct RecordArgs {
     /// Memory that the profiler may use in all, maps included
     #[arg(long, value_name = "SIZE", default_value = "128M", value_parser = parse_size, help_heading = "Limits")]
     pub memory_limit: u64,
+    /// Memory of the unwind tables; a part of --memory-limit
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse_size, help_heading = "Limits")]
+    pub unwind_memory: u64,
     /// Measure and show what the eBPF programs themselves cost
     #[arg(long, help_heading = "Limits")]
     pub self_cost: bool,
@@ -157,6 +163,8 @@ impl RecordArgs {
             debug_dirs: self.debug_dirs.clone(),
             memory_limit: self.memory_limit,
             self_cost: self.self_cost,
+            walk: if self.frame_pointers { Walk::FramePointers } else { Walk::Tables },
+            unwind_memory: self.unwind_memory.min(self.memory_limit / 2),
             bounds,
         }
     }

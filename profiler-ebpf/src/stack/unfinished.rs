@@ -1,0 +1,70 @@
+//! A stack that meets no table takes its registers and its bytes along, and user space walks on. Bounded for each process and for the ring.
+
+use crate::maps::{Scratch, UNFINISHED, Walk};
+use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_probe_read_user};
+use profiler_common::limits::{STACK_FRAMES_MAX, UNFINISHED_BYTES_MAX, UNFINISHED_PER_SPAN, UNFINISHED_SLOTS};
+use profiler_common::record::UnfinishedAt;
+
+const PAGE: u64 = 4096;
+const SPAN_SHIFT: u32 = 28;
+
+/// Whether a process may send one more. Counted by a few bits of its id; two CPUs may count one for two, which does no harm.
+#[inline(always)]
+pub fn is_allowed(tgid: u32) -> bool {
+    let Some(slot) = UNFINISHED.get_ptr_mut(tgid & (UNFINISHED_SLOTS as u32 - 1)) else { return false };
+    // SAFETY: no arguments, no preconditions.
+    let span = unsafe { bpf_ktime_get_ns() } >> SPAN_SHIFT;
+    // SAFETY: a live map value, read and written whole.
+    let held = unsafe { core::ptr::read_volatile(slot) };
+    let count = if held >> 32 == span & 0xffff_ffff { held & 0xffff_ffff } else { 0 };
+    if count >= UNFINISHED_PER_SPAN {
+        return false;
+    }
+    // SAFETY: as above.
+    unsafe { core::ptr::write_volatile(slot, span << 32 | (count + 1)) };
+    true
+}
+
+/// Writes registers and bytes behind `frames` addresses; gives the words that they take.
+#[inline(always)]
+pub fn append(scratch: *mut Scratch, frames: u32, walk: *const Walk) -> u32 {
+    // SAFETY: the walk is this CPU's own, and over.
+    let (registers, is_exact) = unsafe { ((*walk).registers, (*walk).is_exact as u32) };
+    let at = core::hint::black_box(u64::from(frames));
+    if at > STACK_FRAMES_MAX as u64 {
+        return 0;
+    }
+    // SAFETY: behind the last address there is room for an unfinished stack of full length.
+    let head = unsafe { (&raw mut (*scratch).frames).cast::<u64>().add(at as usize) };
+    let head_words = size_of::<UnfinishedAt>() / 8;
+    // SAFETY: as above.
+    let bytes = unsafe { copy(head.add(head_words).cast(), registers.sp & !7) };
+    let unfinished = UnfinishedAt { ip: registers.ip, sp: registers.sp, fp: registers.fp, is_exact, stack_bytes: bytes as u32 };
+    // SAFETY: as above; the words are aligned as the structure is.
+    unsafe { head.cast::<UnfinishedAt>().write(unfinished) };
+    head_words as u32 + (bytes >> 3) as u32
+}
+
+/// Copies the stack page by page until one cannot be read; gives the bytes.
+///
+/// # Safety
+/// There is room for `UNFINISHED_BYTES_MAX` bytes at `to`.
+#[inline(always)]
+unsafe fn copy(to: *mut u8, from: u64) -> u64 {
+    let mut have = 0u64;
+    let mut next = PAGE - (from & (PAGE - 1));
+    for _ in 0..UNFINISHED_BYTES_MAX as u64 / PAGE {
+        let bytes = core::hint::black_box(next);
+        let at = core::hint::black_box(have);
+        if bytes == 0 || bytes > PAGE || at > UNFINISHED_BYTES_MAX as u64 - PAGE {
+            break;
+        }
+        // SAFETY: it ends within the bytes that the caller promised.
+        if unsafe { bpf_probe_read_user(to.add(at as usize).cast(), bytes as u32, (from + at) as *const _) } != 0 {
+            break;
+        }
+        have = at + bytes;
+        next = PAGE;
+    }
+    have
+}

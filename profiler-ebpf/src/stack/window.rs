@@ -1,0 +1,62 @@
+//! Reading the walked thread's stack: a page at a time, and not before a frame needs it. One copy costs as much as a dozen single reads.
+
+use crate::maps::{WINDOW_WORDS, Walk};
+use aya_ebpf::helpers::generated::bpf_probe_read_user;
+
+const PAGE: u64 = 4096;
+/// With less than this copied, the next page is copied, too.
+const LITTLE: u64 = 1024;
+
+const _: () = assert!(LITTLE + PAGE <= WINDOW_WORDS as u64 * 8);
+
+/// The word at an address of the walked thread's stack.
+#[inline(always)]
+pub fn read(walk: &mut Walk, at: u64) -> Option<u64> {
+    let mut distance = at.wrapping_sub(walk.view.base);
+    if at & 7 != 0 {
+        return read_one(at);
+    }
+    if distance >= walk.view.have {
+        if !move_to(walk, at) {
+            return None;
+        }
+        distance = 0;
+    }
+    Some(walk.window[(distance >> 3) as usize & (WINDOW_WORDS - 1)])
+}
+
+/// Copies from an address to the end of its page, for a read beyond that may fail as a whole; and the next page if that was little.
+#[inline(always)]
+fn move_to(walk: &mut Walk, at: u64) -> bool {
+    walk.view.have = 0;
+    walk.view.base = at;
+    // The verifier must see the bound on the number that the helper gets.
+    let first = core::hint::black_box(PAGE - (at & (PAGE - 1)));
+    if first == 0 || first > PAGE {
+        return false;
+    }
+    let window = walk.window.as_mut_ptr().cast::<u8>();
+    // SAFETY: the window is longer than a page.
+    if unsafe { bpf_probe_read_user(window.cast(), first as u32, at as *const _) } != 0 {
+        return false;
+    }
+    let mut have = first;
+    if first < LITTLE {
+        // SAFETY: what is copied ends at `LITTLE + PAGE` at the latest.
+        let failed = unsafe { bpf_probe_read_user(window.add(first as usize).cast(), PAGE as u32, (at + first) as *const _) };
+        if failed == 0 {
+            have += PAGE;
+        }
+    }
+    walk.view.have = have;
+    true
+}
+
+/// A word that is not aligned, as no compiler makes it.
+#[inline(never)]
+fn read_one(at: u64) -> Option<u64> {
+    let mut word = 0u64;
+    // SAFETY: the helper writes 8 bytes to the local, or fails.
+    let failed = unsafe { bpf_probe_read_user((&raw mut word).cast(), 8, at as *const _) };
+    (failed == 0).then_some(word)
+}

@@ -1,0 +1,38 @@
+//! Unwind tables as the parser makes them: rules for places in a file, in parts that the kernel side can search.
+
+/// What a file says of how to leave its code.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct UnwindTable {
+    /// Parts, by their first place; none overlap.
+    pub parts: Vec<UnwindPart>,
+    /// What holds for code outside of every part.
+    pub elsewhere: Elsewhere,
+    /// Rows of all parts.
+    pub rows: u64,
+}
+
+/// What holds for code that no table covers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Elsewhere {
+    /// Nothing is known of it.
+    #[default]
+    NoRules,
+    /// It keeps frame pointers: Go's.
+    FramePointers,
+}
+
+/// A stretch of code and its rules.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UnwindPart {
+    /// File offset of the first byte that it covers.
+    pub first: u64,
+    /// The words of `profiler_common::unwind::table`.
+    pub words: Vec<u32>,
+}
+
+impl UnwindPart {
+    /// Bytes of code that it covers.
+    pub fn length(&self) -> u32 {
+        self.words.first().copied().unwrap_or(0)
+    }
+}

@@ -1,0 +1,152 @@
+//! Call frame information (`.eh_frame`; `.debug_frame` when it is all there is) to an unwind table, by places in the file.
+
+use super::elf::{self, ParseError};
+use super::unwind_parts::Parts;
+use super::unwind_rule::{Bytes, rule};
+use crate::model::answer::LoadSegment;
+use crate::model::unwind::{Elsewhere, UnwindTable};
+use gimli::{BaseAddresses, CieOrFde, CommonInformationEntry, DebugFrame, EhFrame, LittleEndian, UnwindContext, UnwindSection};
+use object::{Object, ObjectSection};
+use profiler_common::unwind::rule::{CallerFp, Cfa, Rule};
+
+/// Rows of one file: what fits into an answer. A compiler of 154 MB has 1.2 million.
+const ROWS_MAX: u64 = 3_500_000;
+/// Functions of one file.
+const FUNCTIONS_MAX: usize = 4_000_000;
+/// Bytes of a section that is compressed, once it is not.
+const INFLATED_MAX_BYTES: u64 = 128 << 20;
+
+/// Reads what a file says of how to leave its code.
+///
+/// # Errors
+/// The bytes are no ELF file, or their sections cannot be read.
+pub fn unwind_table(bytes: &[u8]) -> Result<UnwindTable, ParseError> {
+    let file = object::File::parse(bytes).map_err(|error| ParseError::Elf(error.to_string()))?;
+    let facts = elf::facts(bytes)?;
+    let elsewhere = if facts.is_go { Elsewhere::FramePointers } else { Elsewhere::NoRules };
+    let code: Vec<LoadSegment> = facts.segments.into_iter().filter(|segment| segment.executable).collect();
+    if file.architecture() != object::Architecture::X86_64 {
+        return Ok(UnwindTable { elsewhere, ..UnwindTable::default() });
+    }
+    let bases = bases(&file);
+    let (parts, rows) = match (contents(&file, ".eh_frame")?, contents(&file, ".debug_frame")?) {
+        (Some(data), _) if data.len() > 4 => {
+            let mut section = EhFrame::new(&data, LittleEndian);
+            section.set_address_size(8);
+            rows(&section, &bases, &code)
+        }
+        (_, Some(data)) => {
+            let mut section = DebugFrame::new(&data, LittleEndian);
+            section.set_address_size(8);
+            rows(&section, &bases, &code)
+        }
+        _ => (Vec::new(), 0),
+    };
+    Ok(UnwindTable { parts, elsewhere, rows })
+}
+
+fn contents<'a>(file: &object::File<'a>, name: &str) -> Result<Option<std::borrow::Cow<'a, [u8]>>, ParseError> {
+    let Some(section) = file.section_by_name(name) else { return Ok(None) };
+    let data = section.compressed_data().map_err(|error| ParseError::Elf(error.to_string()))?;
+    if data.format != object::CompressionFormat::None && data.uncompressed_size > INFLATED_MAX_BYTES {
+        return Ok(None);
+    }
+    data.decompress().map(Some).map_err(|error| ParseError::Elf(error.to_string()))
+}
+
+fn bases(file: &object::File<'_>) -> BaseAddresses {
+    let address = |name| file.section_by_name(name).map(|section| section.address());
+    let mut bases = BaseAddresses::default();
+    if let Some(address) = address(".eh_frame") {
+        bases = bases.set_eh_frame(address);
+    }
+    if let Some(address) = address(".text") {
+        bases = bases.set_text(address);
+    }
+    if let Some(address) = address(".got") {
+        bases = bases.set_got(address);
+    }
+    bases
+}
+
+/// A function that has rows, by its place in the file.
+struct Function<'a, S: UnwindSection<Bytes<'a>>> {
+    first: u64,
+    end: u64,
+    bias: u64,
+    entry: gimli::PartialFrameDescriptionEntry<'a, S, Bytes<'a>>,
+}
+
+fn rows<'a, S>(section: &'a S, bases: &'a BaseAddresses, code: &[LoadSegment]) -> (Vec<crate::model::unwind::UnwindPart>, u64)
+where
+    S: UnwindSection<Bytes<'a>>,
+    S::Offset: gimli::UnwindOffset<usize> + std::hash::Hash,
+{
+    let mut cies = Cies(None);
+    let mut functions = functions(section, bases, code, &mut cies);
+    // Linkers write them in the order of their input, which is not that of their addresses.
+    functions.sort_by_key(|function| function.first);
+    let (mut parts, mut context, mut end, mut count) = (Parts::default(), UnwindContext::new(), 0, 0_u64);
+    for function in &functions {
+        if function.first < end || count >= ROWS_MAX {
+            continue; // Two functions in one place: the first one that was met holds.
+        }
+        if function.first > end && end > 0 {
+            parts.push(end, Rule::NONE);
+        }
+        let Ok(fde) = function.entry.parse(|_, bases, offset| cies.get(section, bases, offset)) else { continue };
+        let is_signal = fde.is_signal_trampoline();
+        let Ok(mut table) = fde.rows(section, bases, &mut context) else { continue };
+        let mut from = function.first;
+        while let Ok(Some(row)) = table.next_row() {
+            let place = row.start_address().wrapping_sub(function.bias);
+            if place < from || place >= function.end || count >= ROWS_MAX {
+                break;
+            }
+            from = place;
+            count += 1;
+            parts.push(place, if is_signal { Rule::new(Cfa::Signal, CallerFp::Same) } else { rule(row, section) });
+        }
+        end = function.end;
+    }
+    parts.finish(end)
+}
+
+fn functions<'a, S>(section: &'a S, bases: &'a BaseAddresses, code: &[LoadSegment], cies: &mut Cies<'a, S>) -> Vec<Function<'a, S>>
+where
+    S: UnwindSection<Bytes<'a>>,
+    S::Offset: gimli::UnwindOffset<usize>,
+{
+    let (mut functions, mut entries) = (Vec::new(), section.entries(bases));
+    while let Ok(Some(entry)) = entries.next() {
+        let CieOrFde::Fde(entry) = entry else { continue };
+        let Ok(fde) = entry.parse(|_, bases, offset| cies.get(section, bases, offset)) else { continue };
+        let (start, length) = (fde.initial_address(), fde.len());
+        let holds = |segment: &&LoadSegment| start.checked_sub(segment.virtual_address).is_some_and(|at| at < segment.file_size);
+        let Some(segment) = code.iter().find(holds) else { continue };
+        let bias = segment.virtual_address.wrapping_sub(segment.file_offset);
+        let Some(end) = start.checked_add(length) else { continue };
+        let last = segment.file_offset.saturating_add(segment.file_size);
+        let end = end.wrapping_sub(bias).min(last);
+        if length > 0 && functions.len() < FUNCTIONS_MAX {
+            functions.push(Function { first: start.wrapping_sub(bias), end, bias, entry });
+        }
+    }
+    functions
+}
+
+/// The entry that many functions have in common, read once in a row.
+struct Cies<'a, S: UnwindSection<Bytes<'a>>>(Option<(S::Offset, CommonInformationEntry<Bytes<'a>>)>);
+
+impl<'a, S: UnwindSection<Bytes<'a>>> Cies<'a, S> {
+    fn get(&mut self, section: &S, bases: &BaseAddresses, offset: S::Offset) -> gimli::Result<CommonInformationEntry<Bytes<'a>>> {
+        match &self.0 {
+            Some((held, cie)) if *held == offset => Ok(cie.clone()),
+            _ => {
+                let cie = section.cie_from_offset(bases, offset)?;
+                self.0 = Some((offset, cie.clone()));
+                Ok(cie)
+            }
+        }
+    }
+}

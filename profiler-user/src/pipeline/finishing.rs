@@ -1,0 +1,158 @@
+//! Stacks that met no table: they wait here until their file is parsed, and are finished then.
+
+use super::table_builder::{Built, TableBuilder, Wanted};
+use crate::bpf::{BpfError, Capture};
+use crate::model::event::ProcessEvent;
+use crate::model::stack::{RawAddresses, RawStack, Tally, UserStack};
+use crate::object::{ObjectStore, OpenedFile, vdso_image};
+use crate::process::{Met, Processes};
+use crate::unwind::{Costs, Finished, TableOf, Unwinder};
+use profiler_common::ended::Ended;
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Words of stacks that wait, all together: 8 MiB.
+const WAITING_WORDS_MAX: usize = 1 << 20;
+/// How long the end of a recording waits for files that are being parsed.
+const LAST_WAIT: Duration = Duration::from_secs(10);
+
+/// A sample with what it needs of its own time.
+pub(super) type Sample = (Met, Tally<RawStack>);
+
+/// The tables of a recording, and the stacks that wait for some.
+pub(super) struct Finishing {
+    unwinder: Unwinder,
+    builder: TableBuilder,
+    waiting: HashMap<TableOf, Vec<Sample>>,
+    waiting_words: usize,
+    vdso: Option<OpenedFile>,
+}
+
+impl Finishing {
+    /// No tables yet.
+    pub(super) fn start(unwind_memory: u64, data_limit_bytes: u64) -> io::Result<Self> {
+        Ok(Self {
+            unwinder: Unwinder::new(unwind_memory),
+            builder: TableBuilder::start(data_limit_bytes)?,
+            waiting: HashMap::new(),
+            waiting_words: 0,
+            vdso: None,
+        })
+    }
+
+    /// Readable when a file was parsed.
+    pub(super) fn news(&self) -> io::Result<OwnedFd> {
+        self.builder.news()
+    }
+
+    /// What the tables cost.
+    pub(super) fn costs(&self) -> Costs {
+        self.unwinder.costs()
+    }
+
+    /// Something has happened to a process, and its list may say nothing any more.
+    pub(super) fn note(&mut self, event: &ProcessEvent) {
+        match event {
+            ProcessEvent::Exec { pid, .. } => self.unwinder.forget(*pid),
+            ProcessEvent::Map { pid, .. } => self.unwinder.note_change(*pid),
+            ProcessEvent::Exit { pid, tid } if pid.0 == tid.0 => self.unwinder.forget(*pid),
+            ProcessEvent::Exit { .. } | ProcessEvent::Fork { .. } | ProcessEvent::Renamed { .. } => {}
+        }
+    }
+
+    /// Finishes an unfinished stack, or lets it wait. What is finished comes back.
+    pub(super) fn finish(&mut self, sample: Sample, objects: &ObjectStore, capture: &mut Capture) -> Option<Sample> {
+        self.unwinder.want_list(sample.1.of.process);
+        loop {
+            match self.unwinder.finish(&sample.1.of.addresses.user, &sample.0.space, capture.arena()) {
+                Finished::Walked(user) => return Some(finished(sample, user)),
+                Finished::Wants(table) => self.ask(table, objects, capture)?,
+                Finished::Waits(table) => return self.wait(table, sample),
+            }
+        }
+    }
+
+    /// Asks for a table.
+    fn ask(&mut self, table: TableOf, objects: &ObjectStore, capture: &mut Capture) -> Option<()> {
+        self.unwinder.ask(table);
+        let file = match table {
+            TableOf::Object(id) => objects.file(id).and_then(|file| Some((id, file.try_clone_to_owned().ok()?))),
+            TableOf::Vdso => {
+                if self.vdso.is_none() {
+                    self.vdso = vdso_image().ok();
+                }
+                self.vdso.as_ref().and_then(|file| Some((file.id, file.descriptor.as_fd().try_clone_to_owned().ok()?)))
+            }
+        };
+        match file {
+            Some((object, file)) => self.builder.ask(Wanted { table, object, file }),
+            // Closed since, for want of descriptors: no table then.
+            None => self.unwinder.provide(table, None, capture).ok()?,
+        }
+        Some(())
+    }
+
+    fn wait(&mut self, table: TableOf, sample: Sample) -> Option<Sample> {
+        let words = words(&sample);
+        if self.waiting_words + words > WAITING_WORDS_MAX {
+            return Some(given_up(sample));
+        }
+        self.waiting_words += words;
+        self.waiting.entry(table).or_default().push(sample);
+        None
+    }
+
+    /// Takes over what was parsed and finishes what waited for it; then gives the kernel side the lists that are due.
+    pub(super) fn go_on(&mut self, objects: &ObjectStore, processes: &Processes, capture: &mut Capture) -> Result<Vec<Sample>, BpfError> {
+        let mut done = Vec::new();
+        for built in self.builder.built() {
+            done.extend(self.take(built, objects, capture)?);
+        }
+        self.unwinder.write_lists(processes, capture)?;
+        Ok(done)
+    }
+
+    fn take(&mut self, (table, parsed): Built, objects: &ObjectStore, capture: &mut Capture) -> Result<Vec<Sample>, BpfError> {
+        self.unwinder.provide(table, parsed, capture)?;
+        let waited = self.waiting.remove(&table).unwrap_or_default();
+        self.waiting_words -= waited.iter().map(words).sum::<usize>();
+        Ok(waited.into_iter().filter_map(|sample| self.finish(sample, objects, capture)).collect())
+    }
+
+    /// The end: waits for what is being parsed, but not for ever, and gives back everything that waited.
+    pub(super) fn end(&mut self, objects: &ObjectStore, capture: &mut Capture) -> Result<Vec<Sample>, BpfError> {
+        let (mut done, deadline) = (Vec::new(), Instant::now() + LAST_WAIT);
+        while !self.waiting.is_empty() {
+            let Some(built) = self.builder.wait(deadline.saturating_duration_since(Instant::now())) else { break };
+            done.extend(self.take(built, objects, capture)?);
+        }
+        done.extend(self.waiting.drain().flat_map(|(_, samples)| samples).map(given_up));
+        self.waiting_words = 0;
+        Ok(done)
+    }
+}
+
+fn words((_, tally): &Sample) -> usize {
+    match &tally.of.addresses.user {
+        UserStack::Unfinished { words, .. } => words.len(),
+        UserStack::Walked { .. } => 0,
+    }
+}
+
+/// The sample with another user part. Its hash named the unfinished one.
+fn finished((met, mut tally): Sample, user: UserStack) -> Sample {
+    let kernel = tally.of.addresses.kernel.clone();
+    tally.of.addresses = Arc::new(RawAddresses { hash: 0, kernel, user });
+    (met, tally)
+}
+
+/// The stack as far as the kernel side came.
+fn given_up(sample: Sample) -> Sample {
+    let addresses = match &sample.1.of.addresses.user {
+        UserStack::Unfinished { addresses, .. } | UserStack::Walked { addresses, .. } => addresses.clone(),
+    };
+    finished(sample, UserStack::Walked { addresses, ended: Ended::NoTable })
+}
