@@ -33,8 +33,10 @@ pub const ARENA_CHUNKS_MAX: u32 = 256;
 pub const UNWIND_PROCESSES_MAX: u32 = 65_536;
 /// Rules that each CPU remembers by their address. A power of two.
 pub const RULE_CACHE_SLOTS: usize = 1024;
-/// Bytes of stack that go along with a sample that meets no table.
+/// Bytes of stack that go along with the addresses of a sample that meets no table.
 pub const UNFINISHED_BYTES_MAX: usize = 16 << 10;
+/// Pages of 4 KiB that may follow: a compiler's stack is 100 KB deep.
+pub const UNFINISHED_MORE_PAGES_MAX: u32 = 60;
 /// Slots in which unfinished stacks are counted, by process id. A power of two.
 pub const UNFINISHED_SLOTS: usize = 4096;
 /// Unfinished stacks of one slot in one span of 2^28 ns (268 ms); beyond it a stack ends where its table is missing.

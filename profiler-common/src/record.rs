@@ -11,6 +11,8 @@ pub enum RecordKind {
     Sample = 1,
     /// A [`StackHeader`] and its addresses.
     Stack = 2,
+    /// A [`MoreHeader`] and a page of an unfinished stack.
+    More = 3,
 }
 
 impl TryFrom<u32> for RecordKind {
@@ -19,6 +21,7 @@ impl TryFrom<u32> for RecordKind {
         match word {
             1 => Ok(Self::Sample),
             2 => Ok(Self::Stack),
+            3 => Ok(Self::More),
             other => Err(other),
         }
     }
@@ -72,6 +75,18 @@ pub const FORM_WALKED: u8 = 0;
 /// A table was missing: user space walks on.
 pub const FORM_UNFINISHED: u8 = 1;
 
+/// The head of more bytes of an unfinished stack, beyond those that came with its addresses; it follows them, page after page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct MoreHeader {
+    /// [`RecordKind::More`].
+    pub kind: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The hash of the stack.
+    pub stack_hash: u64,
+}
+
 /// Where a walk stopped for want of a table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -82,10 +97,12 @@ pub struct UnfinishedAt {
     pub sp: u64,
     /// Its frame pointer.
     pub fp: u64,
+    /// Its rbx; 0 when lost.
+    pub bx: u64,
     /// 1: the instruction pointer was interrupted there; 0: it is where a call returns to.
     pub is_exact: u32,
     /// Bytes of stack that follow.
     pub stack_bytes: u32,
 }
 
-const _: () = assert!(size_of::<UnfinishedAt>() == 32);
+const _: () = assert!(size_of::<UnfinishedAt>() == 40);

@@ -66,6 +66,10 @@ pub struct KernelOffsets {
     pub task_comm: u32,
     /// `task_struct::cgroups`
     pub task_cgroups: u32,
+    /// `task_struct::mm`
+    pub task_mm: u32,
+    /// `task_struct::in_execve`, in bits; 0 where a kernel has none
+    pub task_in_execve_bit: u32,
     /// `css_set::dfl_cgrp`
     pub css_set_dfl_cgrp: u32,
     /// `css_set::subsys`

@@ -3,7 +3,7 @@
 use crate::counters::{add, lose};
 use crate::maps::{RING, SENT_STACKS, UNFINISHED_WORDS};
 use crate::settings::setting;
-use crate::stack::Taken;
+use crate::stack::{Taken, unfinished};
 use aya_ebpf::helpers::generated::{bpf_ringbuf_output, bpf_ringbuf_query};
 use profiler_common::counter::Counter;
 use profiler_common::limits::{SENT_STACK_SLOTS, STACK_FRAMES_MAX};
@@ -25,6 +25,9 @@ pub fn sample(record: &SampleRecord, stack: &Taken) {
         if !send_stack(stack) {
             return lose(Loss::StackRingFull);
         }
+        if stack.more_at != 0 {
+            unfinished::send_more(stack.more_at, stack.hash);
+        }
         // Noted only now: a stack that found no room must be sent again.
         // SAFETY: as above.
         unsafe { core::ptr::write_volatile(sent, stack.hash) };
@@ -45,6 +48,14 @@ fn send_stack(stack: &Taken) -> bool {
         return false;
     }
     output(stack.scratch.cast_const().cast(), size_of::<StackHeader>() as u64 + bytes)
+}
+
+/// Writes bytes that are worth less than the samples that still need room: not when more than half of the ring is waiting (`wake_bytes` is a quarter).
+#[inline(always)]
+pub fn output_unless_half_full(data: *const u8, bytes: u64) -> bool {
+    // SAFETY: the map is live; the query has no other preconditions.
+    let waiting = unsafe { bpf_ringbuf_query((&raw const RING).cast_mut().cast(), AVAILABLE_BYTES) };
+    waiting < 2 * u64::from(setting!(wake_bytes)) && output(data, bytes)
 }
 
 /// Writes bytes to the ring, waking the drain only when much is waiting: it comes by itself on a timer.

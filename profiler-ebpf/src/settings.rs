@@ -31,6 +31,8 @@ pub static OFFSETS: KernelOffsets = KernelOffsets {
     task_flags: 0,
     task_comm: 0,
     task_cgroups: 0,
+    task_mm: 0,
+    task_in_execve_bit: 0,
     css_set_dfl_cgrp: 0,
     css_set_subsys: 0,
     css_set_cgrp_links: 0,

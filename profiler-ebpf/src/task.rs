@@ -63,6 +63,19 @@ impl Task {
         read_kernel::<u32>(self.0 + offset!(task_flags)) & KERNEL_THREAD != 0
     }
 
+    /// Whether it still has an address space.
+    #[inline(always)]
+    pub fn has_memory(self) -> bool {
+        read_kernel::<u64>(self.0 + offset!(task_mm)) != 0
+    }
+
+    /// Whether it is in the middle of an exec. Kernels without the bit are never.
+    #[inline(always)]
+    pub fn is_in_exec(self) -> bool {
+        let bit = offset!(task_in_execve_bit);
+        bit != 0 && read_kernel::<u8>(self.0 + bit / 8) >> (bit % 8) & 1 != 0
+    }
+
     /// The image that it runs.
     #[inline(always)]
     pub fn process(self, tgid: u32) -> ProcessKey {

@@ -24,4 +24,6 @@ pub struct Registers {
     pub sp: u64,
     /// Frame pointer: rbp, x29.
     pub fp: u64,
+    /// rbx, which the dynamic linker keeps its stack pointer in while it binds a function; 0 when it is lost.
+    pub bx: u64,
 }

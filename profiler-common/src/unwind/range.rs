@@ -16,6 +16,8 @@ pub const RANGE_TABLE: u8 = 1;
 pub const RANGE_FRAME_POINTER: u8 = 2;
 /// Code of which nothing can be known.
 pub const RANGE_NO_RULES: u8 = 3;
+/// Go's code.
+pub const RANGE_GO: u8 = 4;
 
 const START_BITS: u64 = (1 << 56) - 1;
 

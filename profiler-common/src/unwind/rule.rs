@@ -6,12 +6,12 @@ use super::Registers;
 use super::frame_pointer::{self, SavedFrame};
 use crate::ended::Ended;
 
-/// One rule, in 8 bytes: the kind of CFA, what becomes of the frame pointer, and their offsets.
+/// One rule, in 8 bytes: the kind of CFA, what becomes of rbp and rbx, and their offsets.
 ///
 /// ```text
-///   63           32 31        16 15      8 7      0
-///   cfa offset i32 | fp offset  | fp kind | kind    fp offset: i16, in words of 8 bytes from the CFA
-///   add i16 |at i16                                 for the kinds that read the CFA from memory
+///   63           32 31    22 21    12 11 10 9  8 7      0
+///   cfa offset i32 | bx at  | fp at  | bx  | fp | kind    fp at, bx at: 10 bits each, words of 8 bytes from the CFA
+///   add i16 |at i16                                       for the kinds that read the CFA from memory
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 #[repr(transparent)]
@@ -29,11 +29,13 @@ const KIND_ROOT: u8 = 7;
 const KIND_FRAME_POINTER: u8 = 8;
 const KIND_REGISTER: u8 = 9;
 const KIND_RETURN_IN: u8 = 10;
+const KIND_GO: u8 = 11;
 
-const FP_SAME: u8 = 0;
-const FP_AT: u8 = 1;
-const FP_LOST: u8 = 2;
-const FP_AT_FP: u8 = 3;
+// What becomes of a saved register.
+const SAME: u64 = 0;
+const AT: u64 = 1;
+const LOST: u64 = 2;
+const AT_FP: u64 = 3;
 
 /// Where the CFA is, or what stands in its place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,8 +69,6 @@ pub enum Cfa {
     Signal,
     /// There is no caller.
     Root,
-    /// No rows here, but frame pointers: code of Go and of compilers at run time.
-    FramePointer,
     /// Another register, by its DWARF number: known in the leaf alone.
     Register {
         /// DWARF number of the register.
@@ -85,9 +85,9 @@ pub enum Cfa {
     },
 }
 
-/// What becomes of the caller's frame pointer.
+/// What becomes of one of the caller's registers. Saved ones lie within 512 words of the CFA, or count as lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CallerFp {
+pub enum Saved {
     /// It is still in its register.
     Same,
     /// It was saved so many words of 8 bytes from the CFA.
@@ -103,15 +103,12 @@ impl Rule {
     pub const NONE: Self = Self(KIND_NONE as u64);
     /// Frames are chained by their frame pointers.
     pub const FRAME_POINTER: Self = Self(KIND_FRAME_POINTER as u64);
+    /// So they are, from stack to stack: Go's code runs on a goroutine's stack and on its thread's, and the chain leads from one to the other.
+    pub const GO_FRAME_POINTER: Self = Self(KIND_GO as u64);
 
     /// Packs a rule.
-    pub const fn new(cfa: Cfa, fp: CallerFp) -> Self {
-        let (fp_kind, fp_offset) = match fp {
-            CallerFp::Same => (FP_SAME, 0),
-            CallerFp::At(words) => (FP_AT, words),
-            CallerFp::AtFp(words) => (FP_AT_FP, words),
-            CallerFp::Lost => (FP_LOST, 0),
-        };
+    pub const fn new(cfa: Cfa, fp: Saved, bx: Saved) -> Self {
+        let ((fp_kind, fp_at), (bx_kind, bx_at)) = (fp.pack(), bx.pack());
         let (kind, offset) = match cfa {
             Cfa::None => return Self::NONE,
             Cfa::Sp(offset) => (KIND_SP, offset as u32),
@@ -121,12 +118,11 @@ impl Rule {
             Cfa::Plt { above } => (KIND_PLT, above as u32),
             Cfa::Signal => (KIND_SIGNAL, 0),
             Cfa::Root => (KIND_ROOT, 0),
-            Cfa::FramePointer => return Self::FRAME_POINTER,
             // 24 bits are left for the offset; the number takes the fourth byte.
             Cfa::Register { number, offset } => (KIND_REGISTER, (offset as u32 & 0xff_ffff) | (number as u32) << 24),
             Cfa::ReturnIn { number, offset } => (KIND_RETURN_IN, (offset as u32 & 0xff_ffff) | (number as u32) << 24),
         };
-        Self(kind as u64 | (fp_kind as u64) << 8 | (fp_offset as u16 as u64) << 16 | (offset as u64) << 32)
+        Self(kind as u64 | fp_kind << 8 | bx_kind << 10 | fp_at << 12 | bx_at << 22 | (offset as u64) << 32)
     }
 
     const fn kind(self) -> u8 {
@@ -137,9 +133,43 @@ impl Rule {
         ((self.0 as i64) >> 32) as u64
     }
 
+    /// What becomes of rbp (`shift` 8, its place at 12) or rbx (10 and 22).
+    #[inline(always)]
+    fn saved(self, from: u64, shift: u32, place: u32, cfa: u64, fp: u64, read: &mut impl FnMut(u64) -> Option<u64>) -> Option<u64> {
+        let kind = self.0 >> shift & 3;
+        if kind == SAME {
+            return Some(from);
+        }
+        if kind == LOST {
+            return Some(0);
+        }
+        let base = if kind == AT { cfa } else { fp };
+        let words = ((self.0 << (54 - place)) as i64) >> 54;
+        read(base.wrapping_add((words * 8) as u64))
+    }
+
     /// Whether the walk goes on at an instruction that was interrupted, and not behind a call.
     pub const fn leads_to_interrupted(self) -> bool {
         self.kind() == KIND_SIGNAL
+    }
+}
+
+impl Saved {
+    /// The same, but a word that lies too far away is lost.
+    pub const fn near(self) -> Self {
+        match self {
+            Self::At(words) | Self::AtFp(words) if words < -512 || words > 511 => Self::Lost,
+            near => near,
+        }
+    }
+
+    const fn pack(self) -> (u64, u64) {
+        match self.near() {
+            Self::Same => (SAME, 0),
+            Self::At(words) => (AT, words as u64 & 0x3ff),
+            Self::AtFp(words) => (AT_FP, words as u64 & 0x3ff),
+            Self::Lost => (LOST, 0),
+        }
     }
 }
 
@@ -150,6 +180,7 @@ const fn two(low: i16, high: i16) -> u32 {
 /// `struct rt_sigframe` of arch/x86/include/asm/sigframe.h as the handler's `ret` leaves rsp: at `uc`, whose registers begin 40 bytes in
 /// (`uc_mcontext`, arch/x86/include/uapi/asm/sigcontext.h): r8 to r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip.
 const SIGNAL_FP: u64 = 40 + 10 * 8;
+const SIGNAL_BX: u64 = 40 + 11 * 8;
 const SIGNAL_SP: u64 = 40 + 15 * 8;
 const SIGNAL_IP: u64 = 40 + 16 * 8;
 
@@ -173,8 +204,9 @@ pub fn step(
         from.sp.wrapping_add(rule.offset())
     } else if kind == KIND_FP {
         from.fp.wrapping_add(rule.offset())
-    } else if kind == KIND_FRAME_POINTER {
-        return frame_pointer::step(from, |at| Some(SavedFrame { fp: read(at)?, return_address: read(at.wrapping_add(8))? }));
+    } else if kind == KIND_FRAME_POINTER || kind == KIND_GO {
+        let above = if kind == KIND_GO { 0 } else { from.sp };
+        return frame_pointer::step(from.fp, above, |at| Some(SavedFrame { fp: read(at)?, return_address: read(at.wrapping_add(8))? }));
     } else {
         match rare(rule, from, &mut read, register) {
             Ok(Rare::Cfa(cfa)) => cfa,
@@ -189,19 +221,13 @@ pub fn step(
     if ip == 0 {
         return Err(Ended::Root);
     }
-    let fp_kind = (rule.0 >> 8) as u8;
-    let fp = if fp_kind == FP_SAME {
-        from.fp
-    } else if fp_kind == FP_LOST {
-        0
-    } else {
-        let base = if fp_kind == FP_AT { cfa } else { from.fp };
-        let words = (rule.0 >> 16) as i16;
-        let Some(fp) = read(base.wrapping_add((i64::from(words) * 8) as u64)) else { return Err(Ended::Unreadable) };
-        fp
-    };
-    Ok(Registers { ip, sp: cfa, fp })
+    let Some(fp) = rule.saved(from.fp, 8, 12, cfa, from.fp, &mut read) else { return Err(Ended::Unreadable) };
+    let Some(bx) = rule.saved(from.bx, 10, 22, cfa, from.fp, &mut read) else { return Err(Ended::Unreadable) };
+    Ok(Registers { ip, sp: cfa, fp, bx })
 }
+
+/// DWARF number of rbx.
+const RBX: u8 = 3;
 
 /// What a rule that is no plain offset leads to.
 enum Rare {
@@ -234,15 +260,20 @@ fn rare(
         let Some(ip) = read(from.sp.wrapping_add(SIGNAL_IP)) else { return Err(Ended::Unreadable) };
         let Some(sp) = read(from.sp.wrapping_add(SIGNAL_SP)) else { return Err(Ended::Unreadable) };
         let Some(fp) = read(from.sp.wrapping_add(SIGNAL_FP)) else { return Err(Ended::Unreadable) };
-        return Ok(Rare::Caller(Registers { ip, sp, fp }));
+        let Some(bx) = read(from.sp.wrapping_add(SIGNAL_BX)) else { return Err(Ended::Unreadable) };
+        return Ok(Rare::Caller(Registers { ip, sp, fp, bx }));
     }
     if kind == KIND_REGISTER || kind == KIND_RETURN_IN {
         let offset = i64::from((((rule.0 >> 32) as u32) << 8) as i32 >> 8) as u64;
-        let Some(value) = register((rule.0 >> 56) as u8) else { return Err(Ended::NoRule) };
+        let number = (rule.0 >> 56) as u8;
+        let value = if number == RBX { from.bx } else { register(number).unwrap_or(0) };
+        if value == 0 {
+            return Err(Ended::NoRule);
+        }
         if kind == KIND_REGISTER {
             return Ok(Rare::Cfa(value.wrapping_add(offset)));
         }
-        return Ok(Rare::Caller(Registers { ip: value, sp: from.sp.wrapping_add(offset), fp: from.fp }));
+        return Ok(Rare::Caller(Registers { ip: value, sp: from.sp.wrapping_add(offset), ..*from }));
     }
     Err(Ended::NoRule)
 }
@@ -256,7 +287,7 @@ mod tests {
         |at| words.iter().find(|(address, _)| *address == at).map(|(_, word)| *word)
     }
 
-    const FROM: Registers = Registers { ip: 0x40_1007, sp: 0x7000, fp: 0x7100 };
+    const FROM: Registers = Registers { ip: 0x40_1007, sp: 0x7000, fp: 0x7100, bx: 0x7300 };
 
     fn step_with(rule: Rule, words: &[(u64, u64)]) -> Result<Registers, Ended> {
         step(rule, &FROM, memory(words), |number| (number == 10).then_some(0x7200))
@@ -264,34 +295,34 @@ mod tests {
 
     #[test]
     fn plain_rules_find_caller_and_frame_pointer() {
-        let up = step_with(Rule::new(Cfa::Sp(0x20), CallerFp::Same), &[(0x7018, 0xaa)]);
-        assert_eq!(up, Ok(Registers { ip: 0xaa, sp: 0x7020, fp: 0x7100 }));
-        let up = step_with(Rule::new(Cfa::Fp(16), CallerFp::At(-2)), &[(0x7108, 0xbb), (0x7100, 0xcc)]);
-        assert_eq!(up, Ok(Registers { ip: 0xbb, sp: 0x7110, fp: 0xcc }));
-        assert_eq!(step_with(Rule::new(Cfa::Sp(8), CallerFp::Same), &[(0x7000, 0)]), Err(Ended::Root));
-        assert_eq!(step_with(Rule::new(Cfa::Sp(8), CallerFp::Same), &[]), Err(Ended::Unreadable));
-        assert_eq!(step_with(Rule::new(Cfa::Sp(0), CallerFp::Same), &[]), Err(Ended::BadFrame));
-        assert_eq!(step_with(Rule::new(Cfa::Sp(-8), CallerFp::Same), &[]), Err(Ended::BadFrame));
+        let up = step_with(Rule::new(Cfa::Sp(0x20), Saved::Same, Saved::Same), &[(0x7018, 0xaa)]);
+        assert_eq!(up, Ok(Registers { ip: 0xaa, sp: 0x7020, fp: 0x7100, bx: 0x7300 }));
+        let up = step_with(Rule::new(Cfa::Fp(16), Saved::At(-2), Saved::Same), &[(0x7108, 0xbb), (0x7100, 0xcc)]);
+        assert_eq!(up, Ok(Registers { ip: 0xbb, sp: 0x7110, fp: 0xcc, bx: 0x7300 }));
+        assert_eq!(step_with(Rule::new(Cfa::Sp(8), Saved::Same, Saved::Same), &[(0x7000, 0)]), Err(Ended::Root));
+        assert_eq!(step_with(Rule::new(Cfa::Sp(8), Saved::Same, Saved::Same), &[]), Err(Ended::Unreadable));
+        assert_eq!(step_with(Rule::new(Cfa::Sp(0), Saved::Same, Saved::Same), &[]), Err(Ended::BadFrame));
+        assert_eq!(step_with(Rule::new(Cfa::Sp(-8), Saved::Same, Saved::Same), &[]), Err(Ended::BadFrame));
     }
 
     #[test]
     fn rare_rules_find_theirs() {
-        let up = step_with(Rule::new(Cfa::AtFp { at: -8, add: 0 }, CallerFp::At(-2)), &[(0x70f8, 0x7300), (0x72f8, 0xdd), (0x72f0, 0xee)]);
-        assert_eq!(up, Ok(Registers { ip: 0xdd, sp: 0x7300, fp: 0xee }));
-        let up = step_with(Rule::new(Cfa::AtFp { at: -8, add: 0 }, CallerFp::AtFp(0)), &[(0x70f8, 0x7300), (0x72f8, 0xdd), (0x7100, 0xee)]);
-        assert_eq!(up, Ok(Registers { ip: 0xdd, sp: 0x7300, fp: 0xee }));
-        let up = step_with(Rule::new(Cfa::ReturnIn { number: 10, offset: 0 }, CallerFp::Same), &[]);
-        assert_eq!(up, Ok(Registers { ip: 0x7200, sp: 0x7000, fp: 0x7100 }));
-        let up = step_with(Rule::new(Cfa::AtSp { at: 0x40, add: 8 }, CallerFp::Same), &[(0x7040, 0x7300), (0x7300, 0xdd)]);
+        let up = step_with(Rule::new(Cfa::AtFp { at: -8, add: 0 }, Saved::At(-2), Saved::Same), &[(0x70f8, 0x7300), (0x72f8, 0xdd), (0x72f0, 0xee)]);
+        assert_eq!(up, Ok(Registers { ip: 0xdd, sp: 0x7300, fp: 0xee, bx: 0x7300 }));
+        let up = step_with(Rule::new(Cfa::AtFp { at: -8, add: 0 }, Saved::AtFp(0), Saved::Same), &[(0x70f8, 0x7300), (0x72f8, 0xdd), (0x7100, 0xee)]);
+        assert_eq!(up, Ok(Registers { ip: 0xdd, sp: 0x7300, fp: 0xee, bx: 0x7300 }));
+        let up = step_with(Rule::new(Cfa::ReturnIn { number: 10, offset: 0 }, Saved::Same, Saved::Same), &[]);
+        assert_eq!(up, Ok(Registers { ip: 0x7200, sp: 0x7000, fp: 0x7100, bx: 0x7300 }));
+        let up = step_with(Rule::new(Cfa::AtSp { at: 0x40, add: 8 }, Saved::Same, Saved::Same), &[(0x7040, 0x7300), (0x7300, 0xdd)]);
         assert_eq!(up.map(|up| (up.ip, up.sp)), Ok((0xdd, 0x7308)));
-        let plt = |above| step_with(Rule::new(Cfa::Plt { above }, CallerFp::Same), &[(0x7000, 1), (0x7008, 2)]).map(|up| up.ip);
+        let plt = |above| step_with(Rule::new(Cfa::Plt { above }, Saved::Same, Saved::Same), &[(0x7000, 1), (0x7008, 2)]).map(|up| up.ip);
         assert_eq!((plt(11), plt(7)), (Ok(1), Ok(2)));
-        let up = step_with(Rule::new(Cfa::Register { number: 10, offset: -16 }, CallerFp::Same), &[(0x71e8, 0xff)]);
+        let up = step_with(Rule::new(Cfa::Register { number: 10, offset: -16 }, Saved::Same, Saved::Same), &[(0x71e8, 0xff)]);
         assert_eq!(up.map(|up| (up.ip, up.sp)), Ok((0xff, 0x71f0)));
-        assert_eq!(step_with(Rule::new(Cfa::Register { number: 11, offset: 0 }, CallerFp::Same), &[]), Err(Ended::NoRule));
-        let up = step_with(Rule::new(Cfa::Signal, CallerFp::Same), &[(0x70a8, 0x10), (0x70a0, 0x20), (0x7078, 0x30)]);
-        assert_eq!(up, Ok(Registers { ip: 0x10, sp: 0x20, fp: 0x30 }));
-        assert_eq!(step_with(Rule::new(Cfa::Root, CallerFp::Same), &[]), Err(Ended::Root));
+        assert_eq!(step_with(Rule::new(Cfa::Register { number: 11, offset: 0 }, Saved::Same, Saved::Same), &[]), Err(Ended::NoRule));
+        let up = step_with(Rule::new(Cfa::Signal, Saved::Same, Saved::Same), &[(0x70a8, 0x10), (0x70a0, 0x20), (0x7078, 0x30), (0x7080, 0x7300)]);
+        assert_eq!(up, Ok(Registers { ip: 0x10, sp: 0x20, fp: 0x30, bx: 0x7300 }));
+        assert_eq!(step_with(Rule::new(Cfa::Root, Saved::Same, Saved::Same), &[]), Err(Ended::Root));
         assert_eq!(step_with(Rule::NONE, &[]), Err(Ended::NoRule));
         assert_eq!(step_with(Rule::FRAME_POINTER, &[(0x7100, 0x7200), (0x7108, 5)]).map(|up| up.sp), Ok(0x7110));
     }
@@ -299,9 +330,9 @@ mod tests {
     proptest! {
         #[test]
         fn any_rule_climbs_or_ends(rule in any::<u64>(), sp in any::<u64>(), fp in any::<u64>(), word in any::<u64>()) {
-            let from = Registers { ip: 0, sp, fp };
+            let from = Registers { ip: 0, sp, fp, bx: word };
             if let Ok(to) = step(Rule(rule), &from, |_| Some(word), |_| Some(word)) {
-                let jumps = [KIND_SIGNAL, KIND_RETURN_IN].contains(&Rule(rule).kind());
+                let jumps = [KIND_SIGNAL, KIND_RETURN_IN, KIND_GO].contains(&Rule(rule).kind());
                 prop_assert!(jumps || to.sp > from.sp || from.fp > u64::MAX - 16);
             }
         }

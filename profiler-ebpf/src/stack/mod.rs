@@ -3,7 +3,7 @@
 mod kernel;
 mod lookup;
 mod registers;
-mod unfinished;
+pub mod unfinished;
 mod user;
 mod window;
 
@@ -24,6 +24,8 @@ pub struct Taken {
     pub hash: u64,
     /// Words behind the header: addresses, and what an unfinished stack carries.
     pub words: u32,
+    /// Where the bytes of an unfinished stack go on, beyond those that are in scratch; 0: they do not.
+    pub more_at: u64,
 }
 
 /// An odd constant with its bits well mixed (2^64 divided by the golden ratio).
@@ -46,11 +48,13 @@ pub fn take(context: &PerfEventContext, process: &ProcessKey, task: Task, at: &I
         kernel_frames = kernel::take(context.as_ptr(), scratch);
     }
     let user = if setting!(user_stacks) != 0 { user::walk(process, task, start, kernel_frames) } else { user::Walked::none(start) };
-    let (mut words, mut form, mut hash) = (kernel_frames + user.frames, FORM_WALKED, user.hash);
+    let (mut words, mut form, mut hash, mut more_at) = (kernel_frames + user.frames, FORM_WALKED, user.hash, 0);
     if let Some(walk) = user.unfinished
         && unfinished::is_allowed(process.tgid)
     {
-        words += unfinished::append(scratch, words, walk);
+        let appended = unfinished::append(scratch, words, walk);
+        words += appended.words;
+        more_at = appended.more_at;
         form = FORM_UNFINISHED;
         // Two of them may have the same addresses so far, and not the same bytes.
         // SAFETY: no arguments, no preconditions.
@@ -72,7 +76,7 @@ pub fn take(context: &PerfEventContext, process: &ProcessKey, task: Task, at: &I
     };
     // SAFETY: scratch is this CPU's own, and this program is the only one that uses it.
     unsafe { (*scratch).header = header };
-    Some(Taken { scratch, hash, words })
+    Some(Taken { scratch, hash, words, more_at })
 }
 
 /// No user part was taken.

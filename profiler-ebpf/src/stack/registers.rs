@@ -3,7 +3,7 @@
 use crate::task::Task;
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::pt_regs;
-use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs};
+use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_user, bpf_task_pt_regs};
 use aya_ebpf::programs::PerfEventContext;
 use profiler_common::unwind::Registers;
 
@@ -43,7 +43,8 @@ pub enum UserSide {
 /// The user side of the current task.
 #[inline(always)]
 pub fn user_side(task: Task) -> UserSide {
-    if task.is_kernel_thread() {
+    // A task that exits has given its memory back: what its registers point to is no more.
+    if task.is_kernel_thread() || !task.has_memory() {
         return UserSide::None;
     }
     // SAFETY: both helpers need no more than the current task, which exists; the result points to the registers at the top of its kernel stack.
@@ -51,19 +52,57 @@ pub fn user_side(task: Task) -> UserSide {
     if regs.is_null() {
         return UserSide::None;
     }
-    native(regs)
+    match native(regs) {
+        // The registers are still those of the old image, whose memory may be gone.
+        UserSide::Native(registers) if task.is_in_exec() && !is_readable(registers.sp) => UserSide::None,
+        side => side,
+    }
+}
+
+#[inline(always)]
+fn is_readable(at: u64) -> bool {
+    let mut word = 0u64;
+    // SAFETY: the helper writes 8 bytes to the local, or fails.
+    unsafe { bpf_probe_read_user((&raw mut word).cast(), 8, at as *const _) == 0 }
+}
+
+/// A general register of the current task by its DWARF number (System V ABI for x86-64, figure 3.36), as it was when it entered the kernel.
+#[cfg(bpf_target_arch = "x86_64")]
+#[inline(always)]
+pub fn register(number: u8) -> Option<u64> {
+    // SAFETY: as in `user_side`; the verifier checks each load.
+    unsafe {
+        let regs = bpf_task_pt_regs(bpf_get_current_task_btf()) as *const pt_regs;
+        match number {
+            0 => Some((*regs).rax),
+            1 => Some((*regs).rdx),
+            2 => Some((*regs).rcx),
+            3 => Some((*regs).rbx),
+            4 => Some((*regs).rsi),
+            5 => Some((*regs).rdi),
+            8 => Some((*regs).r8),
+            9 => Some((*regs).r9),
+            10 => Some((*regs).r10),
+            11 => Some((*regs).r11),
+            12 => Some((*regs).r12),
+            13 => Some((*regs).r13),
+            14 => Some((*regs).r14),
+            15 => Some((*regs).r15),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(bpf_target_arch = "x86_64")]
 #[inline(always)]
 fn native(regs: *const pt_regs) -> UserSide {
     // SAFETY: the verifier knows the pointer as `struct pt_regs` of the running kernel and checks each load.
-    let (ip, sp, fp, cs) = unsafe { ((*regs).rip, (*regs).rsp, (*regs).rbp, (*regs).cs & 0xffff) };
+    let (ip, sp, fp, bx, cs) = unsafe { ((*regs).rip, (*regs).rsp, (*regs).rbp, (*regs).rbx, (*regs).cs & 0xffff) };
     if cs & 3 != 3 {
         return UserSide::None;
     }
     if cs != USER_CODE_64 {
         return UserSide::Compat(ip);
     }
-    UserSide::Native(Registers { ip, sp, fp })
+    UserSide::Native(Registers { ip, sp, fp, bx })
 }

@@ -1,9 +1,11 @@
 //! A stack that meets no table takes its registers and its bytes along, and user space walks on. Bounded for each process and for the ring.
 
-use crate::maps::{Scratch, UNFINISHED, Walk};
-use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_probe_read_user};
-use profiler_common::limits::{STACK_FRAMES_MAX, UNFINISHED_BYTES_MAX, UNFINISHED_PER_SPAN, UNFINISHED_SLOTS};
-use profiler_common::record::UnfinishedAt;
+use crate::emit::output_unless_half_full;
+use crate::maps::{SCRATCH, Scratch, UNFINISHED, Walk};
+use aya_ebpf::cty::c_void;
+use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_loop, bpf_probe_read_user};
+use profiler_common::limits::{STACK_FRAMES_MAX, UNFINISHED_BYTES_MAX, UNFINISHED_MORE_PAGES_MAX, UNFINISHED_PER_SPAN, UNFINISHED_SLOTS};
+use profiler_common::record::{MoreHeader, RecordKind, UnfinishedAt};
 
 const PAGE: u64 = 4096;
 const SPAN_SHIFT: u32 = 28;
@@ -25,24 +27,72 @@ pub fn is_allowed(tgid: u32) -> bool {
     true
 }
 
-/// Writes registers and bytes behind `frames` addresses; gives the words that they take.
+/// What was written behind the addresses.
+pub struct Appended {
+    pub words: u32,
+    /// Where the stack goes on; 0: it was copied whole.
+    pub more_at: u64,
+}
+
+/// Writes registers and bytes behind `frames` addresses.
 #[inline(always)]
-pub fn append(scratch: *mut Scratch, frames: u32, walk: *const Walk) -> u32 {
+pub fn append(scratch: *mut Scratch, frames: u32, walk: *const Walk) -> Appended {
     // SAFETY: the walk is this CPU's own, and over.
     let (registers, is_exact) = unsafe { ((*walk).registers, (*walk).is_exact as u32) };
     let at = core::hint::black_box(u64::from(frames));
     if at > STACK_FRAMES_MAX as u64 {
-        return 0;
+        return Appended { words: 0, more_at: 0 };
     }
     // SAFETY: behind the last address there is room for an unfinished stack of full length.
     let head = unsafe { (&raw mut (*scratch).frames).cast::<u64>().add(at as usize) };
     let head_words = size_of::<UnfinishedAt>() / 8;
+    let from = registers.sp & !7;
     // SAFETY: as above.
-    let bytes = unsafe { copy(head.add(head_words).cast(), registers.sp & !7) };
-    let unfinished = UnfinishedAt { ip: registers.ip, sp: registers.sp, fp: registers.fp, is_exact, stack_bytes: bytes as u32 };
+    let bytes = unsafe { copy(head.add(head_words).cast(), from) };
+    let unfinished = UnfinishedAt { ip: registers.ip, sp: registers.sp, fp: registers.fp, bx: registers.bx, is_exact, stack_bytes: bytes as u32 };
     // SAFETY: as above; the words are aligned as the structure is.
     unsafe { head.cast::<UnfinishedAt>().write(unfinished) };
-    head_words as u32 + (bytes >> 3) as u32
+    let more_at = if bytes > UNFINISHED_BYTES_MAX as u64 - PAGE { from + bytes } else { 0 };
+    Appended { words: head_words as u32 + (bytes >> 3) as u32, more_at }
+}
+
+/// A page on its way, behind its head.
+#[repr(C)]
+struct More {
+    head: MoreHeader,
+    page: [u8; PAGE as usize],
+}
+
+/// What the pages that follow have in common.
+struct Sending {
+    at: u64,
+    hash: u64,
+}
+
+/// Sends the pages that follow, until one cannot be read or finds no room. `scratch` has been sent, and is used again.
+#[inline(always)]
+pub fn send_more(at: u64, hash: u64) {
+    let mut sending = Sending { at, hash };
+    let callback: extern "C" fn(u64, *mut c_void) -> i64 = send_page;
+    // SAFETY: the callback takes what is passed here, and `sending` outlives the call.
+    unsafe { bpf_loop(UNFINISHED_MORE_PAGES_MAX, callback as *const () as *mut c_void, (&raw mut sending).cast(), 0) };
+}
+
+#[inline(never)]
+extern "C" fn send_page(index: u64, sending: *mut c_void) -> i64 {
+    // SAFETY: `bpf_loop` passes on the pointer that `send_more` gave it.
+    let sending = unsafe { &*sending.cast::<Sending>() };
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 1 };
+    let more = scratch.cast::<More>();
+    // SAFETY: scratch is this CPU's own and longer than this.
+    let failed = unsafe {
+        (*more).head = MoreHeader { kind: RecordKind::More as u32, reserved: 0, stack_hash: sending.hash };
+        bpf_probe_read_user((&raw mut (*more).page).cast(), PAGE as u32, sending.at.wrapping_add(index << 12) as *const _)
+    };
+    if failed != 0 || !output_unless_half_full(more.cast(), size_of::<More>() as u64) {
+        return 1;
+    }
+    0
 }
 
 /// Copies the stack page by page until one cannot be read; gives the bytes.

@@ -1,7 +1,7 @@
 //! The user part of a stack: frame by frame with `step()` of profiler-common, hashed while walking.
 
 use super::lookup::{rule, take_list};
-use super::registers::{UserSide, user_side};
+use super::registers::{UserSide, register, user_side};
 use super::window::read;
 use super::{NO_USER, mix};
 use crate::maps::{SCRATCH, WALK, Walk};
@@ -44,7 +44,7 @@ pub fn walk(process: &ProcessKey, task: Task, hash: u64, first: u32) -> Walked {
     match user_side(task) {
         UserSide::None => return Walked::none(hash),
         UserSide::Compat(ip) => {
-            walk.registers = Registers { ip, sp: 0, fp: 0 };
+            walk.registers = Registers { ip, sp: 0, fp: 0, bx: 0 };
             push(walk, 0);
             walk.ended = Ended::Compat as u64;
             return walked(walk);
@@ -99,7 +99,7 @@ extern "C" fn frame(index: u64, _context: *mut c_void) -> i64 {
         return 1;
     };
     let from = walk.registers;
-    match step(rule, &from, |at| read(walk, at), |_| None) {
+    match step(rule, &from, |at| read(walk, at), |number| if index == 0 { register(number) } else { None }) {
         Ok(caller) => {
             walk.registers = caller;
             walk.is_exact = u64::from(rule.leads_to_interrupted());

@@ -85,13 +85,18 @@ impl KernelTypes {
 
     /// Byte offset of a member.
     fn member(&self, structures: &HashMap<&'static str, Found>, structure: &'static str, member: &str) -> Option<u32> {
+        self.member_bit(structures, structure, member).map(|bits| bits / 8)
+    }
+
+    /// Offset of a member in bits.
+    fn member_bit(&self, structures: &HashMap<&'static str, Found>, structure: &'static str, member: &str) -> Option<u32> {
         let found = structures.get(structure)?;
         (0..found.members).map(|index| found.at + index * 12).find_map(|at| {
             if !self.is_string(word(&self.bytes, at)?, member) {
                 return None;
             }
             let bits = word(&self.bytes, at + 8)?;
-            Some((if found.has_bit_fields { bits & 0x00ff_ffff } else { bits }) / 8)
+            Some(if found.has_bit_fields { bits & 0x00ff_ffff } else { bits })
         })
     }
 
@@ -114,6 +119,8 @@ impl KernelTypes {
             task_flags: of("task_struct", "flags")?,
             task_comm: of("task_struct", "comm")?,
             task_cgroups: of("task_struct", "cgroups")?,
+            task_mm: of("task_struct", "mm")?,
+            task_in_execve_bit: self.member_bit(&structures, "task_struct", "in_execve").unwrap_or(0),
             css_set_dfl_cgrp: of("css_set", "dfl_cgrp")?,
             css_set_subsys: of("css_set", "subsys")?,
             css_set_cgrp_links: of("css_set", "cgrp_links")?,

@@ -255,6 +255,10 @@ fn take_record(bytes: &[u8], sent: &mut SentStacks, order: &mut Order, losses: &
             // Its samples will be missed, and counted, one by one.
             let _ = sent.insert(bytes);
         }
+        Some(Ok(RecordKind::More)) => {
+            // Without it the walk ends where the bytes do, and says so.
+            let _ = sent.extend(bytes);
+        }
         Some(Ok(RecordKind::Sample)) => match SampleRecord::read_from_prefix(bytes) {
             Ok((record, _)) => match sent.find(record.stack_hash) {
                 Some(addresses) => order.push(Drained::Stack(Tally {

@@ -3,7 +3,7 @@
 use crate::model::stack::{LastAddress, RawAddresses, UserStack};
 use profiler_common::ended::Ended;
 use profiler_common::limits::SENT_STACK_SLOTS;
-use profiler_common::record::{FORM_UNFINISHED, FORM_WALKED, StackHeader, UnfinishedAt};
+use profiler_common::record::{FORM_UNFINISHED, FORM_WALKED, MoreHeader, StackHeader, UnfinishedAt};
 use profiler_common::unwind::Registers;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -45,6 +45,18 @@ impl SentStacks {
         Some(())
     }
 
+    /// Takes in more bytes of an unfinished stack.
+    pub(super) fn extend(&mut self, bytes: &[u8]) -> Option<()> {
+        let (header, page) = MoreHeader::read_from_prefix(bytes).ok()?;
+        let slot = (header.stack_hash as usize) & (SENT_STACK_SLOTS - 1);
+        let stack = self.slots[slot].as_mut().filter(|stack| stack.hash == header.stack_hash)?;
+        // No sample names it before its last page.
+        let UserStack::Unfinished { words: held, .. } = &mut Arc::get_mut(stack)?.user else { return None };
+        held.extend(words(page));
+        self.addresses += page.len() / 8;
+        Some(())
+    }
+
     /// The stack of a hash, if it is still held.
     pub(super) fn find(&self, hash: u64) -> Option<&Arc<RawAddresses>> {
         self.slots[(hash as usize) & (SENT_STACK_SLOTS - 1)].as_ref().filter(|stack| stack.hash == hash)
@@ -82,7 +94,7 @@ fn decode(bytes: &[u8]) -> Option<RawAddresses> {
 fn unfinished(addresses: Vec<u64>, rest: &[u8]) -> Option<UserStack> {
     let (at, stack) = UnfinishedAt::read_from_prefix(rest).ok()?;
     let stack = stack.get(..at.stack_bytes as usize)?;
-    let registers = Registers { ip: at.ip, sp: at.sp, fp: at.fp };
+    let registers = Registers { ip: at.ip, sp: at.sp, fp: at.fp, bx: at.bx };
     let last = if at.is_exact != 0 { LastAddress::Interrupted } else { LastAddress::ReturnedTo };
     Some(UserStack::Unfinished { addresses, registers, at: last, words: words(stack).collect() })
 }

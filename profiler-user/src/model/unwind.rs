@@ -17,8 +17,8 @@ pub enum Elsewhere {
     /// Nothing is known of it.
     #[default]
     NoRules,
-    /// It keeps frame pointers: Go's.
-    FramePointers,
+    /// It is Go's, which keeps frame pointers.
+    Go,
 }
 
 /// A stretch of code and its rules.

@@ -1,13 +1,14 @@
 //! Call frame information (`.eh_frame`; `.debug_frame` when it is all there is) to an unwind table, by places in the file.
 
 use super::elf::{self, ParseError};
+use super::unwind_gaps::Gaps;
 use super::unwind_parts::Parts;
 use super::unwind_rule::{Bytes, rule};
 use crate::model::answer::LoadSegment;
-use crate::model::unwind::{Elsewhere, UnwindTable};
+use crate::model::unwind::{Elsewhere, UnwindPart, UnwindTable};
 use gimli::{BaseAddresses, CieOrFde, CommonInformationEntry, DebugFrame, EhFrame, LittleEndian, UnwindContext, UnwindSection};
 use object::{Object, ObjectSection};
-use profiler_common::unwind::rule::{CallerFp, Cfa, Rule};
+use profiler_common::unwind::rule::{Cfa, Rule, Saved};
 
 /// Rows of one file: what fits into an answer. A compiler of 154 MB has 1.2 million.
 const ROWS_MAX: u64 = 3_500_000;
@@ -23,22 +24,24 @@ const INFLATED_MAX_BYTES: u64 = 128 << 20;
 pub fn unwind_table(bytes: &[u8]) -> Result<UnwindTable, ParseError> {
     let file = object::File::parse(bytes).map_err(|error| ParseError::Elf(error.to_string()))?;
     let facts = elf::facts(bytes)?;
-    let elsewhere = if facts.is_go { Elsewhere::FramePointers } else { Elsewhere::NoRules };
+    let elsewhere = if facts.is_go { Elsewhere::Go } else { Elsewhere::NoRules };
     let code: Vec<LoadSegment> = facts.segments.into_iter().filter(|segment| segment.executable).collect();
     if file.architecture() != object::Architecture::X86_64 {
         return Ok(UnwindTable { elsewhere, ..UnwindTable::default() });
     }
     let bases = bases(&file);
+    let default = if facts.is_go { Rule::GO_FRAME_POINTER } else { Rule::NONE };
+    let gaps = Gaps { default, ..gaps(bytes, &file, &code) };
     let (parts, rows) = match (contents(&file, ".eh_frame")?, contents(&file, ".debug_frame")?) {
         (Some(data), _) if data.len() > 4 => {
             let mut section = EhFrame::new(&data, LittleEndian);
             section.set_address_size(8);
-            rows(&section, &bases, &code)
+            rows(&section, &bases, &code, &gaps)
         }
         (_, Some(data)) => {
             let mut section = DebugFrame::new(&data, LittleEndian);
             section.set_address_size(8);
-            rows(&section, &bases, &code)
+            rows(&section, &bases, &code, &gaps)
         }
         _ => (Vec::new(), 0),
     };
@@ -77,7 +80,18 @@ struct Function<'a, S: UnwindSection<Bytes<'a>>> {
     entry: gimli::PartialFrameDescriptionEntry<'a, S, Bytes<'a>>,
 }
 
-fn rows<'a, S>(section: &'a S, bases: &'a BaseAddresses, code: &[LoadSegment]) -> (Vec<crate::model::unwind::UnwindPart>, u64)
+/// What lies between the functions. Go's code is known by other means.
+fn gaps<'a>(bytes: &'a [u8], file: &object::File<'_>, code: &[LoadSegment]) -> Gaps<'a> {
+    let place = |address: u64| elf::file_offset(code, address);
+    let stub = |name: &str| {
+        let section = file.section_by_name(name)?;
+        let start = place(section.address())?;
+        Some((start, start.checked_add(section.size())?))
+    };
+    Gaps { bytes, default: Rule::NONE, entry: place(file.entry()).filter(|_| file.entry() != 0), stubs: [".init", ".fini"].into_iter().filter_map(stub).collect() }
+}
+
+fn rows<'a, S>(section: &'a S, bases: &'a BaseAddresses, code: &[LoadSegment], gaps: &Gaps<'_>) -> (Vec<UnwindPart>, u64)
 where
     S: UnwindSection<Bytes<'a>>,
     S::Offset: gimli::UnwindOffset<usize> + std::hash::Hash,
@@ -86,13 +100,14 @@ where
     let mut functions = functions(section, bases, code, &mut cies);
     // Linkers write them in the order of their input, which is not that of their addresses.
     functions.sort_by_key(|function| function.first);
-    let (mut parts, mut context, mut end, mut count) = (Parts::default(), UnwindContext::new(), 0, 0_u64);
+    let (mut parts, mut context, mut count) = (Parts::default(), UnwindContext::new(), 0_u64);
+    let mut end = code.iter().map(|segment| segment.file_offset).min().unwrap_or(0);
     for function in &functions {
         if function.first < end || count >= ROWS_MAX {
             continue; // Two functions in one place: the first one that was met holds.
         }
-        if function.first > end && end > 0 {
-            parts.push(end, Rule::NONE);
+        if function.first > end {
+            gaps.fill(&mut parts, end, function.first);
         }
         let Ok(fde) = function.entry.parse(|_, bases, offset| cies.get(section, bases, offset)) else { continue };
         let is_signal = fde.is_signal_trampoline();
@@ -105,11 +120,13 @@ where
             }
             from = place;
             count += 1;
-            parts.push(place, if is_signal { Rule::new(Cfa::Signal, CallerFp::Same) } else { rule(row, section) });
+            parts.push(place, if is_signal { Rule::new(Cfa::Signal, Saved::Same, Saved::Same) } else { rule(row, section) });
         }
         end = function.end;
     }
-    parts.finish(end)
+    let last = code.iter().map(|segment| segment.file_offset.saturating_add(segment.file_size)).max().unwrap_or(end).max(end);
+    gaps.fill(&mut parts, end, last);
+    parts.finish(last)
 }
 
 fn functions<'a, S>(section: &'a S, bases: &'a BaseAddresses, code: &[LoadSegment], cies: &mut Cies<'a, S>) -> Vec<Function<'a, S>>

@@ -12,5 +12,6 @@ pub mod go_table;
 pub mod native;
 pub mod pclntab;
 pub mod perf_map;
+mod unwind_gaps;
 mod unwind_parts;
 mod unwind_rule;

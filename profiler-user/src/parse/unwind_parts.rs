@@ -104,7 +104,7 @@ fn pack(length: u32, rows: &[(u32, u16)], rules: &[Rule]) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use profiler_common::unwind::rule::{CallerFp, Cfa};
+    use profiler_common::unwind::rule::{Cfa, Saved};
     use profiler_common::unwind::table::find;
     use proptest::prelude::*;
 
@@ -119,7 +119,7 @@ mod tests {
         fn every_place_finds_its_row(rows in proptest::collection::vec((1u64..3000, 0i32..40), 1..600), from in 0u64..1 << 40) {
             let (mut parts, mut place, mut expected) = (Parts::default(), from, Vec::new());
             for (length, number) in rows {
-                let rule = if number == 0 { Rule::NONE } else { Rule::new(Cfa::Sp(number * 8), CallerFp::Same) };
+                let rule = if number == 0 { Rule::NONE } else { Rule::new(Cfa::Sp(number * 8), Saved::Same, Saved::Same) };
                 parts.push(place, rule);
                 expected.push((place, place + length - 1, rule));
                 place += length;
@@ -137,12 +137,12 @@ mod tests {
     fn a_large_file_becomes_several_parts_at_little_more_than_four_bytes_a_row() {
         let mut parts = Parts::default();
         for row in 0..200_000u64 {
-            parts.push(row * 37, Rule::new(Cfa::Sp((row % 300) as i32 * 8 + 8), CallerFp::Same));
+            parts.push(row * 37, Rule::new(Cfa::Sp((row % 300) as i32 * 8 + 8), Saved::Same, Saved::Same));
         }
         let (parts, rows) = parts.finish(200_000 * 37);
         assert_eq!((rows, parts.len()), (200_000, 4));
         let bytes: usize = parts.iter().map(|part| part.words.len() * 4).sum();
         assert!(bytes as f64 / rows as f64 <= 4.3, "{} bytes a row", bytes as f64 / rows as f64);
-        assert_eq!(look_up(&parts, 70_000 * 37 + 36), Rule::new(Cfa::Sp((70_000 % 300) * 8 + 8), CallerFp::Same));
+        assert_eq!(look_up(&parts, 70_000 * 37 + 36), Rule::new(Cfa::Sp((70_000 % 300) * 8 + 8), Saved::Same, Saved::Same));
     }
 }

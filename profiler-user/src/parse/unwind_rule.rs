@@ -1,7 +1,7 @@
 //! One row of call frame information to one rule.
 
 use gimli::{CfaRule, EndianSlice, LittleEndian, Operation, RegisterRule, UnwindExpression, UnwindSection, UnwindTableRow, X86_64};
-use profiler_common::unwind::rule::{CallerFp, Cfa, Rule};
+use profiler_common::unwind::rule::{Cfa, Rule, Saved};
 
 /// The bytes of a section.
 pub(super) type Bytes<'a> = EndianSlice<'a, LittleEndian>;
@@ -14,9 +14,9 @@ const ENCODING: gimli::Encoding = gimli::Encoding { address_size: 8, format: gim
 
 /// The rule of a row; [`Rule::NONE`] if there is no form for it here.
 pub(super) fn rule<'a, S: UnwindSection<Bytes<'a>>>(row: &UnwindTableRow<usize>, section: &S) -> Rule {
-    let fp = caller_fp(row, section);
+    let (fp, bx) = (saved(row, X86_64::RBP, section), saved(row, X86_64::RBX, section));
     match row.register(X86_64::RA) {
-        None | Some(RegisterRule::Undefined) => return Rule::new(Cfa::Root, CallerFp::Same),
+        None | Some(RegisterRule::Undefined) => return Rule::new(Cfa::Root, Saved::Same, Saved::Same),
         Some(RegisterRule::Offset(-8)) => {}
         Some(RegisterRule::Register(register)) => return return_in(row, register),
         Some(_) => return Rule::NONE,
@@ -25,7 +25,7 @@ pub(super) fn rule<'a, S: UnwindSection<Bytes<'a>>>(row: &UnwindTableRow<usize>,
         CfaRule::RegisterAndOffset { register, offset } => plain(*register, *offset),
         CfaRule::Expression(expression) => operations(expression, section).and_then(|operations| computed(&operations)),
     };
-    cfa.map_or(Rule::NONE, |cfa| Rule::new(cfa, fp))
+    cfa.map_or(Rule::NONE, |cfa| Rule::new(cfa, fp, bx))
 }
 
 fn plain(register: gimli::Register, offset: i64) -> Option<Cfa> {
@@ -43,22 +43,23 @@ fn return_in(row: &UnwindTableRow<usize>, register: gimli::Register) -> Rule {
     match (row.cfa(), register) {
         (CfaRule::RegisterAndOffset { register: X86_64::RSP, offset }, gimli::Register(number @ 0..=15)) => {
             let small = i32::try_from(*offset).ok().filter(|offset| offset.unsigned_abs() < 1 << 23);
-            small.map_or(Rule::NONE, |offset| Rule::new(Cfa::ReturnIn { number: number as u8, offset }, CallerFp::Same))
+            small.map_or(Rule::NONE, |offset| Rule::new(Cfa::ReturnIn { number: number as u8, offset }, Saved::Same, Saved::Same))
         }
         _ => Rule::NONE,
     }
 }
 
-fn caller_fp<'a, S: UnwindSection<Bytes<'a>>>(row: &UnwindTableRow<usize>, section: &S) -> CallerFp {
+/// Where the caller's value of a register is, if the callee keeps it.
+fn saved<'a, S: UnwindSection<Bytes<'a>>>(row: &UnwindTableRow<usize>, register: gimli::Register, section: &S) -> Saved {
     let words = |bytes: i64| (bytes % 8 == 0).then(|| i16::try_from(bytes / 8).ok()).flatten();
-    match row.register(X86_64::RBP) {
-        None | Some(RegisterRule::Undefined | RegisterRule::SameValue) => CallerFp::Same,
-        Some(RegisterRule::Offset(bytes)) => words(bytes).map_or(CallerFp::Lost, CallerFp::At),
+    match row.register(register) {
+        None | Some(RegisterRule::Undefined | RegisterRule::SameValue) => Saved::Same,
+        Some(RegisterRule::Offset(bytes)) => words(bytes).map_or(Saved::Lost, Saved::At).near(),
         Some(RegisterRule::Expression(expression)) => match operations(&expression, section).as_deref() {
-            Some([Operation::RegisterOffset { register: X86_64::RBP, offset, .. }]) => words(*offset).map_or(CallerFp::Lost, CallerFp::AtFp),
-            _ => CallerFp::Lost,
+            Some([Operation::RegisterOffset { register: X86_64::RBP, offset, .. }]) => words(*offset).map_or(Saved::Lost, Saved::AtFp).near(),
+            _ => Saved::Lost,
         },
-        Some(_) => CallerFp::Lost,
+        Some(_) => Saved::Lost,
     }
 }
 

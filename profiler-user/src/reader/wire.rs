@@ -282,7 +282,7 @@ impl Out {
 /// Tables: a part is its first place, the number of its words, and its words.
 impl Out {
     fn unwind(&mut self, table: &UnwindTable) {
-        self.u8(u8::from(table.elsewhere == Elsewhere::FramePointers));
+        self.u8(u8::from(table.elsewhere == Elsewhere::Go));
         self.u64(table.rows);
         self.u32(table.parts.len());
         for part in &table.parts {
@@ -337,7 +337,7 @@ impl<'a> In<'a> {
     }
 
     fn unwind(&mut self) -> Result<UnwindTable, Malformed> {
-        let elsewhere = if self.flag()? { Elsewhere::FramePointers } else { Elsewhere::NoRules };
+        let elsewhere = if self.flag()? { Elsewhere::Go } else { Elsewhere::NoRules };
         let (rows, count) = (self.u64()?, self.count(ANSWER_MAX_BYTES)?);
         let mut parts: Vec<UnwindPart> = Vec::new();
         for _ in 0..count {

@@ -6,9 +6,11 @@ use crate::model::mapping::MappingKind;
 use crate::model::stack::{LastAddress, UserStack};
 use crate::process::AddressSpace;
 use profiler_common::ended::Ended;
-use profiler_common::limits::USER_FRAMES_MAX;
+use profiler_common::limits::{UNFINISHED_BYTES_MAX, USER_FRAMES_MAX};
 use profiler_common::unwind::Registers;
 use profiler_common::unwind::rule::{Rule, step};
+
+const PAGE: usize = 4096;
 
 /// What has become of a stack.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -85,8 +87,8 @@ impl Copied<'_> {
         self.words.get(usize::try_from(distance / 8).ok()?).copied()
     }
 
-    /// Whether the copy ended at its bound, and not where the stack did.
+    /// Whether the copy may have ended at a bound, and not where the stack did.
     fn is_cut(&self) -> bool {
-        self.words.len() * 8 + 4096 > profiler_common::limits::UNFINISHED_BYTES_MAX
+        self.words.len() * 8 + PAGE > UNFINISHED_BYTES_MAX
     }
 }

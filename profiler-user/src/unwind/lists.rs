@@ -8,7 +8,7 @@ use crate::model::process::{Pid, ProcessKey};
 use crate::model::unwind::Elsewhere;
 use crate::process::{AddressSpace, Processes, Range};
 use profiler_common::unwind::range::{
-    ProcessRanges, RANGE_FRAME_POINTER, RANGE_NO_RULES, RANGE_UNKNOWN, RANGES_MAX, RangeEntry,
+    ProcessRanges, RANGE_FRAME_POINTER, RANGE_GO, RANGE_NO_RULES, RANGE_UNKNOWN, RANGES_MAX, RangeEntry,
 };
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -170,7 +170,7 @@ impl Unwinder {
             }
         };
         list.tables.push(table);
-        let outside = if elsewhere == Elsewhere::FramePointers { RANGE_FRAME_POINTER } else { RANGE_NO_RULES };
+        let outside = if elsewhere == Elsewhere::Go { RANGE_GO } else { RANGE_NO_RULES };
         let (first, end) = (range.mapped.file_offset, range.mapped.file_offset.saturating_add(range.mapped.end - start));
         let mut covered = first;
         for part in parts.iter().filter(|part| part.first < end && part.first + u64::from(part.length) > first) {

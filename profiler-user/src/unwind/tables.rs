@@ -182,7 +182,7 @@ impl Unwinder {
                 let part = at.map(|at| parts[at]).filter(|part| offset - part.first < u64::from(part.length));
                 Ok(match (part, elsewhere) {
                     (Some(part), _) => table::find(|word| arena.word(part.piece.at.wrapping_add(word as u32)), offset - part.first, |value| value),
-                    (None, Elsewhere::FramePointers) => Rule::FRAME_POINTER,
+                    (None, Elsewhere::Go) => Rule::GO_FRAME_POINTER,
                     (None, Elsewhere::NoRules) => Rule::NONE,
                 })
             }

@@ -1,0 +1,70 @@
+//! Code between functions that have call frame information: what can be known of it by looking at it.
+
+use super::unwind_parts::Parts;
+use profiler_common::unwind::rule::{Cfa, Rule, Saved};
+
+/// A gap of this size, bytes, or larger is looked at as code of a compiler of its own.
+const LARGE: usize = 4096;
+/// `push %rbp; mov %rsp,%rbp`, in both encodings of the move.
+const PROLOGUES: [&[u8]; 2] = [&[0x55, 0x48, 0x89, 0xe5], &[0x55, 0x48, 0x8b, 0xec]];
+/// The entry point of a file and the few instructions that follow it: `_start` of the dynamic linker has no rows.
+const ENTRY_BYTES: u64 = 256;
+
+/// What lies between the functions of a file, in places of the file.
+pub(super) struct Gaps<'a> {
+    pub(super) bytes: &'a [u8],
+    /// What holds in all of them: [`Rule::NONE`] unless the file is Go's.
+    pub(super) default: Rule,
+    /// Where the program begins.
+    pub(super) entry: Option<u64>,
+    /// `.init` and `.fini`: a function each, put together by the linker from pieces of many files.
+    pub(super) stubs: Vec<(u64, u64)>,
+}
+
+impl Gaps<'_> {
+    /// Rows for a gap.
+    pub(super) fn fill(&self, parts: &mut Parts, from: u64, to: u64) {
+        if self.default != Rule::NONE {
+            return parts.push(from, self.default);
+        }
+        if self.keeps_frame_pointers(from, to) {
+            return parts.push(from, Rule::FRAME_POINTER);
+        }
+        parts.push(from, Rule::NONE);
+        for (start, end) in self.stubs.iter().filter(|(start, end)| from <= *start && *end <= to) {
+            self.stub(parts, *start, *end);
+        }
+        if let Some(entry) = self.entry.filter(|entry| (from..to).contains(entry)) {
+            parts.push(entry, Rule::new(Cfa::Root, Saved::Same, Saved::Same));
+            parts.push((entry + ENTRY_BYTES).min(to), Rule::NONE);
+        }
+    }
+
+    /// A large gap in which functions begin as those that keep frame pointers do: the code that V8 compiled when it was built.
+    fn keeps_frame_pointers(&self, from: u64, to: u64) -> bool {
+        let Some(code) = self.code(from, to).filter(|code| code.len() >= LARGE) else { return false };
+        let prologues = code.windows(4).filter(|window| PROLOGUES.contains(window)).count();
+        prologues >= code.len() / LARGE
+    }
+
+    /// `sub $8,%rsp`, calls, `add $8,%rsp; ret`: anything else is left alone.
+    fn stub(&self, parts: &mut Parts, start: u64, end: u64) {
+        const ENDBR: &[u8] = &[0xf3, 0x0f, 0x1e, 0xfa];
+        const DOWN: &[u8] = &[0x48, 0x83, 0xec, 0x08];
+        const UP: &[u8] = &[0x48, 0x83, 0xc4, 0x08, 0xc3];
+        let Some(code) = self.code(start, end) else { return };
+        let first = if code.starts_with(ENDBR) { ENDBR.len() } else { 0 };
+        let body = &code[first..];
+        if !body.starts_with(DOWN) || !body.ends_with(UP) {
+            return;
+        }
+        parts.push(start, Rule::new(Cfa::Sp(8), Saved::Same, Saved::Same));
+        parts.push(start + (first + DOWN.len()) as u64, Rule::new(Cfa::Sp(16), Saved::Same, Saved::Same));
+        parts.push(end - 1, Rule::new(Cfa::Sp(8), Saved::Same, Saved::Same));
+        parts.push(end, Rule::NONE);
+    }
+
+    fn code(&self, from: u64, to: u64) -> Option<&[u8]> {
+        self.bytes.get(usize::try_from(from).ok()?..usize::try_from(to).ok()?)
+    }
+}
