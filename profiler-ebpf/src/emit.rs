@@ -50,17 +50,17 @@ fn send_stack(stack: &Taken) -> bool {
     output(stack.scratch.cast_const().cast(), size_of::<StackHeader>() as u64 + bytes)
 }
 
-/// Writes bytes that are worth less than the samples that still need room: not when more than half of the ring is waiting (`wake_bytes` is a quarter).
+/// Whether more than half of the ring is waiting (`wake_bytes` is a quarter): what comes now should be small.
 #[inline(always)]
-pub fn output_unless_half_full(data: *const u8, bytes: u64) -> bool {
+pub fn is_half_full() -> bool {
     // SAFETY: the map is live; the query has no other preconditions.
     let waiting = unsafe { bpf_ringbuf_query((&raw const RING).cast_mut().cast(), AVAILABLE_BYTES) };
-    waiting < 2 * u64::from(setting!(wake_bytes)) && output(data, bytes)
+    waiting >= 2 * u64::from(setting!(wake_bytes))
 }
 
 /// Writes bytes to the ring, waking the drain only when much is waiting: it comes by itself on a timer.
 #[inline(always)]
-fn output(data: *const u8, bytes: u64) -> bool {
+pub fn output(data: *const u8, bytes: u64) -> bool {
     let ring = (&raw const RING).cast_mut().cast();
     // SAFETY: the map is live; the query has no other preconditions.
     let waiting = unsafe { bpf_ringbuf_query(ring, AVAILABLE_BYTES) };

@@ -18,6 +18,8 @@ pub enum Build {
     C,
     /// C with frame pointers and without any symbol.
     CStripped,
+    /// C without frame pointers, as distributions build it, optimized, with debug information.
+    CBare,
     /// Rust with frame pointers, optimized, with debug information.
     Rust,
     /// Go as `go build` does it.
@@ -30,7 +32,7 @@ impl Build {
     /// The ending of the source file.
     fn ending(self) -> &'static str {
         match self {
-            Self::C | Self::CStripped => "c",
+            Self::C | Self::CStripped | Self::CBare => "c",
             Self::Rust => "rs",
             Self::Go | Self::GoStripped => "go",
         }
@@ -39,7 +41,7 @@ impl Build {
     /// The program that builds it; what a test needs.
     pub fn tool(self) -> &'static str {
         match self {
-            Self::C | Self::CStripped => "gcc",
+            Self::C | Self::CStripped | Self::CBare => "gcc",
             Self::Rust => "rustc",
             Self::Go | Self::GoStripped => "go",
         }
@@ -50,6 +52,7 @@ impl Build {
         match self {
             Self::C => &["-O2", "-g", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls", "-pthread"],
             Self::CStripped => &["-O2", "-s", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls", "-pthread"],
+            Self::CBare => &["-O2", "-g", "-fomit-frame-pointer", "-fno-optimize-sibling-calls", "-pthread"],
             Self::Rust => &["-O", "-g", "-Cforce-frame-pointers=yes", "--edition=2021"],
             Self::Go => &["build", "-trimpath"],
             Self::GoStripped => &["build", "-trimpath", "-ldflags=-s -w"],

@@ -104,7 +104,9 @@ mod tests {
     fn an_entry_holds_until_the_next() {
         let list = [RangeEntry::plain(100, RANGE_NO_RULES), RangeEntry::table(200, 7, 40), RangeEntry::plain(300, RANGE_UNKNOWN)];
         let find = |address| find(|at| list[at as usize].start_and_kind, 3, address, |value| value);
-        for (address, at) in [(99, None), (100, Some(0)), (199, Some(0)), (200, Some(1)), (299, Some(1)), (300, Some(2)), (1 << 55, Some(2))] {
+        for (address, at) in
+            [(99, None), (100, Some(0)), (199, Some(0)), (200, Some(1)), (299, Some(1)), (300, Some(2)), (1 << 55, Some(2))]
+        {
             assert_eq!(find(address), at, "{address}");
         }
         assert_eq!((list[1].start(), list[1].kind(), list[1].part(), list[1].place(210)), (200, RANGE_TABLE, 7, 50));

@@ -133,17 +133,21 @@ impl Rule {
         ((self.0 as i64) >> 32) as u64
     }
 
-    /// What becomes of rbp (`shift` 8, its place at 12) or rbx (10 and 22).
+    /// The caller's value of a register: rbp or rbx.
     #[inline(always)]
-    fn saved(self, from: u64, shift: u32, place: u32, cfa: u64, fp: u64, read: &mut impl FnMut(u64) -> Option<u64>) -> Option<u64> {
+    fn caller(self, which: Which, from: &Registers, cfa: u64, read: &mut impl FnMut(u64) -> Option<u64>) -> Option<u64> {
+        let (value, shift, place) = match which {
+            Which::Fp => (from.fp, 8, 12),
+            Which::Bx => (from.bx, 10, 22),
+        };
         let kind = self.0 >> shift & 3;
         if kind == SAME {
-            return Some(from);
+            return Some(value);
         }
         if kind == LOST {
             return Some(0);
         }
-        let base = if kind == AT { cfa } else { fp };
+        let base = if kind == AT { cfa } else { from.fp };
         let words = ((self.0 << (54 - place)) as i64) >> 54;
         read(base.wrapping_add((words * 8) as u64))
     }
@@ -152,6 +156,13 @@ impl Rule {
     pub const fn leads_to_interrupted(self) -> bool {
         self.kind() == KIND_SIGNAL
     }
+}
+
+/// The registers that a rule says something of.
+#[derive(Clone, Copy)]
+enum Which {
+    Fp,
+    Bx,
 }
 
 impl Saved {
@@ -221,8 +232,8 @@ pub fn step(
     if ip == 0 {
         return Err(Ended::Root);
     }
-    let Some(fp) = rule.saved(from.fp, 8, 12, cfa, from.fp, &mut read) else { return Err(Ended::Unreadable) };
-    let Some(bx) = rule.saved(from.bx, 10, 22, cfa, from.fp, &mut read) else { return Err(Ended::Unreadable) };
+    let Some(fp) = rule.caller(Which::Fp, from, cfa, &mut read) else { return Err(Ended::Unreadable) };
+    let Some(bx) = rule.caller(Which::Bx, from, cfa, &mut read) else { return Err(Ended::Unreadable) };
     Ok(Registers { ip, sp: cfa, fp, bx })
 }
 
@@ -273,7 +284,10 @@ fn rare(
         if kind == KIND_REGISTER {
             return Ok(Rare::Cfa(value.wrapping_add(offset)));
         }
-        return Ok(Rare::Caller(Registers { ip: value, sp: from.sp.wrapping_add(offset), ..*from }));
+        let cfa = from.sp.wrapping_add(offset);
+        let Some(fp) = rule.caller(Which::Fp, from, cfa, read) else { return Err(Ended::Unreadable) };
+        let Some(bx) = rule.caller(Which::Bx, from, cfa, read) else { return Err(Ended::Unreadable) };
+        return Ok(Rare::Caller(Registers { ip: value, sp: cfa, fp, bx }));
     }
     Err(Ended::NoRule)
 }
@@ -307,9 +321,15 @@ mod tests {
 
     #[test]
     fn rare_rules_find_theirs() {
-        let up = step_with(Rule::new(Cfa::AtFp { at: -8, add: 0 }, Saved::At(-2), Saved::Same), &[(0x70f8, 0x7300), (0x72f8, 0xdd), (0x72f0, 0xee)]);
+        let up = step_with(
+            Rule::new(Cfa::AtFp { at: -8, add: 0 }, Saved::At(-2), Saved::Same),
+            &[(0x70f8, 0x7300), (0x72f8, 0xdd), (0x72f0, 0xee)],
+        );
         assert_eq!(up, Ok(Registers { ip: 0xdd, sp: 0x7300, fp: 0xee, bx: 0x7300 }));
-        let up = step_with(Rule::new(Cfa::AtFp { at: -8, add: 0 }, Saved::AtFp(0), Saved::Same), &[(0x70f8, 0x7300), (0x72f8, 0xdd), (0x7100, 0xee)]);
+        let up = step_with(
+            Rule::new(Cfa::AtFp { at: -8, add: 0 }, Saved::AtFp(0), Saved::Same),
+            &[(0x70f8, 0x7300), (0x72f8, 0xdd), (0x7100, 0xee)],
+        );
         assert_eq!(up, Ok(Registers { ip: 0xdd, sp: 0x7300, fp: 0xee, bx: 0x7300 }));
         let up = step_with(Rule::new(Cfa::ReturnIn { number: 10, offset: 0 }, Saved::Same, Saved::Same), &[]);
         assert_eq!(up, Ok(Registers { ip: 0x7200, sp: 0x7000, fp: 0x7100, bx: 0x7300 }));
@@ -320,7 +340,10 @@ mod tests {
         let up = step_with(Rule::new(Cfa::Register { number: 10, offset: -16 }, Saved::Same, Saved::Same), &[(0x71e8, 0xff)]);
         assert_eq!(up.map(|up| (up.ip, up.sp)), Ok((0xff, 0x71f0)));
         assert_eq!(step_with(Rule::new(Cfa::Register { number: 11, offset: 0 }, Saved::Same, Saved::Same), &[]), Err(Ended::NoRule));
-        let up = step_with(Rule::new(Cfa::Signal, Saved::Same, Saved::Same), &[(0x70a8, 0x10), (0x70a0, 0x20), (0x7078, 0x30), (0x7080, 0x7300)]);
+        let up = step_with(
+            Rule::new(Cfa::Signal, Saved::Same, Saved::Same),
+            &[(0x70a8, 0x10), (0x70a0, 0x20), (0x7078, 0x30), (0x7080, 0x7300)],
+        );
         assert_eq!(up, Ok(Registers { ip: 0x10, sp: 0x20, fp: 0x30, bx: 0x7300 }));
         assert_eq!(step_with(Rule::new(Cfa::Root, Saved::Same, Saved::Same), &[]), Err(Ended::Root));
         assert_eq!(step_with(Rule::NONE, &[]), Err(Ended::NoRule));

@@ -5,7 +5,7 @@ use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::bpf_map_lookup_elem;
 use profiler_common::limits::{ARENA_CHUNK_WORDS, RULE_CACHE_SLOTS};
 use profiler_common::process::ProcessKey;
-use profiler_common::unwind::range::{self, ProcessRanges, RangeEntry, RANGE_FRAME_POINTER, RANGE_GO, RANGE_NO_RULES, RANGE_TABLE};
+use profiler_common::unwind::range::{self, ProcessRanges, RANGE_FRAME_POINTER, RANGE_GO, RANGE_NO_RULES, RANGE_TABLE, RangeEntry};
 use profiler_common::unwind::rule::Rule;
 use profiler_common::unwind::table;
 

@@ -1,6 +1,6 @@
 //! A stack that meets no table takes its registers and its bytes along, and user space walks on. Bounded for each process and for the ring.
 
-use crate::emit::output_unless_half_full;
+use crate::emit::{is_half_full, output};
 use crate::maps::{SCRATCH, Scratch, UNFINISHED, Walk};
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_loop, bpf_probe_read_user};
@@ -10,9 +10,12 @@ use profiler_common::record::{MoreHeader, RecordKind, UnfinishedAt};
 const PAGE: u64 = 4096;
 const SPAN_SHIFT: u32 = 28;
 
-/// Whether a process may send one more. Counted by a few bits of its id; two CPUs may count one for two, which does no harm.
+/// Whether a process may send one more. Not when samples need the room; and counted by a few bits of its id; two CPUs may count one for two, which does no harm.
 #[inline(always)]
 pub fn is_allowed(tgid: u32) -> bool {
+    if is_half_full() {
+        return false;
+    }
     let Some(slot) = UNFINISHED.get_ptr_mut(tgid & (UNFINISHED_SLOTS as u32 - 1)) else { return false };
     // SAFETY: no arguments, no preconditions.
     let span = unsafe { bpf_ktime_get_ns() } >> SPAN_SHIFT;
@@ -49,7 +52,8 @@ pub fn append(scratch: *mut Scratch, frames: u32, walk: *const Walk) -> Appended
     let from = registers.sp & !7;
     // SAFETY: as above.
     let bytes = unsafe { copy(head.add(head_words).cast(), from) };
-    let unfinished = UnfinishedAt { ip: registers.ip, sp: registers.sp, fp: registers.fp, bx: registers.bx, is_exact, stack_bytes: bytes as u32 };
+    let unfinished =
+        UnfinishedAt { ip: registers.ip, sp: registers.sp, fp: registers.fp, bx: registers.bx, is_exact, stack_bytes: bytes as u32 };
     // SAFETY: as above; the words are aligned as the structure is.
     unsafe { head.cast::<UnfinishedAt>().write(unfinished) };
     let more_at = if bytes > UNFINISHED_BYTES_MAX as u64 - PAGE { from + bytes } else { 0 };
@@ -89,7 +93,7 @@ extern "C" fn send_page(index: u64, sending: *mut c_void) -> i64 {
         (*more).head = MoreHeader { kind: RecordKind::More as u32, reserved: 0, stack_hash: sending.hash };
         bpf_probe_read_user((&raw mut (*more).page).cast(), PAGE as u32, sending.at.wrapping_add(index << 12) as *const _)
     };
-    if failed != 0 || !output_unless_half_full(more.cast(), size_of::<More>() as u64) {
+    if failed != 0 || is_half_full() || !output(more.cast(), size_of::<More>() as u64) {
         return 1;
     }
     0

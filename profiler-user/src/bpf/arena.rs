@@ -169,8 +169,7 @@ impl Chunk {
         };
         let map = create(&attr).map_err(arena_error)?;
         // SAFETY: a new shared mapping at an address that the kernel chooses.
-        let base =
-            unsafe { mmap(std::ptr::null_mut(), CHUNK_BYTES, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, map.as_fd(), 0) };
+        let base = unsafe { mmap(std::ptr::null_mut(), CHUNK_BYTES, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, map.as_fd(), 0) };
         let base = base.map_err(|error| arena_error(error.into()))?;
         let base = NonNull::new(base.cast()).expect("mmap never returns address 0 without MAP_FIXED");
         Ok(Self { map, base })

@@ -110,8 +110,15 @@ mod tests {
     use zerocopy::IntoBytes as _;
 
     fn record(hash: u64, frames: &[u64]) -> Vec<u8> {
-        let header =
-            StackHeader { kind: 2, kernel_frames: 1, user_frames: frames.len() as u16 - 1, stack_hash: hash, ended: 0, form: 0, reserved: [0; 6] };
+        let header = StackHeader {
+            kind: 2,
+            kernel_frames: 1,
+            user_frames: frames.len() as u16 - 1,
+            stack_hash: hash,
+            ended: 0,
+            form: 0,
+            reserved: [0; 6],
+        };
         let mut bytes = header.as_bytes().to_vec();
         frames.iter().for_each(|frame| bytes.extend(frame.to_ne_bytes()));
         bytes

@@ -17,6 +17,8 @@ pub enum Elsewhere {
     /// Nothing is known of it.
     #[default]
     NoRules,
+    /// The file has no table at all. Then it is walked as perf does, by frame pointers, if it keeps any.
+    FramePointers,
     /// It is Go's, which keeps frame pointers.
     Go,
 }

@@ -24,10 +24,10 @@ const INFLATED_MAX_BYTES: u64 = 128 << 20;
 pub fn unwind_table(bytes: &[u8]) -> Result<UnwindTable, ParseError> {
     let file = object::File::parse(bytes).map_err(|error| ParseError::Elf(error.to_string()))?;
     let facts = elf::facts(bytes)?;
-    let elsewhere = if facts.is_go { Elsewhere::Go } else { Elsewhere::NoRules };
+    let without = if facts.is_go { Elsewhere::Go } else { Elsewhere::FramePointers };
     let code: Vec<LoadSegment> = facts.segments.into_iter().filter(|segment| segment.executable).collect();
     if file.architecture() != object::Architecture::X86_64 {
-        return Ok(UnwindTable { elsewhere, ..UnwindTable::default() });
+        return Ok(UnwindTable { elsewhere: without, ..UnwindTable::default() });
     }
     let bases = bases(&file);
     let default = if facts.is_go { Rule::GO_FRAME_POINTER } else { Rule::NONE };
@@ -45,6 +45,7 @@ pub fn unwind_table(bytes: &[u8]) -> Result<UnwindTable, ParseError> {
         }
         _ => (Vec::new(), 0),
     };
+    let elsewhere = if parts.is_empty() { without } else { Elsewhere::NoRules };
     Ok(UnwindTable { parts, elsewhere, rows })
 }
 
@@ -72,12 +73,12 @@ fn bases(file: &object::File<'_>) -> BaseAddresses {
     bases
 }
 
-/// A function that has rows, by its place in the file.
-struct Function<'a, S: UnwindSection<Bytes<'a>>> {
+/// A function that has rows, by its place in the file. Small: a file may have a hundred thousand.
+struct Function<O> {
     first: u64,
     end: u64,
     bias: u64,
-    entry: gimli::PartialFrameDescriptionEntry<'a, S, Bytes<'a>>,
+    entry: O,
 }
 
 /// What lies between the functions. Go's code is known by other means.
@@ -88,7 +89,12 @@ fn gaps<'a>(bytes: &'a [u8], file: &object::File<'_>, code: &[LoadSegment]) -> G
         let start = place(section.address())?;
         Some((start, start.checked_add(section.size())?))
     };
-    Gaps { bytes, default: Rule::NONE, entry: place(file.entry()).filter(|_| file.entry() != 0), stubs: [".init", ".fini"].into_iter().filter_map(stub).collect() }
+    Gaps {
+        bytes,
+        default: Rule::NONE,
+        entry: place(file.entry()).filter(|_| file.entry() != 0),
+        stubs: [".init", ".fini"].into_iter().filter_map(stub).collect(),
+    }
 }
 
 fn rows<'a, S>(section: &'a S, bases: &'a BaseAddresses, code: &[LoadSegment], gaps: &Gaps<'_>) -> (Vec<UnwindPart>, u64)
@@ -109,7 +115,8 @@ where
         if function.first > end {
             gaps.fill(&mut parts, end, function.first);
         }
-        let Ok(fde) = function.entry.parse(|_, bases, offset| cies.get(section, bases, offset)) else { continue };
+        let fde = section.fde_from_offset(bases, function.entry, |_, bases, offset| cies.get(section, bases, offset));
+        let Ok(fde) = fde else { continue };
         let is_signal = fde.is_signal_trampoline();
         let Ok(mut table) = fde.rows(section, bases, &mut context) else { continue };
         let mut from = function.first;
@@ -129,7 +136,7 @@ where
     parts.finish(last)
 }
 
-fn functions<'a, S>(section: &'a S, bases: &'a BaseAddresses, code: &[LoadSegment], cies: &mut Cies<'a, S>) -> Vec<Function<'a, S>>
+fn functions<'a, S>(section: &'a S, bases: &'a BaseAddresses, code: &[LoadSegment], cies: &mut Cies<'a, S>) -> Vec<Function<S::Offset>>
 where
     S: UnwindSection<Bytes<'a>>,
     S::Offset: gimli::UnwindOffset<usize>,
@@ -146,7 +153,7 @@ where
         let last = segment.file_offset.saturating_add(segment.file_size);
         let end = end.wrapping_sub(bias).min(last);
         if length > 0 && functions.len() < FUNCTIONS_MAX {
-            functions.push(Function { first: start.wrapping_sub(bias), end, bias, entry });
+            functions.push(Function { first: start.wrapping_sub(bias), end, bias, entry: S::Offset::from(entry.offset()) });
         }
     }
     functions

@@ -18,7 +18,7 @@ pub(super) fn rule<'a, S: UnwindSection<Bytes<'a>>>(row: &UnwindTableRow<usize>,
     match row.register(X86_64::RA) {
         None | Some(RegisterRule::Undefined) => return Rule::new(Cfa::Root, Saved::Same, Saved::Same),
         Some(RegisterRule::Offset(-8)) => {}
-        Some(RegisterRule::Register(register)) => return return_in(row, register),
+        Some(RegisterRule::Register(register)) => return return_in(row, register, fp, bx),
         Some(_) => return Rule::NONE,
     }
     let cfa = match row.cfa() {
@@ -39,11 +39,11 @@ fn plain(register: gimli::Register, offset: i64) -> Option<Cfa> {
 }
 
 /// `vfork` of glibc keeps its return address in a register, because the child uses the same stack.
-fn return_in(row: &UnwindTableRow<usize>, register: gimli::Register) -> Rule {
+fn return_in(row: &UnwindTableRow<usize>, register: gimli::Register, fp: Saved, bx: Saved) -> Rule {
     match (row.cfa(), register) {
         (CfaRule::RegisterAndOffset { register: X86_64::RSP, offset }, gimli::Register(number @ 0..=15)) => {
             let small = i32::try_from(*offset).ok().filter(|offset| offset.unsigned_abs() < 1 << 23);
-            small.map_or(Rule::NONE, |offset| Rule::new(Cfa::ReturnIn { number: number as u8, offset }, Saved::Same, Saved::Same))
+            small.map_or(Rule::NONE, |offset| Rule::new(Cfa::ReturnIn { number: number as u8, offset }, fp, bx))
         }
         _ => Rule::NONE,
     }
@@ -56,7 +56,9 @@ fn saved<'a, S: UnwindSection<Bytes<'a>>>(row: &UnwindTableRow<usize>, register:
         None | Some(RegisterRule::Undefined | RegisterRule::SameValue) => Saved::Same,
         Some(RegisterRule::Offset(bytes)) => words(bytes).map_or(Saved::Lost, Saved::At).near(),
         Some(RegisterRule::Expression(expression)) => match operations(&expression, section).as_deref() {
-            Some([Operation::RegisterOffset { register: X86_64::RBP, offset, .. }]) => words(*offset).map_or(Saved::Lost, Saved::AtFp).near(),
+            Some([Operation::RegisterOffset { register: X86_64::RBP, offset, .. }]) => {
+                words(*offset).map_or(Saved::Lost, Saved::AtFp).near()
+            }
             _ => Saved::Lost,
         },
         Some(_) => Saved::Lost,

@@ -2,7 +2,7 @@
 
 use super::command::{Command, CommandEnd};
 use super::finishing::Finishing;
-use super::session::{OwnProcesses, Parts, Session};
+use super::session::{Ended, OwnProcesses, Parts, Session};
 use super::signals::Signals;
 use super::stop::{Ends, after};
 use super::wakers::Wakers;
@@ -18,6 +18,7 @@ use crate::symbolize::kernel::KernelSymbols;
 use crate::symbolize::{Sources, symbolize};
 use crate::sys::spawn::SpawnError;
 use crate::target::{self, Filter, TargetError};
+use crate::unwind::Costs;
 use profiler_common::settings::{self, Settings};
 use profiler_common::target::{TARGET_PROCESSES, TargetProcess};
 use std::io;
@@ -95,6 +96,8 @@ pub struct Recording {
     pub counted: Counted,
     /// What the programs cost; empty unless it was measured.
     pub self_cost: Vec<ProgramCost>,
+    /// What the unwind tables took.
+    pub unwinding: Costs,
     config: Config,
     command: Option<Command>,
     /// Signals that arrive before the command has ended are its.
@@ -143,7 +146,7 @@ impl Recorder {
         let own = OwnProcesses::new(this, command.as_ref().map(Command::pid));
         capture.set_own(own.pids())?;
         let finishing = match config.walk {
-            Walk::Tables => Some(Finishing::start(config.unwind_memory, config.memory_limit).map_err(RecordError::Runtime)?),
+            Walk::Tables => Some(Finishing::start(config.unwind_memory, config.memory_limit / 2).map_err(RecordError::Runtime)?),
             Walk::FramePointers => None,
         };
         let mut descriptors = capture.wakers().map_err(RecordError::Runtime)?;
@@ -160,9 +163,9 @@ impl Recorder {
         let named: Vec<Pid> = if command.is_none() { named_alone(&config) } else { Vec::new() };
         let ending = Ending { command: command.as_ref(), named: &named, duration: config.duration, signals: &mut signals };
         until_ended(&mut session, &wakers, ending, control).await?;
-        let (window, objects, capture) = session.finish(&config)?;
+        let Ended { window, objects, capture, unwinding } = session.finish(&config)?;
         let (counted, self_cost) = (capture.counted()?, if config.self_cost { capture.self_cost() } else { Vec::new() });
-        Ok((Recording { window, objects, counted, self_cost, config, command, hearing: None }, signals))
+        Ok((Recording { window, objects, counted, self_cost, unwinding, config, command, hearing: None }, signals))
     }
 }
 

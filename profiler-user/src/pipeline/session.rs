@@ -1,12 +1,12 @@
 //! A recording while it runs: every drain goes through here, from raw records to counts.
 
+use super::finishing::{Finishing, Sample};
 use crate::aggregate::Aggregator;
 use crate::bpf::{BpfError, Capture, Drained, Last};
 use crate::config::Config;
 use crate::labels;
-use crate::model::label::Label;
-use super::finishing::{Finishing, Sample};
 use crate::model::event::ProcessEvent;
+use crate::model::label::Label;
 use crate::model::loss::{Balance, Loss};
 use crate::model::mapping::{MappedRange, MappingKind};
 use crate::model::process::{Pid, ProcessKey};
@@ -14,6 +14,7 @@ use crate::model::stack::{RawStack, Tally, UserStack};
 use crate::model::window::Window;
 use crate::object::ObjectStore;
 use crate::process::{Context, Describe, KernelLayout, Processes, Tables, Threads};
+use crate::unwind::Costs;
 use profiler_common::limits::OWN_PROCESSES_MAX;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -82,6 +83,14 @@ impl OwnProcesses {
 pub(super) struct Parts {
     pub(super) finishing: Option<Finishing>,
     pub(super) own: OwnProcesses,
+}
+
+/// What is left when the clock has stopped.
+pub(super) struct Ended {
+    pub(super) window: Window,
+    pub(super) objects: ObjectStore,
+    pub(super) capture: Capture,
+    pub(super) unwinding: Costs,
 }
 
 /// A recording while it runs.
@@ -208,7 +217,7 @@ impl Session {
     }
 
     /// Stops the clock, takes over the rest, and closes the window.
-    pub(super) fn finish(mut self, config: &Config) -> Result<(Window, ObjectStore, Capture), BpfError> {
+    pub(super) fn finish(mut self, config: &Config) -> Result<Ended, BpfError> {
         self.capture.stop();
         let ticks = self.capture.ticks()?;
         let duration = self.started.elapsed();
@@ -223,7 +232,8 @@ impl Session {
         losses.add(Loss::NotRun, ticks.all.saturating_sub(counted.runs + ticks.unseen_away));
         let idle = counted.idle + ticks.unseen_away;
         let is_narrowed = config.is_narrowed();
-        let balance = Balance { ticks: ticks.all, idle, filtered: counted.filtered + self.own.samples, samples: aggregated.events, is_narrowed };
+        let balance =
+            Balance { ticks: ticks.all, idle, filtered: counted.filtered + self.own.samples, samples: aggregated.events, is_narrowed };
         let window = Window {
             kind: config.kind(),
             start: self.start,
@@ -238,6 +248,7 @@ impl Session {
             endings: aggregated.endings,
             balance,
         };
-        Ok((window, self.objects, self.capture))
+        let unwinding = self.finishing.map(|finishing| finishing.costs()).unwrap_or_default();
+        Ok(Ended { window, objects: self.objects, capture: self.capture, unwinding })
     }
 }

@@ -43,7 +43,9 @@ impl TableBuilder {
         let news = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let told = Arc::clone(&news);
         let options = ReaderOptions { deadline: DEADLINE, data_limit_bytes, ..ReaderOptions::default() };
-        std::thread::Builder::new().name("profiler-tables".into()).spawn(move || serve(Reader::new(options), &requests, &answers, &told))?;
+        std::thread::Builder::new()
+            .name("profiler-tables".into())
+            .spawn(move || serve(Reader::new(options), &requests, &answers, &told))?;
         Ok(Self { wanted, built, waiting: 0, news })
     }
 

@@ -7,8 +7,7 @@ use crate::model::answer::Detail;
 use crate::model::answer::{LINES_MAX, LINES_MEAN, LoadSegment, ObjectFacts, SEGMENTS_MAX, SymbolLine, TEXT_MAX_BYTES};
 use crate::model::mapping::ObjectId;
 use crate::model::profile::Unresolved;
-use crate::model::unwind::{Elsewhere, UnwindPart, UnwindTable};
-use profiler_common::limits::ARENA_CHUNK_WORDS;
+use crate::model::unwind::UnwindTable;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -24,7 +23,7 @@ pub(super) const ANSWER_MAX_BYTES: usize = 16 << 20;
 /// What is wrong with a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("a message that does not follow the form: {0}")]
-pub(super) struct Malformed(&'static str);
+pub(super) struct Malformed(pub(super) &'static str);
 
 /// What is asked of a reader. The descriptors that belong to it wait with the keeper.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -187,19 +186,19 @@ fn lossy(bytes: &[u8]) -> String {
 
 /// Bytes being written.
 #[derive(Default)]
-struct Out(Vec<u8>);
+pub(super) struct Out(pub(super) Vec<u8>);
 
 impl Out {
-    fn u8(&mut self, value: u8) {
+    pub(super) fn u8(&mut self, value: u8) {
         self.0.push(value);
     }
 
     /// A length or an index: all of them are bounded far below 2^32.
-    fn u32(&mut self, value: usize) {
+    pub(super) fn u32(&mut self, value: usize) {
         self.0.extend((value as u32).to_le_bytes());
     }
 
-    fn u64(&mut self, value: u64) {
+    pub(super) fn u64(&mut self, value: u64) {
         self.0.extend(value.to_le_bytes());
     }
 
@@ -279,25 +278,11 @@ impl Out {
     }
 }
 
-/// Tables: a part is its first place, the number of its words, and its words.
-impl Out {
-    fn unwind(&mut self, table: &UnwindTable) {
-        self.u8(u8::from(table.elsewhere == Elsewhere::Go));
-        self.u64(table.rows);
-        self.u32(table.parts.len());
-        for part in &table.parts {
-            self.u64(part.first);
-            self.u32(part.words.len());
-            self.0.extend(part.words.iter().flat_map(|word| word.to_le_bytes()));
-        }
-    }
-}
-
 /// Bytes being read.
-struct In<'a>(&'a [u8]);
+pub(super) struct In<'a>(&'a [u8]);
 
 impl<'a> In<'a> {
-    fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
+    pub(super) fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
         let (taken, rest) = self.0.split_at_checked(length).ok_or(Malformed("it ends too early"))?;
         self.0 = rest;
         Ok(taken)
@@ -307,26 +292,26 @@ impl<'a> In<'a> {
         if self.0.is_empty() { Ok(()) } else { Err(Malformed("something follows its end")) }
     }
 
-    fn u8(&mut self) -> Result<u8, Malformed> {
+    pub(super) fn u8(&mut self) -> Result<u8, Malformed> {
         Ok(self.take(1)?[0])
     }
 
-    fn flag(&mut self) -> Result<bool, Malformed> {
+    pub(super) fn flag(&mut self) -> Result<bool, Malformed> {
         Ok(self.u8()? != 0)
     }
 
-    fn u32(&mut self) -> Result<u32, Malformed> {
+    pub(super) fn u32(&mut self) -> Result<u32, Malformed> {
         let bytes = self.take(4)?;
         Ok(bytes.iter().rev().fold(0, |value, byte| value << 8 | u32::from(*byte)))
     }
 
-    fn u64(&mut self) -> Result<u64, Malformed> {
+    pub(super) fn u64(&mut self) -> Result<u64, Malformed> {
         let bytes = self.take(8)?;
         Ok(bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
     }
 
     /// A count of things that take at least one byte each: nothing is allocated for more of them than the message can hold.
-    fn count(&mut self, most: usize) -> Result<usize, Malformed> {
+    pub(super) fn count(&mut self, most: usize) -> Result<usize, Malformed> {
         let count = self.u32()? as usize;
         if count > most.min(self.0.len()) { Err(Malformed("a count beyond its bound")) } else { Ok(count) }
     }
@@ -334,22 +319,6 @@ impl<'a> In<'a> {
     fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
         let length = self.count(TEXT_MAX_BYTES)?;
         self.take(length)
-    }
-
-    fn unwind(&mut self) -> Result<UnwindTable, Malformed> {
-        let elsewhere = if self.flag()? { Elsewhere::Go } else { Elsewhere::NoRules };
-        let (rows, count) = (self.u64()?, self.count(ANSWER_MAX_BYTES)?);
-        let mut parts: Vec<UnwindPart> = Vec::new();
-        for _ in 0..count {
-            let (first, words) = (self.u64()?, self.count(ARENA_CHUNK_WORDS as usize)?);
-            let words = self.take(words * 4)?.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect();
-            let part = UnwindPart { first, words };
-            if parts.last().is_some_and(|last| last.first + u64::from(last.length()) > part.first) || first > u64::MAX / 2 {
-                return Err(Malformed("parts that overlap"));
-            }
-            parts.push(part);
-        }
-        Ok(UnwindTable { parts, elsewhere, rows })
     }
 
     fn text(&mut self) -> Result<String, Malformed> {

@@ -1,16 +1,14 @@
 //! Walking on where the kernel side had no table: the same `step()`, on the bytes that came along.
 
-use super::tables::{Missing, TableOf, Unwinder};
+use super::state::TableOf;
+use super::tables::{Missing, Unwinder};
 use crate::bpf::Arena;
-use crate::model::mapping::MappingKind;
 use crate::model::stack::{LastAddress, UserStack};
 use crate::process::AddressSpace;
 use profiler_common::ended::Ended;
-use profiler_common::limits::{UNFINISHED_BYTES_MAX, USER_FRAMES_MAX};
+use profiler_common::limits::USER_FRAMES_MAX;
 use profiler_common::unwind::Registers;
 use profiler_common::unwind::rule::{Rule, step};
-
-const PAGE: usize = 4096;
 
 /// What has become of a stack.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,7 +36,8 @@ impl Unwinder {
             };
             match step(rule, &registers, |at| memory.read(at), |_| None) {
                 Ok(caller) => registers = caller,
-                Err(Ended::Unreadable) if memory.is_cut() => break Ended::NoTable,
+                // Beyond the bytes that came along, or on another stack: with a table it would have been read.
+                Err(Ended::Unreadable) => break Ended::NoTable,
                 Err(ended) => break ended,
             }
             last = if rule.leads_to_interrupted() { LastAddress::Interrupted } else { LastAddress::ReturnedTo };
@@ -56,7 +55,7 @@ impl Unwinder {
         let address = registers.ip.wrapping_sub(before);
         let Some(range) = space.find(address) else { return Err(Stopped::Ended(Ended::NoMapping)) };
         let Some(table) = TableOf::of(&range.kind) else {
-            return Ok(if matches!(range.kind, MappingKind::Anonymous(_)) { Rule::FRAME_POINTER } else { Rule::NONE });
+            return Ok(Rule::FRAME_POINTER);
         };
         let offset = range.mapped.file_offset.wrapping_add(address - range.mapped.start);
         self.rule(table, offset, arena).map_err(|missing| match missing {
@@ -81,14 +80,9 @@ struct Copied<'a> {
 impl Copied<'_> {
     fn read(&self, at: u64) -> Option<u64> {
         let distance = at.wrapping_sub(self.base);
-        if distance % 8 != 0 {
+        if !distance.is_multiple_of(8) {
             return None; // No compiler keeps a word there.
         }
         self.words.get(usize::try_from(distance / 8).ok()?).copied()
-    }
-
-    /// Whether the copy may have ended at a bound, and not where the stack did.
-    fn is_cut(&self) -> bool {
-        self.words.len() * 8 + PAGE > UNFINISHED_BYTES_MAX
     }
 }

@@ -16,7 +16,10 @@
 mod arena_space;
 mod finish;
 mod lists;
+mod state;
 mod tables;
+mod write;
 
 pub use finish::Finished;
-pub use tables::{Costs, TableOf, Unwinder};
+pub use state::TableOf;
+pub use tables::{Costs, Unwinder};

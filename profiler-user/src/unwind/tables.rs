@@ -2,58 +2,16 @@
 
 use super::arena_space::{ArenaSpace, Piece};
 use super::lists::Lists;
+use super::state::{Loaded, State, States, TableOf};
 use crate::bpf::{Arena, BpfError, Capture, wait_for_programs};
-use crate::model::mapping::{MappingKind, ObjectId};
 use crate::model::unwind::{Elsewhere, UnwindTable};
 use profiler_common::unwind::rule::Rule;
 use profiler_common::unwind::table;
-use std::collections::HashMap;
 
 /// By which the arena grows.
 const CHUNK_BYTES: u64 = profiler_common::limits::ARENA_CHUNK_WORDS as u64 * 4;
 /// Files whose state is remembered, table or not.
 const FILES_MAX: usize = 65_536;
-
-/// Whose table.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum TableOf {
-    /// A file's.
-    Object(ObjectId),
-    /// That of the page of code that the kernel gives each process.
-    Vdso,
-}
-
-impl TableOf {
-    /// Whose table covers a mapping, if a file's does.
-    pub(super) fn of(kind: &MappingKind) -> Option<Self> {
-        match kind {
-            MappingKind::Object(id) => Some(Self::Object(*id)),
-            MappingKind::Vdso => Some(Self::Vdso),
-            _ => None,
-        }
-    }
-}
-
-/// A part that is in the arena.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Loaded {
-    /// File offset of its first byte of code.
-    pub(super) first: u64,
-    /// Bytes of code.
-    pub(super) length: u32,
-    pub(super) piece: Piece,
-}
-
-/// What there is of a file.
-#[derive(Debug)]
-pub(super) enum State {
-    /// The reader was asked.
-    Asked,
-    /// In the arena.
-    Here { parts: Vec<Loaded>, elsewhere: Elsewhere, used: u64 },
-    /// The file cannot be parsed.
-    Bad,
-}
 
 /// What the tables take, and took.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -75,7 +33,7 @@ pub struct Costs {
 /// The unwind tables of a recording.
 #[derive(Debug)]
 pub struct Unwinder {
-    pub(super) states: HashMap<TableOf, State>,
+    pub(super) states: States,
     pub(super) space: ArenaSpace,
     pub(super) lists: Lists,
     bytes_max: u64,
@@ -88,7 +46,7 @@ impl Unwinder {
     /// No tables yet; they may become so many bytes.
     pub fn new(bytes_max: u64) -> Self {
         Self {
-            states: HashMap::new(),
+            states: States::new(),
             space: ArenaSpace::default(),
             lists: Lists::default(),
             bytes_max: bytes_max.max(1 << 20),
@@ -175,14 +133,17 @@ impl Unwinder {
         match self.states.get_mut(&table) {
             None => Err(Missing::NotAsked),
             Some(State::Asked) => Err(Missing::Asked),
-            Some(State::Bad) => Ok(Rule::NONE),
+            Some(State::Bad) => Ok(Rule::FRAME_POINTER),
             Some(State::Here { parts, elsewhere, used }) => {
                 *used = self.clock;
                 let at = parts.partition_point(|part| part.first <= offset).checked_sub(1);
                 let part = at.map(|at| parts[at]).filter(|part| offset - part.first < u64::from(part.length));
                 Ok(match (part, elsewhere) {
-                    (Some(part), _) => table::find(|word| arena.word(part.piece.at.wrapping_add(word as u32)), offset - part.first, |value| value),
+                    (Some(part), _) => {
+                        table::find(|word| arena.word(part.piece.at.wrapping_add(word as u32)), offset - part.first, |value| value)
+                    }
                     (None, Elsewhere::Go) => Rule::GO_FRAME_POINTER,
+                    (None, Elsewhere::FramePointers) => Rule::FRAME_POINTER,
                     (None, Elsewhere::NoRules) => Rule::NONE,
                 })
             }

@@ -30,6 +30,30 @@ impl Profile {
         self.samples.iter().map(|sample| sample.values[column]).sum()
     }
 
+    /// How the walks of user stacks ended, by the comments: stacks by words.
+    ///
+    /// # Errors
+    /// A comment that cannot be read.
+    pub fn endings(&self) -> Result<BTreeMap<String, i64>> {
+        let mut endings = BTreeMap::new();
+        for ending in self.comments.iter().filter_map(|comment| comment.strip_prefix("stacks ended: ")) {
+            let (words, count) = ending.rsplit_once(' ').with_context(|| format!("an ending without a number: {ending}"))?;
+            endings.insert(words.to_owned(), count.parse()?);
+        }
+        Ok(endings)
+    }
+
+    /// The share of user stacks that were walked to their root.
+    ///
+    /// # Errors
+    /// A comment that cannot be read, or no user stack at all.
+    pub fn rooted(&self) -> Result<f64> {
+        let endings = self.endings()?;
+        let all: i64 = endings.iter().filter(|(words, _)| *words != "no user stack").map(|(_, count)| count).sum();
+        ensure!(all > 0, "no user stack: {endings:?}");
+        Ok(endings.get("root reached").copied().unwrap_or(0) as f64 / all as f64)
+    }
+
     /// The names of a sample's frames, leaf first, inlined functions included.
     pub fn names<'a>(&'a self, sample: &Sample) -> Vec<&'a str> {
         let mut names = Vec::new();

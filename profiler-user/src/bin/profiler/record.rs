@@ -84,6 +84,7 @@ fn finish(args: &RecordArgs, recording: &Recording) -> anyhow::Result<()> {
         summary::print(&profile, &files, args.format());
         if args.self_cost {
             summary::print_self_cost(&recording.self_cost);
+            summary::print_unwinding(&recording.unwinding);
         }
     }
     Ok(())

@@ -6,6 +6,7 @@ use profiler::encode::top::{hottest, whole};
 use profiler::model::profile::Profile;
 use profiler::model::text::{printable, shell_word};
 use profiler::pipeline::{Control, Progress};
+use profiler::unwind::Costs;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
@@ -134,4 +135,17 @@ pub(crate) fn print_self_cost(costs: &[ProgramCost]) {
             cost.name, cost.runs, cost.verified_instructions
         ));
     }
+}
+
+/// Prints what the unwind tables took.
+pub(crate) fn print_unwinding(costs: &Costs) {
+    say(&format!(
+        "unwind tables: {} files, {} rows, {} kB; {} evicted; {} lists of ranges written; {} stacks finished in user space\n",
+        costs.files,
+        costs.rows,
+        costs.used_bytes / 1024,
+        costs.evicted,
+        costs.lists,
+        costs.finished
+    ));
 }

@@ -1,0 +1,125 @@
+//! Every row of every library and of the large programs of this machine: what our table leads to is what gimli's own evaluation leads to.
+
+mod cfi;
+
+use anyhow::{Context as _, Result, ensure};
+use cfi::{Caller, Row, Says, memory, register, rows};
+use profiler::model::unwind::UnwindTable;
+use profiler::parse::eh_frame::unwind_table;
+use profiler_common::ended::Ended;
+use profiler_common::unwind::Registers;
+use profiler_common::unwind::rule::{Rule, step};
+use profiler_common::unwind::table;
+use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+/// Rows for which we have no form, of a thousand.
+const UNKNOWN_MAX: f64 = 1.0;
+
+fn look_up(table: &UnwindTable, offset: u64) -> Rule {
+    let Some(part) = table.parts.partition_point(|part| part.first <= offset).checked_sub(1).map(|at| &table.parts[at]) else {
+        return Rule::NONE;
+    };
+    table::find(|word| part.words.get(word as usize).copied().unwrap_or(0), offset - part.first, |value| value)
+}
+
+fn ours(table: &UnwindTable, offset: u64, bias: u64) -> Result<Registers, Ended> {
+    let from = Registers { ip: offset.wrapping_add(bias), sp: register(7), fp: register(6), bx: register(3) };
+    step(look_up(table, offset), &from, |at| Some(memory(at)), |number| Some(register(number.into())))
+}
+
+/// Whether both lead to the same caller. A register that we call lost (0) is one that we do not follow; none may be wrong.
+fn agree(ours: Result<Registers, Ended>, says: Says) -> Option<bool> {
+    Some(match (ours, says) {
+        (_, Says::Nothing) => return None,
+        (Err(Ended::NoRule), _) => return None,
+        // Some files have rows for what is no function at all. No frame begins there.
+        (Err(Ended::BadFrame), Says::Caller(Caller { sp, .. })) => sp % 8 != 0 || sp <= register(7),
+        (Err(Ended::Root), Says::Root) => true,
+        (Ok(ours), Says::Caller(Caller { ip, sp, fp, bx })) => {
+            let kept = |ours: u64, theirs: Option<u64>| ours == 0 || theirs == Some(ours);
+            ours.ip == ip && ours.sp == sp && kept(ours.fp, fp) && kept(ours.bx, bx)
+        }
+        _ => false,
+    })
+}
+
+/// Compares one file; gives rows, and those for which we have nothing.
+fn compare(path: &Path) -> Result<(u64, u64)> {
+    let bytes = std::fs::read(path)?;
+    let Ok(table) = unwind_table(&bytes) else { return Ok((0, 0)) };
+    let (mut seen, mut unknown, mut wrong) = (0, 0, None);
+    let mut compare_row = |row: Row| {
+        seen += 1;
+        for (offset, says) in [(row.first, row.says), (row.end - 1, row.says_last)] {
+            let ours = ours(&table, offset, row.bias);
+            match agree(ours, says) {
+                Some(true) => {}
+                Some(false) => {
+                    wrong.get_or_insert((row, offset, ours));
+                }
+                None => unknown += u64::from(offset == row.first && says != Says::Nothing),
+            }
+        }
+    };
+    if rows(&bytes, &mut compare_row).is_err() {
+        return Ok((0, 0)); // Not one that gimli reads: nothing to agree with.
+    }
+    if let Some((row, offset, ours)) = wrong {
+        anyhow::bail!(
+            "{}: at {offset:#x} we have {ours:x?}, and gimli {row:x?}; the rule is {:x?}",
+            path.display(),
+            look_up(&table, offset)
+        );
+    }
+    Ok((seen, unknown))
+}
+
+fn files() -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for folder in ["/usr/lib/x86_64-linux-gnu", "/usr/bin", "/usr/sbin", "/usr/lib/postgresql/15/bin", "/usr/lib/gcc/x86_64-linux-gnu/12"] {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        files.extend(entries.map(|entry| entry.path()).filter(|path| path.is_file()));
+    }
+    let mut seen = HashSet::new();
+    files.retain(|file| std::fs::metadata(file).is_ok_and(|facts| seen.insert(facts.ino())));
+    files.sort();
+    files
+}
+
+#[test]
+fn every_row_of_this_machine_leads_where_gimli_says() -> Result<()> {
+    let (mut total, mut unknown, mut compared) = (0, 0, 0);
+    for file in files() {
+        let (rows, not_ours) = compare(&file)?;
+        total += rows;
+        unknown += not_ours;
+        compared += u64::from(rows > 0);
+    }
+    println!("{compared} files, {total} rows, {unknown} without a form of ours");
+    ensure!(compared > 100 && total > 1_000_000, "{compared} files and {total} rows are too few to say anything");
+    ensure!(unknown as f64 <= total as f64 * UNKNOWN_MAX / 1000.0, "{unknown} of {total} rows have no form of ours");
+    Ok(())
+}
+
+#[test]
+fn a_wrong_rule_is_noticed() -> Result<()> {
+    let libc = std::fs::read("/usr/lib/x86_64-linux-gnu/libc.so.6")?;
+    let table = unwind_table(&libc).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let mut other = table.clone();
+    // Every second rule of the first part is eight bytes off.
+    let part = other.parts.first_mut().context("libc has a table")?;
+    let rules = (part.words[3] - 4) / 2;
+    for rule in (0..rules).step_by(2) {
+        part.words[(5 + 2 * rule) as usize] = part.words[(5 + 2 * rule) as usize].wrapping_add(8);
+    }
+    let (mut right, mut wrong) = (0, 0);
+    rows(&libc, |row| match agree(ours(&other, row.first, row.bias), row.says) {
+        Some(true) => right += 1,
+        Some(false) => wrong += 1,
+        None => {}
+    })?;
+    ensure!(wrong > 1_000 && right > 1_000, "{wrong} wrong rows noticed, {right} right ones left");
+    Ok(())
+}

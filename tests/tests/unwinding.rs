@@ -1,0 +1,134 @@
+//! Whole stacks without frame pointers: programs that are hard to walk, programs that distributions ship, and programs that live for a moment.
+
+use anyhow::{Result, ensure};
+use profiler_tests::profile::Profile;
+use profiler_tests::run::Profiler;
+use profiler_tests::skip::can_record;
+use profiler_tests::subject::{Build, build};
+use std::fs;
+
+/// Records one of the walks of `walks.c`.
+fn record(name: &str, more: &[&str]) -> Result<Profile> {
+    let walks = build("walks", Build::CBare)?;
+    let run = Profiler::record()?.args(["-F", "1999"]).args(more).args(["--", &walks.to_string_lossy(), name, "0.5"]).run()?;
+    run.success()?.profile()
+}
+
+/// The share of the samples in `burn` whose frames from there on are these, by name; `*` stands for any frames, NAME*N for N of them.
+fn share(profile: &Profile, frames: &[&str]) -> Result<f64> {
+    let (mut all, mut right, mut other) = (0, 0, Vec::new());
+    for sample in &profile.samples {
+        let names = profile.names(sample);
+        let Some(at) = names.iter().position(|name| *name == "burn") else { continue };
+        all += sample.values[0];
+        if matches(&names[at + 1..], frames) {
+            right += sample.values[0];
+        } else {
+            other = names.iter().map(|name| (*name).to_owned()).collect();
+        }
+    }
+    ensure!(all > 200, "{all} samples in burn");
+    let share = right as f64 / all as f64;
+    println!("{frames:?}: {share:.4} of {all}; the last other one: {other:?}");
+    Ok(share)
+}
+
+fn matches(names: &[&str], frames: &[&str]) -> bool {
+    match frames {
+        [] => names.is_empty(),
+        ["*", rest @ ..] => (0..=names.len()).any(|skipped| matches(&names[skipped..], rest)),
+        [frame, rest @ ..] => {
+            let (name, times) = frame.split_once('*').map_or((*frame, 1), |(name, times)| (name, times.parse().unwrap_or(1)));
+            names.len() >= times && names[..times].iter().all(|found| *found == name) && matches(&names[times..], rest)
+        }
+    }
+}
+
+#[test]
+fn hard_stacks_are_whole() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let walks: [(&str, &[&str]); 7] = [
+        ("deep", &["deep_walk*201", "*", "main", "*", "_start"]),
+        ("alloca", &["alloca_walk", "*", "main", "*", "_start"]),
+        ("aligned", &["aligned_walk", "*", "main", "*", "_start"]),
+        ("noreturn", &["never_returns", "noreturn_walk", "*", "main", "*", "_start"]),
+        ("context", &["on_context", "*"]),
+        ("thread", &["thread_walk", "start_thread", "*"]),
+        ("callback", &["compare", "*", "callback_walk", "*", "main", "*", "_start"]),
+    ];
+    for (name, frames) in walks {
+        let profile = record(name, &[])?;
+        let share = share(&profile, frames)?;
+        ensure!(share >= 0.995, "{name}: {share:.4} of the stacks are as they should be; {:?}", profile.endings()?);
+        ensure!(profile.rooted()? >= 0.99, "{name}: {:?}", profile.endings()?);
+    }
+    Ok(())
+}
+
+/// Its handler has a stack of its own. Until the tables are there, only the bytes of that stack go along with a sample; so this one comes after others.
+#[test]
+fn a_signal_handlers_stack_leads_to_what_it_interrupted() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let mut profile = record("all", &[])?;
+    let names = |profile: &Profile, at: usize| profile.names(&profile.samples[at]).contains(&"handler");
+    let kept = (0..profile.samples.len()).filter(|at| names(&profile, *at)).map(|at| profile.samples[at].clone()).collect();
+    profile.samples = kept;
+    let share = share(&profile, &["handler", "*", "signal_walk", "*", "main", "*", "_start"])?;
+    ensure!(share >= 0.995, "{share:.4} of the stacks are as they should be; {:?}", profile.endings()?);
+    Ok(())
+}
+
+#[test]
+fn frame_pointers_alone_show_fragments_of_them() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let share = share(&record("deep", &["--frame-pointers"])?, &["deep_walk*201", "*", "main", "*", "_start"])?;
+    ensure!(share < 0.01, "{share:.4} of the stacks are whole without the tables: then this file tests nothing");
+    Ok(())
+}
+
+#[test]
+fn a_stack_deeper_than_the_bound_says_so() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let profile = record("deepest", &[])?;
+    ensure!(share(&profile, &["deep_walk*900", "*"])? >= 0.99, "not even 900 frames of 5,000");
+    let endings = profile.endings()?;
+    ensure!(endings.get("depth limit").copied().unwrap_or(0) > 200, "{endings:?}");
+    Ok(())
+}
+
+#[test]
+fn short_lives_of_fresh_files_have_whole_stacks() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let walks = fs::canonicalize(build("walks", Build::CBare)?)?;
+    for (milliseconds, least) in [(100, 0.99), (50, 0.99), (10, 0.95)] {
+        let folder = tempfile(&format!("fresh-{milliseconds}"))?;
+        // Another inode and another build id each time: the note's first byte is the run's number.
+        let script = format!(
+            "for run in $(seq 1 100); do f={0}/walks$run; objcopy --update-section .note.gnu.build-id=<(printf '\\x04\\0\\0\\0\\x14\\0\\0\\0\\x03\\0\\0\\0GNU\\0%020d' $run) {1} $f && $f deep 0.0{2:02} && rm $f; done",
+            folder.display(),
+            walks.display(),
+            milliseconds.min(99)
+        );
+        let profile = Profiler::record()?.args(["-F", "997", "--", "bash", "-c", &script]).run()?.success()?.profile()?;
+        let share = share(&profile, &["deep_walk*201", "*", "main", "*", "_start"])?;
+        fs::remove_dir_all(&folder)?;
+        ensure!(share >= least, "{milliseconds} ms: {share:.4} of the stacks are whole and named; {:?}", profile.endings()?);
+    }
+    Ok(())
+}
+
+fn tempfile(name: &str) -> Result<std::path::PathBuf> {
+    let folder = std::env::temp_dir().join(format!("profiler-unwinding-{name}-{}", std::process::id()));
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
