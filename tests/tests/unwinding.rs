@@ -62,7 +62,8 @@ fn hard_stacks_are_whole() -> Result<()> {
         let profile = record(name, &[])?;
         let share = share(&profile, frames)?;
         ensure!(share >= 0.995, "{name}: {share:.4} of the stacks are as they should be; {:?}", profile.endings()?);
-        ensure!(profile.rooted()? >= 0.99, "{name}: {:?}", profile.endings()?);
+        // A context's first frame is glibc's `__start_context`, which says nothing of its caller: there is none.
+        ensure!(name == "context" || profile.rooted()? >= 0.99, "{name}: {:?}", profile.endings()?);
     }
     Ok(())
 }

@@ -11,20 +11,20 @@ type Bytes<'a> = EndianSlice<'a, LittleEndian>;
 
 /// The caller's registers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Caller {
+pub(crate) struct Caller {
     /// Instruction pointer.
-    pub ip: u64,
+    pub(crate) ip: u64,
     /// Stack pointer.
-    pub sp: u64,
+    pub(crate) sp: u64,
     /// rbp; None where it is lost.
-    pub fp: Option<u64>,
+    pub(crate) fp: Option<u64>,
     /// rbx; None where it is lost.
-    pub bx: Option<u64>,
+    pub(crate) bx: Option<u64>,
 }
 
 /// What a row says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Says {
+pub(crate) enum Says {
     /// There is no caller.
     Root,
     /// Where it is.
@@ -34,35 +34,35 @@ pub enum Says {
 }
 
 /// A made-up register: every one points somewhere else, and all above the stack pointer.
-pub fn register(number: u16) -> u64 {
+pub(crate) fn register(number: u16) -> u64 {
     0x7ffd_0000_1000 + u64::from(number ^ 7) * 0x1_0000
 }
 
 /// A made-up word of memory: never 0, a multiple of 8, above the stack.
-pub fn memory(at: u64) -> u64 {
+pub(crate) fn memory(at: u64) -> u64 {
     0x7ffe_0000_0000 + ((at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 30) & !7)
 }
 
 /// A row of a file: from where to where in the file, at which address, and what it says there.
 #[derive(Clone, Copy, Debug)]
-pub struct Row {
+pub(crate) struct Row {
     /// File offset of its first byte.
-    pub first: u64,
+    pub(crate) first: u64,
     /// File offset behind its last.
-    pub end: u64,
+    pub(crate) end: u64,
     /// What to add to an offset to have the address.
-    pub bias: u64,
+    pub(crate) bias: u64,
     /// What it says at its first byte.
-    pub says: Says,
+    pub(crate) says: Says,
     /// What it says at its last byte: entries of the PLT look at the address.
-    pub says_last: Says,
+    pub(crate) says_last: Says,
 }
 
 /// Calls `each` with the rows of a file's `.eh_frame`, function by function.
 ///
 /// # Errors
 /// The file cannot be parsed.
-pub fn rows(bytes: &[u8], mut each: impl FnMut(Row)) -> Result<()> {
+pub(crate) fn rows(bytes: &[u8], mut each: impl FnMut(Row)) -> Result<()> {
     let file = object::File::parse(bytes)?;
     let Some(section) = file.section_by_name(".eh_frame") else { return Ok(()) };
     let data = section.uncompressed_data()?;
