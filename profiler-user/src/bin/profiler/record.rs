@@ -68,7 +68,8 @@ fn check_debug_dirs(folders: &[PathBuf]) -> anyhow::Result<()> {
 
 fn failure(error: RecordError) -> Failure {
     let code = match &error {
-        RecordError::Command(SpawnError::NotFound { .. }) => 127,
+        // As `env` and `timeout`, to whom a script without its interpreter is not there either.
+        RecordError::Command(SpawnError::NotFound { .. } | SpawnError::NoInterpreter { .. }) => 127,
         RecordError::Command(SpawnError::NotExecutable { .. }) => 126,
         _ => FAILED,
     };
