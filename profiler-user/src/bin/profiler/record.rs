@@ -3,6 +3,7 @@
 use crate::args::RecordArgs;
 use crate::summary::{self, ProgressLine};
 use anyhow::Context as _;
+use profiler::capability;
 use profiler::encode::encode;
 use profiler::model::encoded::About;
 use profiler::model::profile::Profile;
@@ -40,7 +41,7 @@ pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
         .and_then(|()| sink::file::check(args.output()))
         .map_err(|error| Failure { code: if error.is_misuse() { MISUSED } else { FAILED }, error: error.into() })?;
     check_debug_dirs(&args.debug_dirs).map_err(|error| Failure { error, code: FAILED })?;
-    profiler::capability::missing_for_record().map_err(|error| Failure { error: error.into(), code: FAILED })?;
+    check_machine().map_err(|error| Failure { error, code: FAILED })?;
     let mut progress = ProgressLine::new(args.quiet, !args.words.is_empty());
     let recording = Recorder::new(args.config()).record(&mut progress);
     progress.end();
@@ -55,6 +56,14 @@ pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
         Ok(None) => Ok(ExitCode::SUCCESS),
         Err(error) => Err(with_command(error.into())),
     }
+}
+
+/// What every recording needs of the machine, in the words of `profiler check`.
+fn check_machine() -> anyhow::Result<()> {
+    capability::missing_for_record()?;
+    capability::types_for_record()?;
+    capability::open_files_for_record()?;
+    Ok(())
 }
 
 /// A folder that was named and is not there is a slip of the pen, and would only show as names that are missing.
