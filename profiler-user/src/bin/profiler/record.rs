@@ -15,6 +15,7 @@ use profiler::sys::end::end_on_signals;
 use profiler::sys::spawn::SpawnError;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
 
 /// What ends the program, and with which status.
 pub(crate) struct Failure {
@@ -35,10 +36,18 @@ pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
         let error = anyhow::anyhow!("nothing stands behind --: give the command that is to be recorded, or leave -- out");
         return Err(Failure { error, code: MISUSED });
     }
+    if let Some(ending) = args.foreign_ending() {
+        let error = anyhow::anyhow!(
+            "-o {}: {ending} is no format that is written here; end the name in .prof, .txt, .folded or .svg, or say the format with --format",
+            args.output().display()
+        );
+        return Err(Failure { error, code: MISUSED });
+    }
     // What would fail at the end fails now, before anything was recorded.
+    let beforehand = About { kind: args.config().kind(), process: None, start: SystemTime::now(), duration: Duration::ZERO };
     let several = if args.split.is_some() { sink::file::check_several(args.output()) } else { Ok(()) };
     several
-        .and_then(|()| sink::file::check(args.output()))
+        .and_then(|()| sink::file::check(args.output(), &beforehand))
         .map_err(|error| Failure { code: if error.is_misuse() { MISUSED } else { FAILED }, error: error.into() })?;
     check_debug_dirs(&args.debug_dirs).map_err(|error| Failure { error, code: FAILED })?;
     check_machine().map_err(|error| Failure { error, code: FAILED })?;
@@ -155,7 +164,7 @@ fn comments(args: &RecordArgs) -> Vec<String> {
             options.push_str(flag);
         }
     }
-    args.pids.iter().for_each(|pid| options.push_str(&format!(" -p {pid}")));
+    args.pids().for_each(|pid| options.push_str(&format!(" -p {pid}")));
     args.cgroups.iter().for_each(|path| options.push_str(&format!(" --cgroup {}", shell_word(&path.to_string_lossy()))));
     args.containers.iter().for_each(|id| options.push_str(&format!(" --container {}", shell_word(id))));
     args.units.iter().for_each(|name| options.push_str(&format!(" --unit {}", shell_word(name))));
