@@ -11,4 +11,5 @@ pub mod run;
 pub mod skip;
 pub mod speedscope;
 pub mod subject;
+pub mod symbols;
 pub mod waiting;
