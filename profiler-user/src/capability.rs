@@ -5,6 +5,8 @@ mod machine;
 mod rights;
 mod row;
 
+pub use kernel::{TypesError, types_for_record};
+pub use machine::{OpenFilesError, open_files_for_record};
 pub use rights::{RightsError, missing_for_record, ways_out};
 pub use row::{Need, Row, State};
 

@@ -9,5 +9,7 @@ pub mod pprof_tool;
 pub mod profile;
 pub mod run;
 pub mod skip;
+pub mod speedscope;
 pub mod subject;
+pub mod symbols;
 pub mod waiting;

@@ -61,16 +61,6 @@ impl Functions {
         functions
     }
 
-    /// Samples at places where interrupts are let in again.
-    fn let_in(&self) -> i64 {
-        LET_IN.iter().filter_map(|name| self.flat.get(*name)).sum()
-    }
-
-    /// The own share of a function, in points, of what is not at such a place.
-    fn flat_points(&self, name: &str) -> f64 {
-        100.0 * self.flat.get(name).copied().unwrap_or(0) as f64 / (self.samples - self.let_in()).max(1) as f64
-    }
-
     /// The share of a function, in points.
     fn points(&self, of: &BTreeMap<String, i64>, name: &str) -> f64 {
         100.0 * of.get(name).copied().unwrap_or(0) as f64 / self.samples as f64
@@ -94,13 +84,6 @@ fn comparable(name: &str) -> String {
     name[..end.unwrap_or(name.len())].to_owned()
 }
 
-/// Where the kernel lets interrupts in again: the ticks that fell due while they were off all land here. Under nginx on a busy machine these shares
-/// differed by 0.7 to 5.5 points, with either sign, and two perfs beside each other differed by up to 4.0: why is not known. So they may differ by more
-/// here, and the shares of all other functions are taken without them. To be tightened by runs on a quiet machine.
-const LET_IN: [&str; 4] = ["_raw_spin_unlock_irqrestore", "_raw_spin_unlock_irq", "finish_task_switch", "irqentry_exit_to_user_mode"];
-/// How much more.
-const LET_IN_FACTOR: f64 = 5.0;
-
 /// What is compared.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Compare {
@@ -118,15 +101,10 @@ pub fn agree(ours: &Functions, perfs: &Functions, compare: Compare, points: f64)
     let mut table = format!("{} samples here, {} in perf\n", ours.samples, perfs.samples);
     let mut worst: f64 = 0.0;
     for name in ours.top().union(&perfs.top()) {
-        let is_let_in = LET_IN.contains(&name.as_str());
-        let flat = if is_let_in {
-            (ours.points(&ours.flat, name), perfs.points(&perfs.flat, name))
-        } else {
-            (ours.flat_points(name), perfs.flat_points(name))
-        };
+        let flat = (ours.points(&ours.flat, name), perfs.points(&perfs.flat, name));
         let cumulative = (ours.points(&ours.cumulative, name), perfs.points(&perfs.cumulative, name));
         table += &format!("flat {:6.2} {:6.2}  cum {:6.2} {:6.2}  {name}\n", flat.0, flat.1, cumulative.0, cumulative.1);
-        worst = worst.max((flat.0 - flat.1).abs() / if is_let_in { LET_IN_FACTOR } else { 1.0 });
+        worst = worst.max((flat.0 - flat.1).abs());
         if compare == Compare::FlatAndCumulative {
             worst = worst.max((cumulative.0 - cumulative.1).abs());
         }

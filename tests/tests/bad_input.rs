@@ -1,6 +1,7 @@
 //! What a user can get wrong, and what a machine can lack: a message that says what to do, the right exit code, nothing left behind, no hang.
 
 use anyhow::{Result, ensure};
+use profiler_tests::profile::Profile;
 use profiler_tests::run::{Profiler, binary};
 use profiler_tests::skip::{Need, can_record, ready};
 use profiler_tests::subject::{Build, Subject, build};
@@ -31,6 +32,9 @@ fn misuse_is_refused_before_anything_happens() -> Result<()> {
     misused(&["--split", "moon"], "moon")?;
     misused(&["--memory-limit", "lots"], "lots")?;
     misused(&["-p", "nginx"], "nginx")?;
+    misused(&["-p", "1,x"], "1234,5678")?;
+    misused(&["-o", "x.json"], ".json")?;
+    misused(&["-o", "x.folded.gz"], "--format")?;
     misused(&["--user-only", "--kernel-only"], "--kernel-only")?;
     misused(&["-o", "{moon}.prof"], "moon")?;
     misused(&["--no-such-flag"], "--no-such-flag")
@@ -47,7 +51,63 @@ fn what_is_not_there_is_named() -> Result<()> {
     fails(&["--container", "0123456789abcdef", "-d", "1"], "0123456789abcdef")?;
     fails(&["--unit", "no-such.service", "-d", "1"], "no-such.service")?;
     fails(&["-o", "no/such/folder/cpu.prof", "-d", "1"], "no/such/folder")?;
+    fails(&["-o", "/proc/x", "-d", "1"], "/proc: no file can be made")?;
     fails(&["--debug-dir", "/no/such/debug", "-d", "1"], "/no/such/debug")
+}
+
+#[test]
+fn a_folder_under_the_name_of_the_profile_is_refused_before_anything_is_recorded() -> Result<()> {
+    if !ready(&[Need::Root]) {
+        return Ok(());
+    }
+    let profiler = Profiler::record()?;
+    fs::create_dir(profiler.folder().join("cpu.prof"))?;
+    let outcome = profiler.args(["-d", "1"]).run()?;
+    assert_eq!(outcome.code()?, 1, "{}", outcome.stderr);
+    ensure!(outcome.stderr.contains("cpu.prof is a directory"), "{}", outcome.stderr);
+    ensure!(!outcome.stderr.contains("recording;"), "it recorded first: {}", outcome.stderr);
+    Ok(())
+}
+
+#[test]
+fn a_format_that_is_said_beats_an_ending_that_means_another() -> Result<()> {
+    if !ready(&[Need::Root]) {
+        return Ok(());
+    }
+    let outcome = Profiler::record()?.args(["-d", "0.2", "-o", "x.json", "--format", "pprof"]).run()?.success()?;
+    Profile::read(&outcome.folder.join("x.json"))?;
+    Ok(())
+}
+
+#[test]
+fn several_processes_can_be_given_as_pidof_prints_them() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    let spin = build("spin", Build::C)?;
+    let (one, two) = (Subject::start(&spin, ["1000"])?, Subject::start(&spin, ["1000"])?);
+    for between in [" ", ", "] {
+        let pids = format!("{}{between}{}", one.pid(), two.pid());
+        let profile = Profiler::record()?.args(["-d", "1", "-p", &pids]).run()?.success()?.profile()?;
+        assert_eq!(profile.taken().label_values("pid").len(), 2, "-p \"{pids}\"");
+    }
+    Ok(())
+}
+
+#[test]
+fn too_few_open_files_are_said_so_with_what_suffices() -> Result<()> {
+    if !ready(&[Need::Root]) {
+        return Ok(());
+    }
+    for limit in [8, 16, 24, 32, 48] {
+        let script = format!("ulimit -n {limit}; exec {} record -d 1", binary().display());
+        Profiler::shell(&script)?.run()?.failed(1, "(ulimit -n ")?;
+    }
+    let script = format!("ulimit -n 16; exec {} check", binary().display());
+    let check = Profiler::shell(&script)?.run()?;
+    let text = String::from_utf8_lossy(&check.stdout);
+    ensure!(check.code()? == 1 && text.contains("it lacks: open files"), "{text}");
+    Ok(())
 }
 
 #[test]

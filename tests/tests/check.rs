@@ -91,6 +91,37 @@ fn each_missing_capability_is_named() -> Result<()> {
     Ok(())
 }
 
+/// Runs the profiler where this stands in the place of the kernel's types, in a mount namespace of its own.
+fn with_types(folder: &Folder, hide: &str, args: &str) -> Result<Output> {
+    let script = format!("{hide} && cd {} && exec {} {args}", folder.path().display(), binary().display());
+    Ok(Command::new("unshare").args(["-m", "sh", "-c", &script]).output()?)
+}
+
+#[test]
+fn a_kernel_without_types_is_refused_by_both_in_the_same_words() -> Result<()> {
+    const FOLDER: &str = "/sys/kernel/btf";
+    if !ready(&[Need::Root, Need::Program("unshare"), Need::Path(FOLDER)]) {
+        return Ok(());
+    }
+    let gone = format!("mount -t tmpfs none {FOLDER}");
+    let empty = format!("{gone} && touch {FOLDER}/vmlinux");
+    let foreign = format!("{gone} && echo no types at all > {FOLDER}/vmlinux");
+    for (hide, why) in [(gone, "No such file"), (empty, "it is empty"), (foreign, "it is not BTF")] {
+        let folder = Folder::create()?;
+        let (check, record) = (with_types(&folder, &hide, "check")?, with_types(&folder, &hide, "record -a -d 1")?);
+        let (table, said) = (String::from_utf8_lossy(&check.stdout), String::from_utf8_lossy(&record.stderr));
+        assert_eq!((check.status.code(), record.status.code()), (Some(1), Some(1)), "{hide}: {table}\n{said}");
+        ensure!(table.contains("it lacks: BTF."), "nothing else may be blamed: {table}");
+        for word in ["BTF", "/sys/kernel/btf/vmlinux", why, "use a kernel built with CONFIG_DEBUG_INFO_BTF=y"] {
+            ensure!(table.contains(word), "{hide}: `check` does not say `{word}`:\n{table}");
+            ensure!(said.contains(word), "{hide}: `record` does not say `{word}`:\n{said}");
+        }
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert_eq!(folder.names()?, [""; 0]);
+    }
+    Ok(())
+}
+
 #[test]
 fn a_cpu_that_goes_and_comes_back_is_recorded_again() -> Result<()> {
     const SWITCH: &str = "/sys/devices/system/cpu/cpu1/online";

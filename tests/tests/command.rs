@@ -172,6 +172,24 @@ fn a_script_without_an_interpreter_line_runs() -> Result<()> {
 }
 
 #[test]
+fn of_a_script_whose_interpreter_is_missing_the_interpreter_is_named() -> Result<()> {
+    if !ready(&[Need::Root]) {
+        return Ok(());
+    }
+    for (line, named) in [("#!/nonexistent", "\"/nonexistent\""), ("#!/bin/sh\r", "\"/bin/sh\\r\"")] {
+        let profiler = Profiler::record()?;
+        let script = profiler.folder().join("script");
+        fs::write(&script, format!("{line}\nexit 0\n"))?;
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+        let outcome = profiler.args(["--", "./script"]).run()?;
+        fs::remove_file(&script)?;
+        outcome.failed(127, named)?;
+        ensure!(!outcome.stderr.contains("no such command"), "{}", outcome.stderr);
+    }
+    Ok(())
+}
+
+#[test]
 fn signals_reach_the_command_after_the_recording_too() -> Result<()> {
     if !ready(&[Need::Root]) {
         return Ok(());

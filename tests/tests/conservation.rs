@@ -121,6 +121,29 @@ fn a_drain_that_stands_still_loses_samples_and_counts_every_one() -> Result<()> 
 }
 
 #[test]
+fn each_file_of_a_split_recording_states_what_all_of_it_lost() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    let deep = build("deep", Build::C)?;
+    let load = (0..online_cpus()).map(|_| Subject::start(&deep, ["200"])).collect::<Result<Vec<_>>>()?;
+    let args = ["-a", "-F", "9973", "-d", "2", "--ring-bytes", "4096", "--split", "process", "-o", "{pid}.prof"];
+    let outcome = Profiler::record()?.args(args).run()?.success()?;
+    let mut stated = Vec::new();
+    for subject in &load {
+        let part = Profile::read(&outcome.folder.join(format!("{}.prof", subject.pid())))?;
+        assert_eq!(part.total(0), part.taken().total(0), "a loss is shown as this process's: {:?}", part.flat());
+        let whole = |comment: &&String| comment.starts_with("of the whole recording, all processes together: ");
+        let of_all: Vec<String> = part.comments.iter().filter(whole).cloned().collect();
+        ensure!(of_all.iter().any(|comment| comment.contains("lost: ring full")), "no loss is stated: {:?}", part.comments);
+        ensure!(of_all.iter().any(|comment| comment.contains("balance: ticks")), "no sum is stated: {:?}", part.comments);
+        stated.push(of_all);
+    }
+    ensure!(stated.windows(2).all(|pair| pair[0] == pair[1]), "the files differ in what they state: {stated:?}");
+    Ok(())
+}
+
+#[test]
 fn a_full_map_of_targets_is_counted() -> Result<()> {
     if !can_record(&[Build::C]) {
         return Ok(());

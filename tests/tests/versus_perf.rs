@@ -110,8 +110,10 @@ fn a_program_in_node_with_its_perf_map() -> Result<()> {
         function outer() { let s = 0; for (let i = 0; i < 100; i++) s += inner(20000); return s; }
         for (let i = 0; i < 20; i++) outer();
         console.log('ready'); for (;;) outer();";
+    // In a folder of its own: V8 also writes a log into the one where it runs.
+    let folder = Folder::create()?;
     let mut command = Command::new("node");
-    command.args(["--perf-basic-prof", "-e", script]);
+    command.current_dir(folder.path()).args(["--perf-basic-prof", "-e", script]);
     let subject = Subject::start_command(command)?;
     let compared = compare(subject.pid(), Compare::Flat, BUSY);
     let _ = fs::remove_file(format!("/tmp/perf-{}.map", subject.pid()));

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: one table, a row a figure. Peers run in the same run, and what counts are ratios; figures of one machine say nothing of another.
 //! A new benchmark is one file and one row in [`BENCHMARKS`].
 
+mod empty_program;
 mod memory;
 mod program_cost;
 mod rate;
@@ -40,7 +41,11 @@ struct Benchmark {
 
 const BENCHMARKS: &[Benchmark] = &[
     Benchmark { name: "rate", about: "P16: samples taken against frequency times CPU seconds, at 19, 99 and 997 Hz", run: rate::run },
-    Benchmark { name: "program-cost", about: "P2: what our program adds to a sample at depth 1, 10 and 50", run: program_cost::run },
+    Benchmark {
+        name: "program-cost",
+        about: "P2: what our program adds to a sample beyond an empty one, at depth 1, 10 and 50",
+        run: program_cost::run,
+    },
     Benchmark {
         name: "whole-cost",
         about: "P3: CPU time from capture to symbolized profile, against perf record and perf script",

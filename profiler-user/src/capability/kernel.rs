@@ -3,12 +3,15 @@
 use super::rights::Rights;
 use super::row::{Need, Row, State};
 use std::collections::HashSet;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 const TYPES: &str = "/sys/kernel/btf/vmlinux";
 /// The first bytes of a BTF blob (Documentation/bpf/btf.rst of the kernel), little-endian.
 const MAGIC: [u8; 2] = [0x9f, 0xeb];
+/// What to do where there are no types: the kernel has none, or a container shows another `/sys`.
+const TYPES_ADVICE: &str = "use a kernel built with CONFIG_DEBUG_INFO_BTF=y; in a container, mount the machine's own /sys";
 /// The first kernel with all that the programs use: above all `bpf_loop`, which walks every stack.
 const OLDEST: (u32, u32) = (5, 17);
 /// The first kernel that the profiler was tried on.
@@ -28,18 +31,63 @@ pub(super) struct Types(Result<HashSet<&'static str>, io::Error>);
 
 impl Types {
     pub(super) fn read() -> Self {
-        Self(std::fs::read(TYPES).and_then(|bytes| {
-            if bytes.starts_with(&MAGIC) {
-                Ok(names_in(&bytes))
-            } else {
-                Err(io::Error::new(io::ErrorKind::InvalidData, "it is not BTF of this machine"))
-            }
-        }))
+        Self(read_types().map(|bytes| names_in(&bytes)))
+    }
+
+    /// What is seen of a feature whose name among the types is its sign, and what to do: nothing to either where it is there.
+    fn lacks(&self, name: &str, advice: &'static str) -> Option<(State, &'static str, &'static str)> {
+        match &self.0 {
+            Ok(names) if names.contains(name) => None,
+            Ok(_) => Some((State::Missing, "not among the kernel's types", advice)),
+            // The row on the types says what to do; this one must not send anybody to another kernel.
+            Err(_) => Some((State::Limited, "not known without BTF", "see the row BTF")),
+        }
     }
 
     fn has(&self, name: &str) -> bool {
         self.0.as_ref().is_ok_and(|names| names.contains(name))
     }
+}
+
+/// The blob, or why there is none that can be used.
+fn read_types() -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_types()?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The open blob, of which the first bytes were looked at.
+fn open_types() -> io::Result<impl io::Read> {
+    let mut file = File::open(TYPES)?;
+    let mut start = Vec::new();
+    (&mut file).take(MAGIC.len() as u64).read_to_end(&mut start)?;
+    judge(&start)?;
+    Ok(io::Cursor::new(start).chain(file))
+}
+
+/// Judges a blob by its first bytes.
+fn judge(start: &[u8]) -> io::Result<()> {
+    let invalid = |why| Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    match start {
+        [] => invalid("it is empty"),
+        start if start.starts_with(&MAGIC) => Ok(()),
+        _ => invalid("it is not BTF of this machine"),
+    }
+}
+
+/// The kernel's types, which every recording needs, are not there.
+#[derive(Debug, thiserror::Error)]
+#[error("recording needs the kernel's types (BTF): {TYPES}: {source}; {TYPES_ADVICE}")]
+pub struct TypesError {
+    source: io::Error,
+}
+
+/// Checks that the kernel tells its types, in the words of [`rows`](super::rows).
+///
+/// # Errors
+/// It does not; with why, and what to do.
+pub fn types_for_record() -> Result<(), TypesError> {
+    open_types().map(drop).map_err(|source| TypesError { source })
 }
 
 /// Which of the wanted names stand in the blob: its strings end with NUL.
@@ -74,7 +122,7 @@ fn btf(types: &Types) -> Row {
     let row = Row::new("BTF", Need::Record, "where the kernel keeps what the programs read");
     match &types.0 {
         Ok(_) => row.seen(TYPES),
-        Err(error) => row.seen(format!("{TYPES}: {error}")).but(State::Missing, "use a kernel built with CONFIG_DEBUG_INFO_BTF=y"),
+        Err(error) => row.seen(format!("{TYPES}: {error}")).but(State::Missing, TYPES_ADVICE),
     }
 }
 
@@ -82,7 +130,10 @@ fn btf(types: &Types) -> Row {
 pub(super) fn programs(types: &Types, rights: &Rights) -> Vec<Row> {
     let by_types = |feature, need, purpose, name, advice| {
         let row = Row::new(feature, need, purpose);
-        if types.has(name) { row } else { row.seen("not among the kernel's types").but(State::Missing, advice) }
+        match types.lacks(name, advice) {
+            None => row,
+            Some((state, seen, advice)) => row.seen(seen).but(state, advice),
+        }
     };
     let device = |kind: &str| Path::new("/sys/bus/event_source/devices").join(kind).join("type").exists();
     let multi = types.has(UPROBE_MULTI);
@@ -165,6 +216,19 @@ mod tests {
         let types = Types(Err(io::Error::from(io::ErrorKind::NotFound)));
         assert!(btf(&types).forbids_recording());
         assert!(!types.has(LOOP));
+        let rows = programs(&types, &Rights::own());
+        let others = rows.iter().filter(|row| row.feature != "lockdown" && row.forbids_recording()).map(|row| row.feature);
+        assert_eq!(others.collect::<Vec<_>>(), [""; 0], "what is not known is not said to be missing");
+    }
+
+    #[test]
+    fn a_blob_is_judged_by_its_first_bytes() {
+        let why = |start: &[u8]| judge(start).err().map(|error| error.to_string());
+        assert_eq!(why(&MAGIC), None);
+        assert_eq!(why(b""), Some("it is empty".to_owned()));
+        assert_eq!(why(b"\x9f"), Some("it is not BTF of this machine".to_owned()));
+        assert_eq!(why(b"\xeb\x9f"), Some("it is not BTF of this machine".to_owned()));
+        assert!(types_for_record().is_ok(), "this kernel has types");
     }
 
     #[test]

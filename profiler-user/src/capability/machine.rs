@@ -18,6 +18,9 @@ const KALLSYMS_LOOK: u64 = 64 << 10;
 /// Descriptors of a recording: those of each CPU, and files, pipes and programs.
 const DESCRIPTORS_A_CPU: u64 = 4;
 const DESCRIPTORS: u64 = 256;
+/// With fewer nothing can be recorded, or names are missing without a word.
+const DESCRIPTORS_MIN: u64 = 64;
+const DESCRIPTORS_MIN_A_CPU: u64 = 2;
 /// A rate that people ask for.
 const USUAL_RATE_HZ: i64 = 997;
 /// The inodes of the machine's own namespaces (include/linux/proc_ns.h).
@@ -83,7 +86,7 @@ pub(super) fn surroundings() -> Vec<Row> {
     };
     vec![
         memlock(getrlimit(Resource::Memlock).current, number("/proc/sys/kernel/perf_event_mlock_kb")),
-        open_files(getrlimit(Resource::Nofile).current, std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64)),
+        open_files(getrlimit(Resource::Nofile).current, cpus()),
         sample_rate(number("/proc/sys/kernel/perf_event_max_sample_rate")),
         kallsyms(),
         map_files(),
@@ -105,13 +108,55 @@ fn memlock(limit: Option<u64>, perf_kb: Option<i64>) -> Row {
 
 /// A CPU takes a few descriptors, and the files that names come from are open meanwhile.
 fn open_files(limit: Option<u64>, cpus: u64) -> Row {
-    let row = Row::new("open files", Need::Feature, "an event a CPU, and the files that names come from");
-    let wanted = (DESCRIPTORS + DESCRIPTORS_A_CPU * cpus).next_power_of_two();
+    let purpose = "an event a CPU, and the files that names come from";
+    let need = if are_too_few(limit, cpus) { Need::Record } else { Need::Feature };
+    let row = Row::new("open files", need, purpose).seen(limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string()));
+    let wanted = descriptors_wanted(cpus);
     match limit {
-        None => row.seen("unlimited"),
-        Some(limit) if limit >= wanted => row.seen(limit.to_string()),
-        Some(limit) => row.seen(limit.to_string()).but(State::Limited, format!("ulimit -n {wanted}")),
+        Some(limit) if limit < wanted => {
+            row.but(if need == Need::Record { State::Missing } else { State::Limited }, format!("ulimit -n {wanted}"))
+        }
+        _ => row,
     }
+}
+
+/// Descriptors that a recording never lacks.
+fn descriptors_wanted(cpus: u64) -> u64 {
+    (DESCRIPTORS + DESCRIPTORS_A_CPU * cpus).next_power_of_two()
+}
+
+fn are_too_few(limit: Option<u64>, cpus: u64) -> bool {
+    limit.is_some_and(|limit| limit < DESCRIPTORS_MIN + DESCRIPTORS_MIN_A_CPU * cpus)
+}
+
+/// The limit on open files is so low that nothing can be recorded.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("recording needs more open files than the limit of {limit} allows: raise it (ulimit -n {wanted})")]
+pub struct OpenFilesError {
+    limit: u64,
+    wanted: u64,
+}
+
+/// Checks the limit on open files.
+///
+/// # Errors
+/// It is too low; with one that suffices.
+pub fn open_files_for_record() -> Result<(), OpenFilesError> {
+    let (limit, cpus) = (getrlimit(Resource::Nofile).current, cpus());
+    match limit {
+        Some(limit) if are_too_few(Some(limit), cpus) => Err(OpenFilesError { limit, wanted: descriptors_wanted(cpus) }),
+        _ => Ok(()),
+    }
+}
+
+/// CPUs, each of which has events of its own; not only those that this process may run on.
+fn cpus() -> u64 {
+    let online = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    let parts = online.trim().split(',').filter_map(|part| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(last.parse::<u64>().ok()?.saturating_sub(first.parse().ok()?).saturating_add(1))
+    });
+    parts.sum::<u64>().max(1)
 }
 
 fn sample_rate(hz: Option<i64>) -> Row {
@@ -218,9 +263,11 @@ mod tests {
 
     #[test]
     fn limits_are_judged_by_what_a_recording_takes() {
-        assert_eq!(open_files(Some(64), 2).advice, "ulimit -n 512");
+        assert_eq!(open_files(Some(128), 2).advice, "ulimit -n 512");
+        assert!(open_files(Some(64), 2).forbids_recording() && !open_files(Some(128), 2).forbids_recording());
+        assert!(cpus() >= std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64));
         assert_eq!([open_files(Some(1024), 64).state, open_files(None, 4096).state], [State::Ok; 2]);
-        assert_eq!(open_files(Some(1024), 512).state, State::Limited);
+        assert_eq!(open_files(Some(1024), 400).state, State::Limited);
         assert_eq!([sample_rate(Some(99)).state, visible_processes(false).state], [State::Limited; 2]);
         assert_eq!([sample_rate(Some(100_000)).state, sample_rate(None).state, visible_processes(true).state], [State::Ok; 3]);
     }

@@ -1,11 +1,14 @@
 //! What was lost, as samples: a reader of any format sees it where it sees everything else. The only file that makes such frames, and the
 //! comments that say how the sums stand.
 
-use crate::model::loss::{Balance, Loss};
+use crate::model::loss::Loss;
 use crate::model::profile::Profile;
 
 /// The frame of a sample that came without any.
 pub(super) const NO_STACK: &str = "[no stack]";
+
+/// Stands before the sums of a whole recording in a part of it.
+const OF_ALL: &str = "of the whole recording, all processes together: ";
 
 /// The events of one kind of loss, as one sample.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,9 +29,10 @@ impl Lost {
 }
 
 /// The lost samples of the profile, one entry a kind that occurred. Where only some of the machine was asked for, what was lost before the filter is left
-/// to the comments: it would be the whole machine's loss in the profile of one process.
+/// to the comments: it would be the whole machine's loss in the profile of one process. So is everything in a part of a recording: each part would show
+/// the same loss again.
 pub(super) fn samples(profile: &Profile) -> Vec<Lost> {
-    let is_shown = |loss: Loss| loss.is_sample() && !(profile.balance.is_narrowed && loss.is_before_filter());
+    let is_shown = |loss: Loss| !profile.is_part && loss.is_sample() && !(profile.balance.is_narrowed && loss.is_before_filter());
     profile.losses.iter().filter(|(loss, _)| is_shown(*loss)).map(|(loss, events)| lost(profile, loss, events)).collect()
 }
 
@@ -47,15 +51,16 @@ pub(super) fn total(profile: &Profile, column: usize) -> i64 {
     kept.chain(lost.iter().map(|lost| lost.values[column])).fold(0, i64::saturating_add)
 }
 
-/// The profile's comments, then the sums: where each tick went, what was lost, how the stacks ended.
+/// The profile's comments, then the sums. Those of a part of a recording say whose they are.
 pub(super) fn comments(profile: &Profile) -> Vec<String> {
+    let whose = if profile.is_part { OF_ALL } else { "" };
+    profile.comments.iter().cloned().chain(sums(profile).into_iter().map(|sum| format!("{whose}{sum}"))).collect()
+}
+
+/// Where each tick went, what was lost, how the stacks ended.
+fn sums(profile: &Profile) -> Vec<String> {
     let balance = &profile.balance;
-    let mut comments = profile.comments.clone();
-    // The parts of a split profile have none: the sum is the whole recording's.
-    if *balance == Balance::default() {
-        return comments;
-    }
-    comments.push(format!(
+    let mut sums = vec![format!(
         "balance: ticks {} = idle {} + filtered {} + samples {} + lost {} (difference {})",
         balance.ticks,
         balance.idle,
@@ -63,13 +68,13 @@ pub(super) fn comments(profile: &Profile) -> Vec<String> {
         balance.samples,
         profile.losses.samples(),
         balance.difference(&profile.losses)
-    ));
-    comments.extend(profile.losses.iter().map(|(loss, events)| format!("lost: {} {events}", loss.label())));
-    if profile.balance.is_narrowed && profile.losses.iter().any(|(loss, _)| loss.is_before_filter()) {
-        comments.push(format!("not among the samples: {}, which is the whole machine's", Loss::NotRun.label()));
+    )];
+    sums.extend(profile.losses.iter().map(|(loss, events)| format!("lost: {} {events}", loss.label())));
+    if balance.is_narrowed && !profile.is_part && profile.losses.iter().any(|(loss, _)| loss.is_before_filter()) {
+        sums.push(format!("not among the samples: {}, which is the whole machine's", Loss::NotRun.label()));
     }
-    comments.extend(profile.endings.iter().map(|(ended, samples)| format!("stacks ended: {} {samples}", ended.label())));
-    comments
+    sums.extend(profile.endings.iter().map(|(ended, samples)| format!("stacks ended: {} {samples}", ended.label())));
+    sums
 }
 
 #[cfg(test)]
@@ -92,6 +97,18 @@ mod tests {
         profile.balance.is_narrowed = true;
         assert_eq!(samples(&profile).len(), 1);
         assert!(comments(&profile).iter().any(|comment| comment == "lost: program not run 5"));
+    }
+
+    #[test]
+    fn a_part_of_a_recording_states_its_losses_and_shows_none_as_its_own() {
+        let mut profile = sample_profile();
+        profile.is_part = true;
+        assert_eq!(samples(&profile).len(), 0);
+        assert_eq!(total(&profile, 0), profile.total(0));
+        let comments = comments(&profile);
+        assert_eq!(comments[0], "profiler test");
+        assert!(comments.contains(&"of the whole recording, all processes together: lost: ring full 3".to_owned()), "{comments:?}");
+        assert!(comments[1..].iter().all(|comment| comment.starts_with("of the whole recording")), "{comments:?}");
     }
 
     #[test]

@@ -31,6 +31,33 @@ pub enum Format {
     Svg,
 }
 
+/// Endings of formats that are not written; the compressed ones first, each is looked for at the end.
+const FOREIGN_ENDINGS: [&str; 23] = [
+    ".json.gz",
+    ".txt.gz",
+    ".folded.gz",
+    ".collapsed.gz",
+    ".svg.gz",
+    ".svgz",
+    ".json",
+    ".html",
+    ".htm",
+    ".xml",
+    ".csv",
+    ".yaml",
+    ".yml",
+    ".md",
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".gif",
+    ".pdf",
+    ".dot",
+    ".jfr",
+    ".data",
+    ".zip",
+];
+
 impl Format {
     /// The format of that name, as the command line has it.
     pub fn parse(name: &str) -> Option<Self> {
@@ -54,6 +81,16 @@ impl Format {
             () if ends(&[".svg"]) => Some(Self::Svg),
             () => None,
         }
+    }
+
+    /// The ending of a file name that asks for a format which is none of these: whoever chose it would not expect another one under it. A name without
+    /// an ending, or with one that stands for no format, asks for nothing.
+    pub fn foreign_ending(path: &Path) -> Option<&'static str> {
+        let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+        if Self::from_path(path).is_some() {
+            return None;
+        }
+        FOREIGN_ENDINGS.into_iter().find(|ending| name.ends_with(ending))
     }
 
     /// Media type, as HTTP has it.
@@ -99,6 +136,24 @@ mod tests {
             ("-", None),
         ] {
             assert_eq!(Format::from_path(Path::new(name)), format, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_ending_that_means_another_format_is_told_from_one_that_means_none() {
+        for (name, ending) in [
+            ("x.json", Some(".json")),
+            ("a/perf.DATA", Some(".data")),
+            ("x.folded.gz", Some(".folded.gz")),
+            ("x.prof", None),
+            ("x.pb.gz", None),
+            ("x", None),
+            ("cpu.1234", None),
+            ("{kind}.{comm}", None),
+            ("json", None),
+            ("-", None),
+        ] {
+            assert_eq!(Format::foreign_ending(Path::new(name)), ending, "{name}");
         }
     }
 

@@ -67,5 +67,6 @@ pub(in crate::encode) fn sample_profile() -> Profile {
         losses,
         endings,
         balance: Balance { ticks: 40, idle: 5, filtered: 4, samples: 28, is_narrowed: false },
+        is_part: false,
     }
 }

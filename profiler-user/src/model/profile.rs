@@ -146,6 +146,9 @@ pub struct Profile {
     pub endings: Endings,
     /// The conservation sum.
     pub balance: Balance,
+    /// It is one process's part of a recording. What was lost, how stacks ended and the sum are not told apart by process, so they are then the whole
+    /// recording's, and none of it is among these samples.
+    pub is_part: bool,
 }
 
 impl Profile {

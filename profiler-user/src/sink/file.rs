@@ -1,7 +1,7 @@
 //! A file. Whoever looks sees the old file whole or the new one whole: the bytes go to a temporary file beside it, which takes its name when
 //! they are on the disk. What already is a FIFO or a device is written to directly.
 
-use super::pattern::{expand, folder_and_name, is_fixed};
+use super::pattern::{expand, expand_beforehand, folder_and_name, is_fixed};
 use super::{SinkError, stdout};
 use crate::model::encoded::{About, Encoded};
 use rustix::fd::OwnedFd;
@@ -24,25 +24,45 @@ enum Standing {
     WrittenInto,
 }
 
-/// Looks, before anything was recorded, whether a file of that name could be written afterwards: the folder exists and may be written to,
-/// and the name is not that of a folder. `-` is standard output and always fine.
+/// Looks, before anything was recorded, whether a profile could be written afterwards, of which only the kind is known: the folder exists and files can be made in it, and
+/// the name, if it is known by now, is not that of a folder. `-` is standard output and always fine.
 ///
 /// # Errors
 /// Why it could not.
-pub fn check(pattern: &Path) -> Result<(), SinkError> {
+pub fn check(pattern: &Path, about: &About) -> Result<(), SinkError> {
     if pattern == Path::new("-") {
         return Ok(());
     }
-    if fs::stat(pattern).is_ok_and(|stat| file_type(&stat) == FileType::Directory) {
+    let is_directory = |path: &Path| fs::stat(path).is_ok_and(|stat| file_type(&stat) == FileType::Directory);
+    if is_directory(pattern) {
         return Err(SinkError::IsDirectory(pattern.into()));
     }
     let (folder, _) = folder_and_name(pattern)?;
-    if is_fixed(pattern)? && standing(pattern)? == Standing::WrittenInto {
-        return fs::accessat(CWD, pattern, Access::WRITE_OK, AtFlags::EACCESS).map_err(SinkError::io("writing to", pattern));
+    if let Some(path) = expand_beforehand(pattern, about)? {
+        if is_directory(&path) {
+            return Err(SinkError::IsDirectory(path));
+        }
+        if standing(&path)? == Standing::WrittenInto {
+            return fs::accessat(CWD, &path, Access::WRITE_OK, AtFlags::EACCESS).map_err(SinkError::io("writing to", path));
+        }
     }
-    open_folder(folder)?;
-    let rights = Access::WRITE_OK | Access::EXEC_OK;
-    fs::accessat(CWD, folder, rights, AtFlags::EACCESS).map_err(SinkError::io("writing into the folder", folder))
+    try_folder(folder)
+}
+
+/// Makes a file in the folder, which is gone again at once: rights alone do not tell, since some folders (`/proc`) take no file from anybody.
+fn try_folder(path: &Path) -> Result<(), SinkError> {
+    let folder = open_folder(path)?;
+    let nameless = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
+    let made = match fs::openat(&folder, ".", nameless, Mode::RUSR | Mode::WUSR) {
+        // The file system knows no files without a name.
+        Err(Errno::NOTSUP | Errno::ISDIR | Errno::INVAL) => Temporary::create(&folder).map(drop),
+        made => made.map(drop),
+    };
+    match made {
+        // The folder is there, it has just been opened.
+        Err(Errno::NOENT) => Err(SinkError::TakesNoFiles(path.into())),
+        made => made.map_err(SinkError::io("creating a file in the folder", path)),
+    }
 }
 
 /// Whether writing there may wait for somebody: the reader of a pipe or a FIFO, a device.

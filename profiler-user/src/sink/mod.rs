@@ -24,6 +24,9 @@ pub enum SinkError {
     /// The name is that of a folder.
     #[error("{} is a directory: name a file in it, such as {}", .0.display(), .0.join("{kind}.prof").display())]
     IsDirectory(PathBuf),
+    /// A folder of the system, in which there are no files but its own.
+    #[error("{}: no file can be made in this folder; choose another one (-o FILE)", .0.display())]
+    TakesNoFiles(PathBuf),
     /// A name that no file can have.
     #[error("{:?} names no file: give a name such as {{kind}}.prof, or - for standard output", .0)]
     NoName(PathBuf),

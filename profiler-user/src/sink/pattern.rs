@@ -56,6 +56,13 @@ pub(super) fn expand(pattern: &Path, about: &About) -> Result<PathBuf, SinkError
     Ok(pattern.with_file_name(OsString::from_vec(expanded)))
 }
 
+/// The name for a profile whose process is not known yet, where it is the same for every process.
+pub(super) fn expand_beforehand(pattern: &Path, about: &About) -> Result<Option<PathBuf>, SinkError> {
+    let (_, name) = folder_and_name(pattern)?;
+    let differs = pieces(pattern, name.as_os_str().as_bytes())?.iter().any(|piece| matches!(piece, Piece::Pid | Piece::Comm));
+    if differs { Ok(None) } else { expand(pattern, about).map(Some) }
+}
+
 fn pieces<'a>(pattern: &Path, mut rest: &'a [u8]) -> Result<Vec<Piece<'a>>, SinkError> {
     let mut pieces = Vec::new();
     while let Some(open) = rest.iter().position(|byte| *byte == b'{') {
@@ -88,7 +95,7 @@ fn safe(comm: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::expand;
+    use super::{expand, expand_beforehand};
     use crate::model::encoded::About;
     use crate::model::kind::Kind;
     use crate::model::process::Pid;
@@ -96,10 +103,13 @@ mod tests {
     use std::path::{Path, PathBuf};
     use std::time::{Duration, SystemTime};
 
-    fn expanded(pattern: &str, process: Option<(u32, &str)>) -> Result<PathBuf, SinkError> {
+    fn about(process: Option<(u32, &str)>) -> About {
         let process = process.map(|(pid, comm)| (Pid(pid), comm.into()));
-        let about = About { kind: Kind::Cpu, process, start: SystemTime::UNIX_EPOCH, duration: Duration::ZERO };
-        expand(Path::new(pattern), &about)
+        About { kind: Kind::Cpu, process, start: SystemTime::UNIX_EPOCH, duration: Duration::ZERO }
+    }
+
+    fn expanded(pattern: &str, process: Option<(u32, &str)>) -> Result<PathBuf, SinkError> {
+        expand(Path::new(pattern), &about(process))
     }
 
     #[test]
@@ -108,6 +118,14 @@ mod tests {
         assert_eq!(expanded("{kind}-{pid}-{comm}.prof", None).unwrap(), Path::new("cpu-all-all.prof"));
         assert_eq!(expanded("plain", None).unwrap(), Path::new("plain"));
         assert_eq!(expanded("open{brace", None).unwrap(), Path::new("open{brace"));
+    }
+
+    #[test]
+    fn a_name_without_a_process_in_it_is_known_beforehand() {
+        let known = |pattern: &str| expand_beforehand(Path::new(pattern), &about(None)).unwrap();
+        assert_eq!(known("a/{kind}.prof"), Some("a/cpu.prof".into()));
+        assert_eq!(known("plain"), Some("plain".into()));
+        assert_eq!([known("{kind}.{pid}.prof"), known("{comm}")], [None, None]);
     }
 
     #[test]

@@ -74,6 +74,7 @@ impl<'a> Builder<'a> {
             losses: window.losses,
             endings: window.endings,
             balance: window.balance,
+            is_part: false,
         }
     }
 

@@ -4,7 +4,7 @@ use crate::model::profile::{Location, Profile, ProfileMapping, Sample};
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 
-/// A profile for each (pid, name); what was lost belongs to no process and stays with the whole.
+/// A profile for each (pid, name). What was lost is not told apart by process: each part carries the sums of the whole.
 pub fn split(profile: &Profile) -> Vec<Profile> {
     let mut parts: BTreeMap<(u32, &str), Vec<&Sample>> = BTreeMap::new();
     for sample in &profile.samples {
@@ -41,10 +41,7 @@ fn part(whole: &Profile, samples: &[&Sample]) -> Profile {
                 process
             })
             .collect(),
-        // The sum holds for the whole recording, not for a part of it.
-        losses: Default::default(),
-        endings: Default::default(),
-        balance: Default::default(),
+        is_part: true,
         sample_types: whole.sample_types.clone(),
         comments: whole.comments.clone(),
         ..*whole

@@ -3,6 +3,8 @@
 //! Everything the child needs is made before the fork; between fork and exec it makes only calls that are safe after a fork of a process with threads
 //! (signal-safety(7)).
 
+mod interpreter;
+
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{PidfdFlags, pidfd_open};
@@ -28,6 +30,14 @@ pub enum SpawnError {
         /// What was to be run.
         program: OsString,
     },
+    /// It is there, but what is to run it is not.
+    #[error("running {program:?}: {}", said_of(.interpreter.as_deref()))]
+    NoInterpreter {
+        /// What was to be run.
+        program: OsString,
+        /// What the first line of a script names; none for a program.
+        interpreter: Option<OsString>,
+    },
     /// It is there, and cannot be run.
     #[error("running {program:?}: {source}; is it executable?")]
     NotExecutable {
@@ -40,11 +50,26 @@ pub enum SpawnError {
     #[error("the command is empty, or has a NUL byte in it")]
     Empty,
     /// No process could be made for it.
-    #[error("starting a process for the command: {0}; a limit on processes may have been reached (ulimit -u)")]
+    #[error("starting a process for the command: {}; {}", .0, limit_behind(.0))]
     Fork(#[source] io::Error),
     /// It runs, but it cannot be watched.
     #[error("watching the command: {0}")]
     Watch(#[source] io::Error),
+}
+
+/// Which limit it may have been.
+fn limit_behind(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EMFILE) => "the limit on open files (ulimit -n) is too low",
+        _ => "a limit on processes may have been reached (ulimit -u)",
+    }
+}
+
+fn said_of(interpreter: Option<&OsStr>) -> String {
+    match interpreter {
+        Some(interpreter) => format!("its first line names the interpreter {interpreter:?}, which is not there"),
+        None => "it is there, but the loader that it asks for is not; it may be built for another system".to_owned(),
+    }
 }
 
 /// A child that has its pid, and has not begun.
@@ -52,6 +77,8 @@ pub enum SpawnError {
 pub struct HeldChild {
     child: Option<Child>,
     program: OsString,
+    /// The first file of that name.
+    path: PathBuf,
     /// A byte on it lets the child go; closed without one, the child ends.
     gate: OwnedFd,
     /// The number of the error if exec fails; closed without one if it succeeds.
@@ -90,10 +117,9 @@ static FORKING: Mutex<()> = Mutex::new(());
 /// There is no such program, or no process for it.
 pub fn spawn_held(program: &OsStr, arguments: &[OsString]) -> Result<HeldChild, SpawnError> {
     let c_string = |text: &OsStr| CString::new(text.as_bytes()).map_err(|_| SpawnError::Empty);
-    let candidates = candidates(program).iter().map(|path| c_string(path.as_os_str())).collect::<Result<Vec<_>, _>>()?;
-    if candidates.is_empty() {
-        return Err(SpawnError::NotFound { program: program.to_owned() });
-    }
+    let paths = candidates(program);
+    let candidates = paths.iter().map(|path| c_string(path.as_os_str())).collect::<Result<Vec<_>, _>>()?;
+    let path = paths.into_iter().next().ok_or_else(|| SpawnError::NotFound { program: program.to_owned() })?;
     let words = std::iter::once(program).chain(arguments.iter().map(OsString::as_os_str)).map(c_string).collect::<Result<Vec<_>, _>>()?;
     let environment: Vec<CString> = std::env::vars_os().filter_map(|(key, value)| variable(&key, &value)).collect();
     let _forking = FORKING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -114,7 +140,7 @@ pub fn spawn_held(program: &OsStr, arguments: &[OsString]) -> Result<HeldChild, 
         -1 => Err(SpawnError::Fork(io::Error::last_os_error())),
         pid => {
             let child = Child::of(pid)?;
-            Ok(HeldChild { child: Some(child), program: program.to_owned(), gate, outcome })
+            Ok(HeldChild { child: Some(child), program: program.to_owned(), path, gate, outcome })
         }
     }
 }
@@ -282,10 +308,13 @@ impl HeldChild {
         }
         let _ = child.wait();
         let (program, source) = (self.program.clone(), io::Error::from_raw_os_error(libc::c_int::from_ne_bytes(number)));
-        Err(if source.raw_os_error() == Some(libc::ENOENT) {
-            SpawnError::NotFound { program }
-        } else {
-            SpawnError::NotExecutable { program, source }
+        Err(match source.raw_os_error() {
+            // The kernel says so of a file whose interpreter is missing, too.
+            Some(libc::ENOENT) if self.path.is_file() => {
+                SpawnError::NoInterpreter { program, interpreter: interpreter::named_by(&self.path) }
+            }
+            Some(libc::ENOENT) => SpawnError::NotFound { program },
+            _ => SpawnError::NotExecutable { program, source },
         })
     }
 }

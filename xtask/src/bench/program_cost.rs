@@ -1,34 +1,46 @@
 //! P2: what a sample takes from the target, beyond the interrupt itself: the time of our own program, by the kernel's statistics of programs.
 //!
-//! The floor is the same interrupt with an empty program, so what our program takes is at most what we add to it. The kernel's statistics themselves
-//! cost some 20 to 40 ns a run, which are in the figures.
+//! The floor is the same interrupt with an empty program, measured in the same run under the same load: it holds what calling a program and the
+//! statistics themselves cost, so what we add is our program's time less that.
 
-use super::Row;
+use super::{Row, empty_program};
 use anyhow::{Context, Result};
 use profiler_tests::run::{Profiler, online_cpus};
 use profiler_tests::subject::{Build, Subject, build};
+use std::time::Duration;
 
-/// Depths that are measured, and what a sample may cost at them; None where the figure stands beside the others.
+/// Depths that are measured, and what we may add to the floor at them, ns; None where the figure stands beside the others.
 const DEPTHS: [(u32, Option<f64>); 3] = [(1, None), (10, Some(1500.0)), (50, None)];
+/// How long each is measured, seconds.
+const SECONDS: u32 = 5;
 
 /// Measures all depths at 99 and 997 Hz, every CPU busy.
 pub(super) fn run() -> Result<Vec<Row>> {
     let deep = build("deep", Build::C)?;
     let mut rows = Vec::new();
-    for frequency in ["99", "997"] {
+    for frequency in [99, 997] {
         for (depth, goal) in DEPTHS {
             let _load = (0..online_cpus()).map(|_| Subject::start(&deep, [depth.to_string()])).collect::<Result<Vec<_>>>()?;
-            let recorded = Profiler::record()?.args(["-a", "-F", frequency, "-d", "5", "--self-cost"]).run()?.success()?;
-            let nanoseconds = cost(&recorded.stderr).context("--self-cost shows the program `cpu`")?;
-            let what = format!("{frequency} Hz, depth {depth} with frame pointers: our program a sample");
-            let figure = format!("{nanoseconds:.0} ns");
+            let floor = empty_program::cost(frequency, Duration::from_secs(SECONDS.into()))?;
+            let ours = our_cost(frequency)?;
+            let at = format!("{frequency} Hz, depth {depth} with frame pointers");
+            rows.push(Row::beside(format!("{at}: an empty program, ours"), format!("{floor:.0} ns, {ours:.0} ns")));
+            let (what, added) = (format!("{at}: what we add to a sample"), ours - floor);
+            let figure = format!("{added:.0} ns");
             rows.push(match goal {
-                Some(most) => Row::goal(what, figure, format!("<= {most:.0} ns"), nanoseconds <= most),
+                Some(most) => Row::goal(what, figure, format!("<= {most:.0} ns"), added <= most),
                 None => Row::beside(what, figure),
             });
         }
     }
     Ok(rows)
+}
+
+/// Nanoseconds that a run of our program takes.
+fn our_cost(frequency_hz: u32) -> Result<f64> {
+    let args = ["-a", "-F", &frequency_hz.to_string(), "-d", &SECONDS.to_string(), "--self-cost"];
+    let recorded = Profiler::record()?.args(args).run()?.success()?;
+    cost(&recorded.stderr).context("--self-cost shows the program `cpu`")
 }
 
 /// Nanoseconds a run of the program `cpu`, from `program cpu: RUNS runs, NS ns each, ...`.

@@ -29,9 +29,9 @@ pub(crate) enum Command {
 /// Without a target the whole machine is recorded. Several targets are joined by "or". The profile opens with `go tool pprof FILE`.
 #[derive(Parser, Debug)]
 pub(crate) struct RecordArgs {
-    /// Record this process, its threads and the children that it starts; may be given several times
-    #[arg(short = 'p', long = "pid", value_name = "PID", help_heading = "Targets", value_delimiter = ',')]
-    pub pids: Vec<u32>,
+    /// Record this process, its threads and the children that it starts; several as 1,2 or "1 2", or given several times
+    #[arg(short = 'p', long = "pid", value_name = "PID", help_heading = "Targets", value_parser = parse_pids)]
+    pub pids: Vec<Pids>,
     /// Record a control group and everything below it: a path of a v1 or v2 tree
     #[arg(long = "cgroup", value_name = "PATH", help_heading = "Targets")]
     pub cgroups: Vec<PathBuf>,
@@ -115,6 +115,10 @@ pub(crate) struct RecordArgs {
     pub target_entries: Option<u32>,
 }
 
+/// The process ids of one -p.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Pids(Vec<u32>);
+
 /// Kinds of profile that can be asked for.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum EventKind {
@@ -169,8 +173,13 @@ impl RecordArgs {
         }
     }
 
+    /// The process ids of all -p.
+    pub(crate) fn pids(&self) -> impl Iterator<Item = u32> {
+        self.pids.iter().flat_map(|pids| &pids.0).copied()
+    }
+
     fn targets(&self) -> Vec<Target> {
-        let mut targets: Vec<Target> = self.pids.iter().copied().map(Target::Pid).collect();
+        let mut targets: Vec<Target> = self.pids().map(Target::Pid).collect();
         targets.extend(self.cgroups.iter().cloned().map(Target::Cgroup));
         targets.extend(self.containers.iter().cloned().map(Target::Container));
         targets.extend(self.units.iter().cloned().map(Target::Unit));
@@ -206,9 +215,25 @@ impl RecordArgs {
         self.words.is_empty() && std::env::args_os().next_back().is_some_and(|last| last == "--")
     }
 
+    /// The ending of the name, where it asks for a format that is not written and no other was asked for.
+    pub(crate) fn foreign_ending(&self) -> Option<&'static str> {
+        self.output.as_deref().filter(|_| self.format.is_none()).and_then(Format::foreign_ending)
+    }
+
     /// The format that was asked for, or that the name tells.
     pub(crate) fn format(&self) -> Format {
         self.format.or_else(|| Format::from_path(self.output())).unwrap_or(Format::Pprof)
+    }
+}
+
+/// `1`, `1,2`, `1, 2`, or what pidof(8) prints: `1 2`.
+fn parse_pids(text: &str) -> Result<Pids, String> {
+    let words = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty());
+    let pids = words.map(|word| word.parse().ok().filter(|pid| *pid > 0).ok_or_else(|| format!("{word:?} is no process id")));
+    match pids.collect::<Result<Vec<u32>, String>>() {
+        Ok(pids) if pids.is_empty() => Err("there is no process id in it; give one such as 1234, or several such as 1234,5678".to_owned()),
+        Ok(pids) => Ok(Pids(pids)),
+        Err(why) => Err(format!("{why}; give one such as 1234, several such as 1234,5678, or processes by name with --comm")),
     }
 }
 
@@ -285,6 +310,21 @@ mod tests {
     }
 
     #[test]
+    fn process_ids_are_read_as_people_and_pidof_write_them() {
+        for words in [&["-p", "1,2"][..], &["-p", "1, 2"], &["-p", "1 2\n"], &["-p", "1", "-p", "2"]] {
+            assert_eq!(parse(words).expect("valid").pids().collect::<Vec<_>>(), [1, 2], "{words:?}");
+        }
+        assert!(parse_pids("nginx").is_err_and(|why| why.contains("\"nginx\"") && why.contains("--comm")));
+    }
+
+    #[test]
+    fn only_an_ending_that_was_chosen_is_judged() {
+        assert_eq!(parse(&["-o", "x.json"]).expect("valid").foreign_ending(), Some(".json"));
+        assert_eq!(parse(&["-o", "x.json", "--format", "pprof"]).expect("valid").foreign_ending(), None);
+        assert_eq!(parse(&[]).expect("valid").foreign_ending(), None);
+    }
+
+    #[test]
     fn a_command_keeps_its_own_flags() {
         let arguments = parse(&["-o", "x.svg", "--", "ls", "-l", "--quiet"]).expect("valid");
         assert_eq!(arguments.words, ["ls", "-l", "--quiet"]);
@@ -310,6 +350,10 @@ mod tests {
             &["--format", "gif"],
             &["-a", "-p", "1"],
             &["-e", "tea"],
+            &["-p", ""],
+            &["-p", ","],
+            &["-p", "0"],
+            &["-p", "1,x"],
             &["--memory-limit", "1M"],
             &["--user-only", "--kernel-only"],
         ] {

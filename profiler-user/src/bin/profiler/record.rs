@@ -3,6 +3,7 @@
 use crate::args::RecordArgs;
 use crate::summary::{self, ProgressLine};
 use anyhow::Context as _;
+use profiler::capability;
 use profiler::encode::encode;
 use profiler::model::encoded::About;
 use profiler::model::profile::Profile;
@@ -14,6 +15,7 @@ use profiler::sys::end::end_on_signals;
 use profiler::sys::spawn::SpawnError;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
 
 /// What ends the program, and with which status.
 pub(crate) struct Failure {
@@ -34,13 +36,21 @@ pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
         let error = anyhow::anyhow!("nothing stands behind --: give the command that is to be recorded, or leave -- out");
         return Err(Failure { error, code: MISUSED });
     }
+    if let Some(ending) = args.foreign_ending() {
+        let error = anyhow::anyhow!(
+            "-o {}: {ending} is no format that is written here; end the name in .prof, .txt, .folded or .svg, or say the format with --format",
+            args.output().display()
+        );
+        return Err(Failure { error, code: MISUSED });
+    }
     // What would fail at the end fails now, before anything was recorded.
+    let beforehand = About { kind: args.config().kind(), process: None, start: SystemTime::now(), duration: Duration::ZERO };
     let several = if args.split.is_some() { sink::file::check_several(args.output()) } else { Ok(()) };
     several
-        .and_then(|()| sink::file::check(args.output()))
+        .and_then(|()| sink::file::check(args.output(), &beforehand))
         .map_err(|error| Failure { code: if error.is_misuse() { MISUSED } else { FAILED }, error: error.into() })?;
     check_debug_dirs(&args.debug_dirs).map_err(|error| Failure { error, code: FAILED })?;
-    profiler::capability::missing_for_record().map_err(|error| Failure { error: error.into(), code: FAILED })?;
+    check_machine().map_err(|error| Failure { error, code: FAILED })?;
     let mut progress = ProgressLine::new(args.quiet, !args.words.is_empty());
     let recording = Recorder::new(args.config()).record(&mut progress);
     progress.end();
@@ -57,6 +67,14 @@ pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
     }
 }
 
+/// What every recording needs of the machine, in the words of `profiler check`.
+fn check_machine() -> anyhow::Result<()> {
+    capability::missing_for_record()?;
+    capability::types_for_record()?;
+    capability::open_files_for_record()?;
+    Ok(())
+}
+
 /// A folder that was named and is not there is a slip of the pen, and would only show as names that are missing.
 fn check_debug_dirs(folders: &[PathBuf]) -> anyhow::Result<()> {
     for folder in folders {
@@ -68,7 +86,8 @@ fn check_debug_dirs(folders: &[PathBuf]) -> anyhow::Result<()> {
 
 fn failure(error: RecordError) -> Failure {
     let code = match &error {
-        RecordError::Command(SpawnError::NotFound { .. }) => 127,
+        // As `env` and `timeout`, to whom a script without its interpreter is not there either.
+        RecordError::Command(SpawnError::NotFound { .. } | SpawnError::NoInterpreter { .. }) => 127,
         RecordError::Command(SpawnError::NotExecutable { .. }) => 126,
         _ => FAILED,
     };
@@ -146,7 +165,7 @@ fn comments(args: &RecordArgs) -> Vec<String> {
             options.push_str(flag);
         }
     }
-    args.pids.iter().for_each(|pid| options.push_str(&format!(" -p {pid}")));
+    args.pids().for_each(|pid| options.push_str(&format!(" -p {pid}")));
     args.cgroups.iter().for_each(|path| options.push_str(&format!(" --cgroup {}", shell_word(&path.to_string_lossy()))));
     args.containers.iter().for_each(|id| options.push_str(&format!(" --container {}", shell_word(id))));
     args.units.iter().for_each(|name| options.push_str(&format!(" --unit {}", shell_word(name))));

@@ -1,6 +1,6 @@
 //! The promises of `file.rs`, on a real file system.
 
-use super::{Standing, check, check_several, expand_all, owner, replace, standing, write};
+use super::{Standing, check_several, expand_all, owner, replace, standing, write};
 use crate::model::encoded::{About, Encoded};
 use crate::model::kind::Kind;
 use crate::model::process::Pid;
@@ -46,6 +46,10 @@ fn about(pid: u32, comm: &str) -> About {
 
 fn encoded(bytes: &[u8]) -> Encoded {
     Encoded { bytes: bytes.to_vec(), media_type: "text/plain", about: about(1, "x") }
+}
+
+fn check(pattern: &Path) -> Result<(), SinkError> {
+    super::check(pattern, &About { process: None, ..about(1, "x") })
 }
 
 fn fifo(path: &Path) {
@@ -201,6 +205,22 @@ fn what_would_fail_at_the_end_fails_at_the_start() {
     assert!(not_a_folder.contains("not a folder"), "{not_a_folder}");
     assert!(matches!(check(Path::new("{x}.prof")), Err(SinkError::UnknownPlaceholder { .. })));
     assert_eq!(folder.names(), ["file"]);
+}
+
+#[test]
+fn a_folder_in_the_way_of_the_default_name_is_seen_at_the_start() {
+    let folder = Folder::new("in_the_way");
+    fs::create_dir(folder.at("cpu.prof")).unwrap();
+    assert!(matches!(check(&folder.at("{kind}.prof")), Err(SinkError::IsDirectory(path)) if path == folder.at("cpu.prof")));
+    check(&folder.at("{kind}.txt")).unwrap();
+    assert_eq!(folder.names(), ["cpu.prof"]);
+}
+
+#[test]
+fn a_folder_in_which_nobody_can_make_a_file_is_seen_at_the_start() {
+    let refused = check(Path::new("/proc/x")).unwrap_err();
+    assert!(matches!(refused, SinkError::TakesNoFiles(_)) || !rustix::process::geteuid().is_root(), "{refused}");
+    assert!(check(Path::new("/proc/self/{kind}.prof")).is_err());
 }
 
 #[test]

@@ -91,7 +91,8 @@ fn what_the_kernel_does_not_run_is_said_when_it_is_let_go() {
     let lost = folder.file("lost", b"#!/no/such/interpreter\n", 0o755);
     assert!(matches!(run(&plain, &[]), Err(SpawnError::NotExecutable { .. })));
     assert!(matches!(run(&shapeless, &[]), Err(SpawnError::NotExecutable { .. })));
-    assert!(matches!(run(&lost, &[]), Err(SpawnError::NotFound { .. })));
+    let missing = run(&lost, &[]).expect_err("there is no such interpreter");
+    assert!(matches!(&missing, SpawnError::NoInterpreter { interpreter: Some(name), .. } if name == "/no/such/interpreter"), "{missing}");
     assert!(matches!(run(folder.0.to_str().expect("plain"), &[]), Err(SpawnError::NotExecutable { .. })));
 }
 
