@@ -40,7 +40,7 @@ pub const UNFINISHED_MORE_PAGES_MAX: u32 = 60;
 /// Slots in which unfinished stacks are counted, by process id. A power of two.
 pub const UNFINISHED_SLOTS: usize = 4096;
 /// Unfinished stacks of one slot in one span of 2^28 ns (268 ms); beyond it a stack ends where its table is missing.
-pub const UNFINISHED_PER_SPAN: u64 = 256;
+pub const UNFINISHED_PER_SPAN: u64 = 1024;
 
 const _: () = assert!(SENT_STACK_SLOTS.is_power_of_two() && RULE_CACHE_SLOTS.is_power_of_two() && UNFINISHED_SLOTS.is_power_of_two());
 const _: () = assert!(ARENA_CHUNK_WORDS.is_power_of_two());

@@ -14,10 +14,8 @@ pub const RANGE_UNKNOWN: u8 = 0;
 pub const RANGE_TABLE: u8 = 1;
 /// Code with frame pointers and without a table.
 pub const RANGE_FRAME_POINTER: u8 = 2;
-/// Code of which nothing can be known.
-pub const RANGE_NO_RULES: u8 = 3;
 /// Go's code.
-pub const RANGE_GO: u8 = 4;
+pub const RANGE_GO: u8 = 3;
 
 const START_BITS: u64 = (1 << 56) - 1;
 
@@ -102,7 +100,7 @@ mod tests {
 
     #[test]
     fn an_entry_holds_until_the_next() {
-        let list = [RangeEntry::plain(100, RANGE_NO_RULES), RangeEntry::table(200, 7, 40), RangeEntry::plain(300, RANGE_UNKNOWN)];
+        let list = [RangeEntry::plain(100, RANGE_GO), RangeEntry::table(200, 7, 40), RangeEntry::plain(300, RANGE_UNKNOWN)];
         let find = |address| find(|at| list[at as usize].start_and_kind, 3, address, |value| value);
         for (address, at) in
             [(99, None), (100, Some(0)), (199, Some(0)), (200, Some(1)), (299, Some(1)), (300, Some(2)), (1 << 55, Some(2))]

@@ -25,13 +25,15 @@ pub fn read(walk: &mut Walk, at: u64) -> Option<u64> {
     Some(walk.window[(distance >> 3) as usize & (WINDOW_WORDS - 1)])
 }
 
-/// Copies from an address to the end of its page, for a read beyond that may fail as a whole; and the next page if that was little.
+/// Copies from an address to the end of its page, for a read beyond that may fail as a whole; and the next page if that was little. The first time less: most
+/// stacks are short, and what is copied is cold.
 #[inline(always)]
 fn move_to(walk: &mut Walk, at: u64) -> bool {
     walk.view.have = 0;
     walk.view.base = at;
     // The verifier must see the bound on the number that the helper gets.
-    let first = core::hint::black_box(PAGE - (at & (PAGE - 1)));
+    let most = if walk.frames <= 1 { LITTLE } else { PAGE };
+    let first = core::hint::black_box((PAGE - (at & (PAGE - 1))).min(most));
     if first == 0 || first > PAGE {
         return false;
     }
@@ -41,7 +43,7 @@ fn move_to(walk: &mut Walk, at: u64) -> bool {
         return false;
     }
     let mut have = first;
-    if first < LITTLE {
+    if first < LITTLE && most == PAGE {
         // SAFETY: what is copied ends at `LITTLE + PAGE` at the latest.
         let failed = unsafe { bpf_probe_read_user(window.add(first as usize).cast(), PAGE as u32, (at + first) as *const _) };
         if failed == 0 {

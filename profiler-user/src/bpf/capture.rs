@@ -262,12 +262,7 @@ fn take_record(bytes: &[u8], sent: &mut SentStacks, order: &mut Order, losses: &
         Some(Ok(RecordKind::Sample)) => match SampleRecord::read_from_prefix(bytes) {
             Ok((record, _)) => match sent.find(record.stack_hash) {
                 Some(addresses) => order.push(Drained::Stack(Tally {
-                    of: RawStack {
-                        process: record.process,
-                        tid: Tid(record.tid),
-                        time: MonotonicNs(record.time_ns),
-                        addresses: addresses.clone(),
-                    },
+                    of: RawStack { process: record.process, tid: Tid(record.tid), time: MonotonicNs(record.time_ns), addresses },
                     events: 1,
                     weight: record.weight,
                 })),

@@ -57,9 +57,15 @@ impl SentStacks {
         Some(())
     }
 
-    /// The stack of a hash, if it is still held.
-    pub(super) fn find(&self, hash: u64) -> Option<&Arc<RawAddresses>> {
-        self.slots[(hash as usize) & (SENT_STACK_SLOTS - 1)].as_ref().filter(|stack| stack.hash == hash)
+    /// The stack of a hash, if it is still held. An unfinished one belongs to one sample alone, and is held no longer.
+    pub(super) fn find(&mut self, hash: u64) -> Option<Arc<RawAddresses>> {
+        let slot = &mut self.slots[(hash as usize) & (SENT_STACK_SLOTS - 1)];
+        let stack = slot.as_ref().filter(|stack| stack.hash == hash)?;
+        if matches!(stack.user, UserStack::Walked { .. }) {
+            return Some(Arc::clone(stack));
+        }
+        self.addresses -= length(stack);
+        slot.take()
     }
 }
 

@@ -11,13 +11,11 @@ pub struct UnwindTable {
     pub rows: u64,
 }
 
-/// What holds for code that no table covers.
+/// What holds for code that no part covers: what is not in the file's segments of code, or everything if it has no table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Elsewhere {
-    /// Nothing is known of it.
+    /// It is walked as perf does, by frame pointers, if it keeps any.
     #[default]
-    NoRules,
-    /// The file has no table at all. Then it is walked as perf does, by frame pointers, if it keeps any.
     FramePointers,
     /// It is Go's, which keeps frame pointers.
     Go,

@@ -24,10 +24,10 @@ const INFLATED_MAX_BYTES: u64 = 128 << 20;
 pub fn unwind_table(bytes: &[u8]) -> Result<UnwindTable, ParseError> {
     let file = object::File::parse(bytes).map_err(|error| ParseError::Elf(error.to_string()))?;
     let facts = elf::facts(bytes)?;
-    let without = if facts.is_go { Elsewhere::Go } else { Elsewhere::FramePointers };
+    let elsewhere = if facts.is_go { Elsewhere::Go } else { Elsewhere::FramePointers };
     let code: Vec<LoadSegment> = facts.segments.into_iter().filter(|segment| segment.executable).collect();
     if file.architecture() != object::Architecture::X86_64 {
-        return Ok(UnwindTable { elsewhere: without, ..UnwindTable::default() });
+        return Ok(UnwindTable { elsewhere, ..UnwindTable::default() });
     }
     let bases = bases(&file);
     let default = if facts.is_go { Rule::GO_FRAME_POINTER } else { Rule::NONE };
@@ -45,7 +45,6 @@ pub fn unwind_table(bytes: &[u8]) -> Result<UnwindTable, ParseError> {
         }
         _ => (Vec::new(), 0),
     };
-    let elsewhere = if parts.is_empty() { without } else { Elsewhere::NoRules };
     Ok(UnwindTable { parts, elsewhere, rows })
 }
 
@@ -104,6 +103,9 @@ where
 {
     let mut cies = Cies(None);
     let mut functions = functions(section, bases, code, &mut cies);
+    if functions.is_empty() {
+        return (Vec::new(), 0);
+    }
     // Linkers write them in the order of their input, which is not that of their addresses.
     functions.sort_by_key(|function| function.first);
     let (mut parts, mut context, mut count) = (Parts::default(), UnwindContext::new(), 0_u64);

@@ -51,6 +51,14 @@ pub fn facts(bytes: &[u8]) -> Result<ObjectFacts, ParseError> {
     Ok(facts)
 }
 
+/// The sections that hold code: first address, and address behind the last byte.
+pub fn code_sections(bytes: &[u8]) -> Vec<(u64, u64)> {
+    let Ok(file) = object::File::parse(bytes) else { return Vec::new() };
+    let is_code = |section: &object::Section<'_, '_>| section.kind() == object::SectionKind::Text;
+    let range = |section: object::Section<'_, '_>| (section.address(), section.address().saturating_add(section.size()));
+    file.sections().filter(is_code).take(SEGMENTS_MAX).map(range).collect()
+}
+
 /// What the loader maps.
 pub(super) fn segments(file: &object::File<'_>) -> Vec<LoadSegment> {
     file.segments()

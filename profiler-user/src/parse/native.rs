@@ -38,11 +38,12 @@ pub struct NativeSymbols {
     symbolizer: Symbolizer,
     paths: Paths,
     detail: Detail,
+    code: Vec<(u64, u64)>,
 }
 
 impl NativeSymbols {
-    /// Reads nothing yet.
-    pub fn new(paths: Paths, detail: Detail) -> Self {
+    /// Reads nothing yet. `code`: the sections with code, which a symbol does not leave.
+    pub fn new(paths: Paths, detail: Detail, code: Vec<(u64, u64)>) -> Self {
         let symbolizer = Symbolizer::builder()
             .enable_auto_reload(false)
             .enable_code_info(true)
@@ -50,7 +51,7 @@ impl NativeSymbols {
             .enable_demangling(false)
             .set_debug_dirs(Some(paths.alt_folder.as_slice()))
             .build();
-        Self { symbolizer, paths, detail }
+        Self { symbolizer, paths, detail, code }
     }
 
     /// For each of the file's own addresses the functions around it, innermost first; empty where the file knows none.
@@ -106,13 +107,22 @@ impl NativeSymbols {
             .map_err(|error| ParseError::Symbols(error.to_string()))?;
         let mut found: Vec<Vec<RawLine>> = answers
             .into_iter()
-            .map(|answer| match answer {
-                Symbolized::Sym(symbol) => lines(&symbol),
-                Symbolized::Unknown(_) => Vec::new(),
+            .zip(addresses)
+            .map(|(answer, address)| match answer {
+                Symbolized::Sym(symbol) if self.reaches(&symbol, *address) => lines(&symbol),
+                Symbolized::Sym(_) | Symbolized::Unknown(_) => Vec::new(),
             })
             .collect();
         found.resize_with(addresses.len(), Vec::new);
         Ok(found)
+    }
+}
+
+impl NativeSymbols {
+    /// Whether a symbol can be the one of an address. One without a size reaches to the next, but not into another section: what follows `_init` is the PLT.
+    fn reaches(&self, symbol: &Sym<'_>, address: u64) -> bool {
+        let section = |address: u64| self.code.iter().position(|(start, end)| (*start..*end).contains(&address));
+        symbol.size.is_some_and(|size| size > 0) || section(symbol.addr) == section(address)
     }
 }
 

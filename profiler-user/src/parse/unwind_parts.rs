@@ -47,10 +47,6 @@ impl Parts {
             self.close(place);
         }
         if self.rows.is_empty() {
-            if rule == Rule::NONE {
-                self.last = None;
-                return;
-            }
             self.first = place;
         }
         let next = self.rules.len() as u16;

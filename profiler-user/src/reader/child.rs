@@ -160,7 +160,7 @@ impl ObjectSymbols {
         Ok(Self {
             segments: facts.segments,
             go: (facts.is_go && key.detail == Detail::Full).then(|| go_table::find(object.bytes())).flatten(),
-            native: NativeSymbols::new(paths, key.detail),
+            native: NativeSymbols::new(paths, key.detail, elf::code_sections(object.bytes())),
             declarations: Declarations::default(),
             detail: key.detail,
             debug: map_given(key.debug, DEBUG)?,

@@ -7,9 +7,8 @@ use profiler_common::limits::ARENA_CHUNK_WORDS;
 impl Out {
     pub(super) fn unwind(&mut self, table: &UnwindTable) {
         self.u8(match table.elsewhere {
-            Elsewhere::NoRules => 0,
-            Elsewhere::FramePointers => 1,
-            Elsewhere::Go => 2,
+            Elsewhere::FramePointers => 0,
+            Elsewhere::Go => 1,
         });
         self.u64(table.rows);
         self.u32(table.parts.len());
@@ -24,9 +23,8 @@ impl Out {
 impl In<'_> {
     pub(super) fn unwind(&mut self) -> Result<UnwindTable, Malformed> {
         let elsewhere = match self.u8()? {
-            0 => Elsewhere::NoRules,
-            1 => Elsewhere::FramePointers,
-            2 => Elsewhere::Go,
+            0 => Elsewhere::FramePointers,
+            1 => Elsewhere::Go,
             _ => return Err(Malformed("an unknown kind of code")),
         };
         let (rows, count) = (self.u64()?, self.count(ANSWER_MAX_BYTES)?);

@@ -6,7 +6,7 @@ use crate::bpf::Capture;
 use crate::model::process::{Pid, ProcessKey};
 use crate::model::unwind::Elsewhere;
 use crate::process::{AddressSpace, Range};
-use profiler_common::unwind::range::{RANGE_FRAME_POINTER, RANGE_GO, RANGE_NO_RULES, RANGE_UNKNOWN, RANGES_MAX, RangeEntry};
+use profiler_common::unwind::range::{RANGE_FRAME_POINTER, RANGE_GO, RANGE_UNKNOWN, RANGES_MAX, RangeEntry};
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
@@ -96,7 +96,6 @@ impl List {
         };
         self.tables.push(table);
         let outside = match elsewhere {
-            Elsewhere::NoRules => RANGE_NO_RULES,
             Elsewhere::FramePointers => RANGE_FRAME_POINTER,
             Elsewhere::Go => RANGE_GO,
         };

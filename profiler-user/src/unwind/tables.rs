@@ -144,7 +144,6 @@ impl Unwinder {
                     }
                     (None, Elsewhere::Go) => Rule::GO_FRAME_POINTER,
                     (None, Elsewhere::FramePointers) => Rule::FRAME_POINTER,
-                    (None, Elsewhere::NoRules) => Rule::NONE,
                 })
             }
         }
