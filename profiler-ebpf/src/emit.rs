@@ -33,7 +33,7 @@ pub fn sample(record: &SampleRecord, stack: &Taken) {
         unsafe { core::ptr::write_volatile(sent, stack.hash) };
         add(Counter::Stacks, 1);
     }
-    if output(core::ptr::from_ref(record).cast(), size_of::<SampleRecord>() as u64) {
+    if output(core::ptr::from_ref(record).cast(), size_of::<SampleRecord>() as u64, stack.wake) {
         add(Counter::Samples, 1);
     } else {
         lose(Loss::RingFull);
@@ -47,7 +47,7 @@ fn send_stack(stack: &Taken) -> bool {
     if bytes > (STACK_FRAMES_MAX + UNFINISHED_WORDS) as u64 * 8 {
         return false;
     }
-    output(stack.scratch.cast_const().cast(), size_of::<StackHeader>() as u64 + bytes)
+    output(stack.scratch.cast_const().cast(), size_of::<StackHeader>() as u64 + bytes, Wake::WhenMuchWaits)
 }
 
 /// Whether more than half of the ring is waiting (`wake_bytes` is a quarter): what comes now should be small.
@@ -58,13 +58,20 @@ pub fn is_half_full() -> bool {
     waiting >= 2 * u64::from(setting!(wake_bytes))
 }
 
-/// Writes bytes to the ring, waking the drain only when much is waiting: it comes by itself on a timer.
+/// When the drain is woken; it comes by itself on a timer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Wake {
+    WhenMuchWaits,
+    Now,
+}
+
+/// Writes bytes to the ring.
 #[inline(always)]
-pub fn output(data: *const u8, bytes: u64) -> bool {
+pub fn output(data: *const u8, bytes: u64, wake: Wake) -> bool {
     let ring = (&raw const RING).cast_mut().cast();
     // SAFETY: the map is live; the query has no other preconditions.
     let waiting = unsafe { bpf_ringbuf_query(ring, AVAILABLE_BYTES) };
-    let flags = if waiting >= u64::from(setting!(wake_bytes)) { FORCE_WAKEUP } else { NO_WAKEUP };
+    let flags = if wake == Wake::Now || waiting >= u64::from(setting!(wake_bytes)) { FORCE_WAKEUP } else { NO_WAKEUP };
     // SAFETY: the verifier checks that `data` has `bytes` readable bytes.
     let failed = unsafe { bpf_ringbuf_output(ring, data.cast_mut().cast(), bytes, flags) };
     if failed == 0 {

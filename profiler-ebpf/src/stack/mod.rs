@@ -7,6 +7,7 @@ pub mod unfinished;
 mod user;
 mod window;
 
+use crate::emit::Wake;
 use crate::maps::{SCRATCH, Scratch};
 use crate::settings::setting;
 use crate::task::Task;
@@ -17,6 +18,7 @@ use profiler_common::ended::Ended;
 use profiler_common::process::ProcessKey;
 use profiler_common::record::{FORM_UNFINISHED, FORM_WALKED, RecordKind, StackHeader};
 pub use registers::{Interrupted, interrupted};
+use unfinished::Allowed;
 
 /// A stack in scratch, ready to be sent.
 pub struct Taken {
@@ -26,6 +28,8 @@ pub struct Taken {
     pub words: u32,
     /// Where the bytes of an unfinished stack go on, beyond those that are in scratch; 0: they do not.
     pub more_at: u64,
+    /// Whether the drain is to see it at once.
+    pub wake: Wake,
 }
 
 /// An odd constant with its bits well mixed (2^64 divided by the golden ratio).
@@ -49,16 +53,21 @@ pub fn take(context: &PerfEventContext, process: &ProcessKey, task: Task, at: &I
     }
     let user = if setting!(user_stacks) != 0 { user::walk(process, task, start, kernel_frames) } else { user::Walked::none(start) };
     let (mut words, mut form, mut hash, mut more_at) = (kernel_frames + user.frames, FORM_WALKED, user.hash, 0);
-    if let Some(walk) = user.unfinished
-        && unfinished::is_allowed(process.tgid)
-    {
-        let appended = unfinished::append(scratch, words, walk);
-        words += appended.words;
-        more_at = appended.more_at;
-        form = FORM_UNFINISHED;
-        // Two of them may have the same addresses so far, and not the same bytes.
-        // SAFETY: no arguments, no preconditions.
-        hash = mix(hash, unsafe { bpf_ktime_get_ns() });
+    let mut wake = Wake::WhenMuchWaits;
+    if let Some(walk) = user.unfinished {
+        let allowed = unfinished::is_allowed(process.tgid);
+        if allowed != Allowed::Not {
+            if allowed == Allowed::AndWakes {
+                wake = Wake::Now;
+            }
+            let appended = unfinished::append(scratch, words, walk);
+            words += appended.words;
+            more_at = appended.more_at;
+            form = FORM_UNFINISHED;
+            // Two of them may have the same addresses so far, and not the same bytes.
+            // SAFETY: no arguments, no preconditions.
+            hash = mix(hash, unsafe { bpf_ktime_get_ns() });
+        }
     }
     let ended = user.ended;
     hash = mix(kernel::hash(scratch, hash, kernel_frames), u64::from(ended) | u64::from(kernel_frames) << 8);
@@ -76,7 +85,7 @@ pub fn take(context: &PerfEventContext, process: &ProcessKey, task: Task, at: &I
     };
     // SAFETY: scratch is this CPU's own, and this program is the only one that uses it.
     unsafe { (*scratch).header = header };
-    Some(Taken { scratch, hash, words, more_at })
+    Some(Taken { scratch, hash, words, more_at, wake })
 }
 
 /// No user part was taken.

@@ -1,6 +1,6 @@
 //! A stack that meets no table takes its registers and its bytes along, and user space walks on. Bounded for each process and for the ring.
 
-use crate::emit::{is_half_full, output};
+use crate::emit::{Wake, is_half_full, output};
 use crate::maps::{SCRATCH, Scratch, UNFINISHED, Walk};
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_loop, bpf_probe_read_user};
@@ -10,24 +10,38 @@ use profiler_common::record::{MoreHeader, RecordKind, UnfinishedAt};
 const PAGE: u64 = 4096;
 const SPAN_SHIFT: u32 = 28;
 
+/// What becomes of an unfinished stack.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Allowed {
+    /// It ends where its table is missing.
+    Not,
+    /// It goes along.
+    Yes,
+    /// It goes along, and the drain is woken: the sooner the table is there, the fewer follow.
+    AndWakes,
+}
+
+/// Of so many in one span the drain is woken.
+const WAKING: u64 = 4;
+
 /// Whether a process may send one more. Not when samples need the room; and counted by a few bits of its id; two CPUs may count one for two, which does no harm.
 #[inline(always)]
-pub fn is_allowed(tgid: u32) -> bool {
+pub fn is_allowed(tgid: u32) -> Allowed {
     if is_half_full() {
-        return false;
+        return Allowed::Not;
     }
-    let Some(slot) = UNFINISHED.get_ptr_mut(tgid & (UNFINISHED_SLOTS as u32 - 1)) else { return false };
+    let Some(slot) = UNFINISHED.get_ptr_mut(tgid & (UNFINISHED_SLOTS as u32 - 1)) else { return Allowed::Not };
     // SAFETY: no arguments, no preconditions.
     let span = unsafe { bpf_ktime_get_ns() } >> SPAN_SHIFT;
     // SAFETY: a live map value, read and written whole.
     let held = unsafe { core::ptr::read_volatile(slot) };
     let count = if held >> 32 == span & 0xffff_ffff { held & 0xffff_ffff } else { 0 };
     if count >= UNFINISHED_PER_SPAN {
-        return false;
+        return Allowed::Not;
     }
     // SAFETY: as above.
     unsafe { core::ptr::write_volatile(slot, span << 32 | (count + 1)) };
-    true
+    if count < WAKING { Allowed::AndWakes } else { Allowed::Yes }
 }
 
 /// What was written behind the addresses.
@@ -93,7 +107,7 @@ extern "C" fn send_page(index: u64, sending: *mut c_void) -> i64 {
         (*more).head = MoreHeader { kind: RecordKind::More as u32, reserved: 0, stack_hash: sending.hash };
         bpf_probe_read_user((&raw mut (*more).page).cast(), PAGE as u32, sending.at.wrapping_add(index << 12) as *const _)
     };
-    if failed != 0 || is_half_full() || !output(more.cast(), size_of::<More>() as u64) {
+    if failed != 0 || is_half_full() || !output(more.cast(), size_of::<More>() as u64, Wake::WhenMuchWaits) {
         return 1;
     }
     0
