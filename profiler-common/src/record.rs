@@ -65,7 +65,9 @@ pub struct StackHeader {
     /// [`FORM_WALKED`] or [`FORM_UNFINISHED`].
     pub form: u8,
     /// Zero.
-    pub reserved: [u8; 6],
+    pub reserved: [u8; 2],
+    /// The list of ranges that it was walked with (low half of its number); 0: none.
+    pub list: u32,
 }
 
 const _: () = assert!(size_of::<StackHeader>() == 24);

@@ -1,9 +1,10 @@
 //! Whole stacks without frame pointers: programs that are hard to walk, programs that distributions ship, and programs that live for a moment.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use profiler_tests::manifest::root;
 use profiler_tests::profile::Profile;
-use profiler_tests::run::Profiler;
-use profiler_tests::skip::can_record;
+use profiler_tests::run::{Outcome, Profiler};
+use profiler_tests::skip::{Need, can_record, ready};
 use profiler_tests::subject::{Build, build};
 use std::fs;
 
@@ -125,6 +126,60 @@ fn short_lives_of_fresh_files_have_whole_stacks() -> Result<()> {
         fs::remove_dir_all(&folder)?;
         ensure!(share >= least, "{milliseconds} ms: {share:.4} of the stacks are whole and named; {:?}", profile.endings()?);
     }
+    Ok(())
+}
+
+/// Programs as the distribution ships them, each run several times.
+fn tools(more: &[&str]) -> Result<Outcome> {
+    let folder = tempfile("tools")?;
+    let templates = root().join("tests/subjects/templates.cpp");
+    let script = format!(
+        "cd {0}; git init -q .; for i in $(seq 1 40); do seq $i $((i * 500)) > f$i; git add .; git -c user.name=x -c user.email=x commit -qm $i; done; \
+         git log -p --stat > /dev/null; g++ -O2 -c -o t.o {1}; \
+         python3 -c 'import json; [json.loads(json.dumps(list(range(2000)))) for _ in range(400)]'; \
+         perl -e 'for (1..300000) {{ $h{{$_ % 977}} .= \"x\" }} $s = join \",\", sort keys %h;'; \
+         for i in $(seq 1 100); do ls -l /usr/bin | sort > /dev/null; done",
+        folder.display(),
+        templates.display()
+    );
+    let outcome = Profiler::record()?.args(["-F", "997", "--self-cost"]).args(more).args(["--", "bash", "-c", &script]).run()?.success();
+    fs::remove_dir_all(&folder)?;
+    outcome
+}
+
+/// Whether the tools are here.
+#[track_caller]
+fn has_tools() -> bool {
+    can_record(&[]) && ready(&["git", "g++", "python3", "perl", "bash"].map(Need::Program))
+}
+
+/// Whatever frames they are built with, their stacks reach their root.
+#[test]
+fn tools_of_the_distribution_are_walked_to_their_root() -> Result<()> {
+    if !has_tools() {
+        return Ok(());
+    }
+    let profile = tools(&[])?.profile()?;
+    let (rooted, endings) = (profile.rooted()?, profile.endings()?);
+    println!("{:.2} %: {endings:?}", 100.0 * rooted);
+    ensure!(profile.total(0) > 2_000, "{} samples say too little", profile.total(0));
+    ensure!(rooted >= 0.995, "{rooted:.4} of the user stacks reach their root: {endings:?}");
+    Ok(())
+}
+
+/// With room for a part of the tables only, some go, are counted, and come back; stacks that meet none are finished all the same.
+#[test]
+fn tables_that_find_no_room_are_evicted_and_counted() -> Result<()> {
+    if !has_tools() {
+        return Ok(());
+    }
+    let outcome = tools(&["--unwind-memory", "3M"])?;
+    let line = outcome.stderr.lines().find(|line| line.starts_with("unwind tables: ")).context("--self-cost shows the tables")?;
+    let number = |after: &str| line.split(after).next().and_then(|text| text.rsplit(' ').next()).and_then(|word| word.parse::<u64>().ok());
+    let (evicted, kilobytes) = (number(" evicted").context("a number")?, number(" kB").context("a size")?);
+    ensure!(evicted > 0 && kilobytes <= 3072, "{line}");
+    let profile = outcome.profile()?;
+    ensure!(profile.rooted()? >= 0.95, "{line}; {:?}", profile.endings()?);
     Ok(())
 }
 

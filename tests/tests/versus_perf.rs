@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// By how much shares may differ.
 const POINTS: f64 = 2.0;
+/// The share of our user stacks that reach their root: all of these programs are walked whole, with frame pointers or without.
+const ROOTED_MIN: f64 = 0.995;
 /// Samples that each side must have.
 const SAMPLES_MIN: i64 = 10_000;
 /// Seconds that a program needs for them that never waits, and one that waits for its clients now and then.
@@ -43,7 +45,11 @@ fn compare_two(for_us: u32, for_perf: u32, how: Compare, seconds: u32) -> Result
 fn both(for_us: u32, for_perf: u32, seconds: u32) -> Result<(Functions, Functions)> {
     let perf = Perf::start(for_perf, 991, seconds)?;
     let profile = Profiler::record()?.pid(for_us).args(["-F", "997", "-d", &seconds.to_string()]).run()?.success()?.profile()?;
-    Ok((Functions::of_profile(&profile.taken()), perf.finish()?))
+    let perfs = perf.finish()?;
+    let rooted = profile.rooted()?;
+    println!("{:.2} % of the user stacks reach their root", 100.0 * rooted);
+    ensure!(rooted >= ROOTED_MIN, "{rooted:.4} of the user stacks reach their root: {:?}", profile.endings()?);
+    Ok((Functions::of_profile(&profile.taken()), perfs))
 }
 
 /// Whether the test can run: perf beside what a recording needs.

@@ -1,11 +1,12 @@
 //! `cargo xtask bench`: one table, a row a figure. Peers run in the same run, and what counts are ratios; figures of one machine say nothing of another.
 //! A new benchmark is one file and one row in [`BENCHMARKS`].
 
-mod empty_program;
 mod memory;
 mod program_cost;
 mod rate;
+mod small_program;
 mod start;
+mod unwind;
 mod whole_cost;
 
 use anyhow::{Result, bail};
@@ -50,6 +51,11 @@ const BENCHMARKS: &[Benchmark] = &[
         name: "whole-cost",
         about: "P3: CPU time from capture to symbolized profile, against perf record and perf script",
         run: whole_cost::run,
+    },
+    Benchmark {
+        name: "unwind",
+        about: "P1 and P6: a walk without frame pointers against the kernel's own walk with them; bytes a row of the tables, rows a second",
+        run: unwind::run,
     },
     Benchmark { name: "start", about: "P18: from exec to the first sample", run: start::run },
     Benchmark { name: "rest", about: "P19 and memory at rest: wake-ups a second and memory with nothing running", run: memory::run },

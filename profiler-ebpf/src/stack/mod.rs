@@ -70,6 +70,8 @@ pub fn take(context: &PerfEventContext, process: &ProcessKey, task: Task, at: &I
         }
     }
     let ended = user.ended;
+    // The same addresses by another list may be another stack: what they were walked with is a part of what they are.
+    hash = mix(hash, u64::from(user.list));
     hash = mix(kernel::hash(scratch, hash, kernel_frames), u64::from(ended) | u64::from(kernel_frames) << 8);
     if hash == 0 {
         hash = 1; // 0 is an empty slot.
@@ -81,7 +83,8 @@ pub fn take(context: &PerfEventContext, process: &ProcessKey, task: Task, at: &I
         stack_hash: hash,
         ended,
         form,
-        reserved: [0; 6],
+        reserved: [0; 2],
+        list: user.list,
     };
     // SAFETY: scratch is this CPU's own, and this program is the only one that uses it.
     unsafe { (*scratch).header = header };

@@ -21,6 +21,8 @@ pub struct Walked {
     pub hash: u64,
     pub frames: u32,
     pub ended: u8,
+    /// The list that it was walked with; 0: none.
+    pub list: u32,
     /// A table was missing: the walk, to go on from.
     pub unfinished: Option<*const Walk>,
 }
@@ -29,7 +31,7 @@ impl Walked {
     /// A stack without a user part.
     #[inline(always)]
     pub fn none(hash: u64) -> Self {
-        Self { hash, frames: 0, ended: NO_USER as u8, unfinished: None }
+        Self { hash, frames: 0, ended: NO_USER as u8, list: 0, unfinished: None }
     }
 }
 
@@ -40,7 +42,7 @@ pub fn walk(process: &ProcessKey, task: Task, hash: u64, first: u32) -> Walked {
     // SAFETY: the walk is this CPU's own.
     let walk = unsafe { &mut *walk };
     (walk.hash, walk.first, walk.frames, walk.unfinished, walk.is_exact) = (hash, u64::from(first), 0, 0, 1);
-    (walk.view.have, walk.ended) = (0, Ended::DepthLimit as u64);
+    (walk.view.have, walk.ended, walk.ranges.list) = (0, Ended::DepthLimit as u64, 0);
     match user_side(task) {
         UserSide::None => return Walked::none(hash),
         UserSide::Compat(ip) => {
@@ -63,7 +65,7 @@ pub fn walk(process: &ProcessKey, task: Task, hash: u64, first: u32) -> Walked {
 #[inline(always)]
 fn walked(walk: &Walk) -> Walked {
     let unfinished = (walk.unfinished != 0).then_some(core::ptr::from_ref(walk));
-    Walked { hash: walk.hash, frames: walk.frames as u32, ended: walk.ended as u8, unfinished }
+    Walked { hash: walk.hash, frames: walk.frames as u32, ended: walk.ended as u8, list: walk.ranges.list as u32, unfinished }
 }
 
 /// Writes the current frame down; false when there is no room.

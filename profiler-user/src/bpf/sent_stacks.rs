@@ -94,7 +94,7 @@ fn decode(bytes: &[u8]) -> Option<RawAddresses> {
         FORM_UNFINISHED => unfinished(addresses, rest)?,
         _ => return None,
     };
-    Some(RawAddresses { hash: header.stack_hash, kernel, user })
+    Some(RawAddresses { hash: header.stack_hash, kernel, list: header.list, user })
 }
 
 fn unfinished(addresses: Vec<u64>, rest: &[u8]) -> Option<UserStack> {
@@ -123,7 +123,8 @@ mod tests {
             stack_hash: hash,
             ended: 0,
             form: 0,
-            reserved: [0; 6],
+            reserved: [0; 2],
+            list: 0,
         };
         let mut bytes = header.as_bytes().to_vec();
         frames.iter().for_each(|frame| bytes.extend(frame.to_ne_bytes()));

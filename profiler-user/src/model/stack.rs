@@ -39,6 +39,8 @@ pub struct RawAddresses {
     pub hash: u64,
     /// The kernel part: an instruction pointer, then return addresses. Empty when user code was interrupted.
     pub kernel: Vec<u64>,
+    /// The list of ranges that the kernel side walked the user part with; 0: none.
+    pub list: u32,
     /// The user part.
     pub user: UserStack,
 }

@@ -2,7 +2,8 @@
 
 use super::table_builder::{Built, TableBuilder, Wanted};
 use crate::bpf::{BpfError, Capture};
-use crate::model::event::ProcessEvent;
+use crate::model::event::{MonotonicNs, ProcessEvent};
+use crate::model::process::Pid;
 use crate::model::stack::{RawAddresses, RawStack, Tally, UserStack};
 use crate::object::{ObjectStore, OpenedFile, vdso_image};
 use crate::process::{Met, Processes};
@@ -61,6 +62,23 @@ impl Finishing {
             ProcessEvent::Exit { pid, tid } if pid.0 == tid.0 => self.unwinder.forget(*pid),
             ProcessEvent::Exit { .. } | ProcessEvent::Fork { .. } | ProcessEvent::Renamed { .. } => {}
         }
+    }
+
+    /// Other code has taken the place of code in a process.
+    pub(super) fn note_replaced(&mut self, pid: Pid, time: MonotonicNs) {
+        self.unwinder.note_replaced(pid, time);
+    }
+
+    /// A stack that was walked in the kernel: cut behind its leaf if what it was walked by did not hold any more.
+    pub(super) fn check(&self, sample: Sample) -> Sample {
+        let of = &sample.1.of;
+        if !self.unwinder.is_stale(Pid(of.process.tgid), of.addresses.list, of.time) {
+            return sample;
+        }
+        let leaf = match &of.addresses.user {
+            UserStack::Walked { addresses, .. } | UserStack::Unfinished { addresses, .. } => addresses.iter().take(1).copied().collect(),
+        };
+        finished(sample, UserStack::Walked { addresses: leaf, ended: Ended::NoTable })
     }
 
     /// Finishes an unfinished stack, or lets it wait. What is finished comes back.
@@ -145,7 +163,7 @@ fn words((_, tally): &Sample) -> usize {
 /// The sample with another user part. Its hash named the unfinished one.
 fn finished((met, mut tally): Sample, user: UserStack) -> Sample {
     let kernel = tally.of.addresses.kernel.clone();
-    tally.of.addresses = Arc::new(RawAddresses { hash: 0, kernel, user });
+    tally.of.addresses = Arc::new(RawAddresses { hash: 0, kernel, list: 0, user });
     (met, tally)
 }
 

@@ -5,7 +5,7 @@ use crate::aggregate::Aggregator;
 use crate::bpf::{BpfError, Capture, Drained, Last};
 use crate::config::Config;
 use crate::labels;
-use crate::model::event::ProcessEvent;
+use crate::model::event::{ProcessEvent, TimedEvent};
 use crate::model::label::Label;
 use crate::model::loss::{Balance, Loss};
 use crate::model::mapping::{MappedRange, MappingKind};
@@ -13,7 +13,7 @@ use crate::model::process::{Pid, ProcessKey};
 use crate::model::stack::{RawStack, Tally, UserStack};
 use crate::model::window::Window;
 use crate::object::ObjectStore;
-use crate::process::{Context, Describe, KernelLayout, Processes, Tables, Threads};
+use crate::process::{AddressSpace, Context, Describe, KernelLayout, Processes, Tables, Threads};
 use crate::unwind::Costs;
 use profiler_common::limits::OWN_PROCESSES_MAX;
 use std::sync::Arc;
@@ -152,7 +152,7 @@ impl Session {
                     if let Some(finishing) = &mut self.finishing {
                         finishing.note(&event.event);
                     }
-                    self.processes.apply(event.event, &mut World { objects: &mut self.objects });
+                    self.apply(event);
                 }
                 Drained::Stack(tally) => self.take(tally),
             }
@@ -168,6 +168,19 @@ impl Session {
         Ok(())
     }
 
+    fn apply(&mut self, event: TimedEvent) {
+        let mapped = if let ProcessEvent::Map { pid, .. } = &event.event { Some(*pid) } else { None };
+        let replaced = |processes: &Processes| mapped.and_then(|pid| processes.space(pid)).map(AddressSpace::replaced);
+        let before = replaced(&self.processes);
+        self.processes.apply(event.event, &mut World { objects: &mut self.objects });
+        if let (Some(pid), Some(finishing)) = (mapped, &mut self.finishing)
+            && before.is_some()
+            && before != replaced(&self.processes)
+        {
+            finishing.note_replaced(pid, event.time);
+        }
+    }
+
     fn take(&mut self, tally: Tally<RawStack>) {
         if self.own.contains(tally.of.process.tgid) {
             self.own.samples += tally.events; // Before the kernel side knew that this one is ours.
@@ -181,7 +194,8 @@ impl Session {
         let met = self.tables.meet(&tally.of, &mut self.processes, &mut context);
         let sample = match (&tally.of.addresses.user, &mut self.finishing) {
             (UserStack::Unfinished { .. }, Some(finishing)) => finishing.finish((met, tally), &self.objects, &mut self.capture),
-            _ => Some((met, tally)),
+            (UserStack::Walked { .. }, Some(finishing)) => Some(finishing.check((met, tally))),
+            (_, None) => Some((met, tally)),
         };
         if let Some(sample) = sample {
             self.count(&sample);

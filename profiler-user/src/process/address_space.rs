@@ -42,6 +42,8 @@ pub struct AddressSpace {
     ranges: Arc<BTreeMap<u64, Arc<Range>>>,
     /// Raised when a range takes the place of another: what was normalized before may mean something else now.
     pub(super) generation: u32,
+    /// Raised when other code takes the place of code: rules for it do not hold any more.
+    replaced: u32,
 }
 
 impl AddressSpace {
@@ -57,11 +59,17 @@ impl AddressSpace {
         for old_start in overlapped {
             self.generation = self.generation.wrapping_add(1);
             let Some(old) = ranges.remove(&old_start) else { continue };
+            self.replaced = self.replaced.wrapping_add(u32::from(!is_same_code(&old, &range)));
             keep_outside(ranges, &old, start, end);
         }
         if ranges.len() < RANGES_MAX {
             ranges.insert(start, Arc::new(range));
         }
+    }
+
+    /// How often other code took the place of code.
+    pub fn replaced(&self) -> u32 {
+        self.replaced
     }
 
     /// The range that holds an address.
@@ -79,6 +87,12 @@ impl AddressSpace {
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Range>> {
         self.ranges.values()
     }
+}
+
+/// Whether two ranges have the same code at the same addresses. Code without a file is walked by frame pointers, whatever it is.
+fn is_same_code(old: &Range, new: &Range) -> bool {
+    let place = |range: &Range| range.mapped.file_offset.wrapping_sub(range.mapped.start);
+    old.kind == new.kind && (new.mapped.file.inode == 0 || place(old) == place(new))
 }
 
 /// What is left of an old range in front of and behind a new one.

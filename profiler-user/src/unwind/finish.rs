@@ -61,6 +61,7 @@ impl Unwinder {
         self.rule(table, offset, arena).map_err(|missing| match missing {
             Missing::NotAsked => Stopped::Wants(table),
             Missing::Asked => Stopped::Waits(table),
+            Missing::NoRoom => Stopped::Ended(Ended::NoTable),
         })
     }
 }

@@ -3,6 +3,7 @@
 use super::arena_space::{ArenaSpace, Piece};
 use super::state::{State, States, TableOf};
 use crate::bpf::Capture;
+use crate::model::event::MonotonicNs;
 use crate::model::process::{Pid, ProcessKey};
 use crate::model::unwind::Elsewhere;
 use crate::process::{AddressSpace, Range};
@@ -18,6 +19,8 @@ pub(super) struct Lists {
     pub(super) due: HashSet<Pid>,
     /// The image that asked for it.
     pub(super) images: HashMap<Pid, ProcessKey>,
+    /// Up to which list, and since when, the lists of a process lead to code that is not there any more.
+    pub(super) stale: HashMap<Pid, (u64, MonotonicNs)>,
     /// Lists to be taken away before their room is used again.
     pub(super) doomed: Vec<Pid>,
     pub(super) last_number: u64,
@@ -106,7 +109,11 @@ impl List {
             if from > covered {
                 self.push(RangeEntry::plain(start + (covered - first), outside));
             }
-            self.push(RangeEntry::table(start + (from - first), part.piece.at, (from - part.first) as u32));
+            let at = start + (from - first);
+            self.push(match part.piece {
+                Some(piece) => RangeEntry::table(at, piece.at, (from - part.first) as u32),
+                None => RangeEntry::plain(at, RANGE_UNKNOWN),
+            });
             covered = part.first + u64::from(part.length);
         }
         if covered < end {

@@ -26,14 +26,15 @@ impl TableOf {
     }
 }
 
-/// A part that is in the arena.
+/// A part of a table that is in the arena.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Loaded {
     /// File offset of its first byte of code.
     pub(super) first: u64,
     /// Bytes of code.
     pub(super) length: u32,
-    pub(super) piece: Piece,
+    /// Where; None if there was no room for it, even with all others gone.
+    pub(super) piece: Option<Piece>,
 }
 
 /// What there is of a file.

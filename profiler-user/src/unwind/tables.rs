@@ -82,8 +82,10 @@ impl Unwinder {
         self.clock += 1;
         let mut parts = Vec::with_capacity(parsed.parts.len());
         for part in &parsed.parts {
-            let Some(piece) = self.room(capture, part.words.len())? else { break };
-            capture.arena().write(piece.at, &part.words);
+            let piece = self.room(capture, part.words.len())?;
+            if let Some(piece) = piece {
+                capture.arena().write(piece.at, &part.words);
+            }
             parts.push(Loaded { first: part.first, length: part.length(), piece });
         }
         self.costs.files += 1;
@@ -120,7 +122,7 @@ impl Unwinder {
         if let Some(State::Here { parts, .. }) = self.states.remove(&oldest) {
             // The lists that lead there go first; what a program has read already is still there while it rests.
             self.lists.drop_users_of(oldest, &mut self.space);
-            parts.iter().for_each(|part| self.space.give(part.piece));
+            parts.iter().filter_map(|part| part.piece).for_each(|piece| self.space.give(piece));
             self.costs.evicted += 1;
             self.costs.files -= 1;
         }
@@ -138,13 +140,14 @@ impl Unwinder {
                 *used = self.clock;
                 let at = parts.partition_point(|part| part.first <= offset).checked_sub(1);
                 let part = at.map(|at| parts[at]).filter(|part| offset - part.first < u64::from(part.length));
-                Ok(match (part, elsewhere) {
-                    (Some(part), _) => {
-                        table::find(|word| arena.word(part.piece.at.wrapping_add(word as u32)), offset - part.first, |value| value)
-                    }
-                    (None, Elsewhere::Go) => Rule::GO_FRAME_POINTER,
-                    (None, Elsewhere::FramePointers) => Rule::FRAME_POINTER,
-                })
+                let Some(part) = part else {
+                    return Ok(match elsewhere {
+                        Elsewhere::Go => Rule::GO_FRAME_POINTER,
+                        Elsewhere::FramePointers => Rule::FRAME_POINTER,
+                    });
+                };
+                let piece = part.piece.ok_or(Missing::NoRoom)?;
+                Ok(table::find(|word| arena.word(piece.at.wrapping_add(word as u32)), offset - part.first, |value| value))
             }
         }
     }
@@ -157,4 +160,6 @@ pub(super) enum Missing {
     NotAsked,
     /// It was asked for.
     Asked,
+    /// This part of it found no room.
+    NoRoom,
 }

@@ -3,6 +3,7 @@
 use super::lists::{Held, List};
 use super::tables::Unwinder;
 use crate::bpf::{BpfError, Capture};
+use crate::model::event::MonotonicNs;
 use crate::model::process::{Pid, ProcessKey};
 use crate::process::{AddressSpace, Processes};
 use profiler_common::unwind::range::{ProcessRanges, RangeEntry};
@@ -27,9 +28,23 @@ impl Unwinder {
         }
     }
 
+    /// Other code has taken the place of code: what is walked with the present list after that is not to be believed.
+    pub fn note_replaced(&mut self, pid: Pid, time: MonotonicNs) {
+        if self.lists.held.contains_key(&pid) {
+            self.lists.stale.insert(pid, (self.lists.last_number, time));
+        }
+    }
+
+    /// Whether a stack was walked with a list that did not hold any more.
+    pub fn is_stale(&self, pid: Pid, list: u32, time: MonotonicNs) -> bool {
+        let before = |(last, since): &(u64, MonotonicNs)| list != 0 && list <= *last as u32 && time > *since;
+        self.lists.stale.get(&pid).is_some_and(before)
+    }
+
     /// A process has another image, or has ended: its list says nothing any more.
     pub fn forget(&mut self, pid: Pid) {
         self.lists.images.remove(&pid);
+        self.lists.stale.remove(&pid);
         self.lists.due.remove(&pid);
         if let Some(held) = self.lists.held.remove(&pid) {
             self.space.give(held.piece);

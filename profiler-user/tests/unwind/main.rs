@@ -123,3 +123,50 @@ fn a_wrong_rule_is_noticed() -> Result<()> {
     ensure!(wrong > 1_000 && right > 1_000, "{wrong} wrong rows noticed, {right} right ones left");
     Ok(())
 }
+
+/// A generator that gives the same numbers in each run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 11
+    }
+}
+
+/// What a broken file makes of itself is some table or none, in bounded room: never a panic, never a part that does not fit, never a row without a rule.
+#[test]
+fn broken_tables_are_bounded() -> Result<()> {
+    use object::{Object as _, ObjectSection as _};
+    let whole = std::fs::read("/lib64/ld-linux-x86-64.so.2")?;
+    let frames =
+        object::File::parse(&*whole)?.section_by_name(".eh_frame").and_then(|section| section.file_range()).context(".eh_frame")?;
+    let mut numbers = Numbers(42);
+    let (mut tables, mut others) = (0, 0);
+    for round in 0..2_000 {
+        let mut bytes = whole.clone();
+        for _ in 0..=round % 50 {
+            let at = frames.0 + numbers.next() % frames.1;
+            bytes[at as usize] = numbers.next() as u8;
+        }
+        if round % 7 == 0 {
+            bytes.truncate((frames.0 + numbers.next() % frames.1) as usize);
+        }
+        let Ok(table) = unwind_table(&bytes) else {
+            others += 1;
+            continue;
+        };
+        tables += 1;
+        let mut end = 0;
+        for part in &table.parts {
+            ensure!(part.first >= end && part.words.len() <= 1 << 18, "a part that overlaps another, or is too large");
+            end = part.first + u64::from(part.length());
+            for _ in 0..200 {
+                let place = numbers.next() % u64::from(part.length().max(1));
+                table::find(|word| part.words[word as usize], place, |value| value);
+            }
+        }
+    }
+    ensure!(tables > 1_000 && others > 0, "{tables} tables and {others} refusals");
+    Ok(())
+}

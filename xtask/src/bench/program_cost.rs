@@ -3,7 +3,8 @@
 //! The floor is the same interrupt with an empty program, measured in the same run under the same load: it holds what calling a program and the
 //! statistics themselves cost, so what we add is our program's time less that.
 
-use super::{Row, empty_program};
+use super::Row;
+use super::small_program::{self, Small};
 use anyhow::{Context, Result};
 use profiler_tests::run::{Profiler, online_cpus};
 use profiler_tests::subject::{Build, Subject, build};
@@ -21,7 +22,7 @@ pub(super) fn run() -> Result<Vec<Row>> {
     for frequency in [99, 997] {
         for (depth, goal) in DEPTHS {
             let _load = (0..online_cpus()).map(|_| Subject::start(&deep, [depth.to_string()])).collect::<Result<Vec<_>>>()?;
-            let floor = empty_program::cost(frequency, Duration::from_secs(SECONDS.into()))?;
+            let floor = small_program::cost(Small::Empty, frequency, Duration::from_secs(SECONDS.into()))?;
             let ours = our_cost(frequency)?;
             let at = format!("{frequency} Hz, depth {depth} with frame pointers");
             rows.push(Row::beside(format!("{at}: an empty program, ours"), format!("{floor:.0} ns, {ours:.0} ns")));
@@ -37,7 +38,7 @@ pub(super) fn run() -> Result<Vec<Row>> {
 }
 
 /// Nanoseconds that a run of our program takes.
-fn our_cost(frequency_hz: u32) -> Result<f64> {
+pub(super) fn our_cost(frequency_hz: u32) -> Result<f64> {
     let args = ["-a", "-F", &frequency_hz.to_string(), "-d", &SECONDS.to_string(), "--self-cost"];
     let recorded = Profiler::record()?.args(args).run()?.success()?;
     cost(&recorded.stderr).context("--self-cost shows the program `cpu`")

@@ -99,10 +99,10 @@ pub(crate) struct RecordArgs {
     pub quiet: bool,
 
     /// Memory that the profiler may use in all, maps included
-    #[arg(long, value_name = "SIZE", default_value = "128M", value_parser = parse_size, help_heading = "Limits")]
+    #[arg(long, value_name = "SIZE", default_value = "128M", value_parser = parse_memory_limit, help_heading = "Limits")]
     pub memory_limit: u64,
     /// Memory of the unwind tables; a part of --memory-limit
-    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse_size, help_heading = "Limits")]
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse_unwind_memory, help_heading = "Limits")]
     pub unwind_memory: u64,
     /// Measure and show what the eBPF programs themselves cost
     #[arg(long, help_heading = "Limits")]
@@ -274,7 +274,15 @@ fn parse_size(text: &str) -> Result<u64, String> {
         _ => return Err(format!("unknown unit {unit:?}: use K, M or G")),
     };
     let bytes = number.checked_shl(shift).filter(|bytes| bytes >> shift == number).ok_or("too large")?;
-    if bytes < 32 << 20 { Err("at least 32M is needed".to_owned()) } else { Ok(bytes) }
+    Ok(bytes)
+}
+
+fn parse_memory_limit(text: &str) -> Result<u64, String> {
+    parse_size(text).and_then(|bytes| if bytes < 32 << 20 { Err("at least 32M is needed".to_owned()) } else { Ok(bytes) })
+}
+
+fn parse_unwind_memory(text: &str) -> Result<u64, String> {
+    parse_size(text).and_then(|bytes| if bytes < 1 << 20 { Err("at least 1M is needed".to_owned()) } else { Ok(bytes) })
 }
 
 #[cfg(test)]
