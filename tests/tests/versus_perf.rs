@@ -83,7 +83,8 @@ fn a_program_in_go() -> Result<()> {
         return Ok(());
     }
     let subject = Subject::start(&build("gospin", Build::Go)?, [""; 0])?;
-    compare(subject.pid(), Compare::FlatAndCumulative, BUSY)
+    // The function that spins keeps no frame, so perf's walk by frame pointers skips its caller. Ours finds it, by `.debug_frame`.
+    compare(subject.pid(), Compare::Flat, BUSY)
 }
 
 /// perf has no names for a binary without a symbol table, so it records the same program with one.
