@@ -87,7 +87,7 @@ fn comparable(name: &str) -> String {
 /// What is compared.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Compare {
-    /// Shares of the functions on top only: the code keeps no frame pointers, so neither tool knows its callers.
+    /// Shares of the functions on top only: the code keeps no frame pointers, so perf does not know its callers.
     Flat,
     /// Cumulative shares too.
     FlatAndCumulative,

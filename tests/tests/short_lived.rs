@@ -8,8 +8,8 @@ use profiler_tests::run::{Folder, Profiler};
 use profiler_tests::skip::{Need, can_record, find, ready};
 use profiler_tests::subject::{Build, build};
 use profiler_tests::symbols::{Symbols, base, of_the_kernel};
-use std::collections::BTreeSet;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -74,9 +74,8 @@ fn a_fresh_copy_each_time_deleted_right_after_its_exec() -> Result<()> {
         .filter(|label| label.key == "comm")
         .for_each(|label| label.text = "short".to_owned());
     right_names(&one_name, "short", RUNS)?;
-    // A copy may be there twice, when its range was seen in two sizes.
-    let seen: BTreeSet<_> = profile.mappings.iter().map(|mapping| &mapping.build_id).filter(|id| copies.contains(*id)).collect();
-    let seen = seen.len();
+    // Places that the file has no name for, as in its PLT, are a second mapping, without functions (`encode/pprof.rs`).
+    let seen = profile.mappings.iter().filter(|mapping| mapping.has_functions && copies.contains(&mapping.build_id)).count();
     assert_eq!(seen, RUNS as usize, "each copy is a mapping with its own build id");
     Ok(())
 }

@@ -5,7 +5,7 @@ use profiler_tests::manifest::root;
 use profiler_tests::profile::Profile;
 use profiler_tests::run::{Outcome, Profiler};
 use profiler_tests::skip::{Need, can_record, ready};
-use profiler_tests::subject::{Build, build};
+use profiler_tests::subject::{Build, Subject, build};
 use std::fs;
 
 /// Records one of the walks of `walks.c`.
@@ -51,13 +51,13 @@ fn hard_stacks_are_whole() -> Result<()> {
         return Ok(());
     }
     let walks: [(&str, &[&str]); 7] = [
-        ("deep", &["deep_walk*201", "*", "main", "*", "_start"]),
-        ("alloca", &["alloca_walk", "*", "main", "*", "_start"]),
-        ("aligned", &["aligned_walk", "*", "main", "*", "_start"]),
-        ("noreturn", &["never_returns", "noreturn_walk", "*", "main", "*", "_start"]),
+        ("deep", &["deep_walk*201", "run", "main", "*", "_start"]),
+        ("alloca", &["alloca_walk", "run", "main", "*", "_start"]),
+        ("aligned", &["aligned_walk", "run", "main", "*", "_start"]),
+        ("noreturn", &["never_returns", "noreturn_walk", "run", "main", "*", "_start"]),
         ("context", &["on_context", "*"]),
         ("thread", &["thread_walk", "start_thread", "*"]),
-        ("callback", &["compare", "*", "callback_walk", "*", "main", "*", "_start"]),
+        ("callback", &["compare", "*", "callback_walk", "run", "main", "*", "_start"]),
     ];
     for (name, frames) in walks {
         let profile = record(name, &[])?;
@@ -79,7 +79,7 @@ fn a_signal_handlers_stack_leads_to_what_it_interrupted() -> Result<()> {
     let names = |profile: &Profile, at: usize| profile.names(&profile.samples[at]).contains(&"handler");
     let kept = (0..profile.samples.len()).filter(|at| names(&profile, *at)).map(|at| profile.samples[at].clone()).collect();
     profile.samples = kept;
-    let share = share(&profile, &["handler", "*", "signal_walk", "*", "main", "*", "_start"])?;
+    let share = share(&profile, &["handler", "*", "signal_walk", "run", "main", "*", "_start"])?;
     ensure!(share >= 0.995, "{share:.4} of the stacks are as they should be; {:?}", profile.endings()?);
     Ok(())
 }
@@ -89,8 +89,27 @@ fn frame_pointers_alone_show_fragments_of_them() -> Result<()> {
     if !can_record(&[Build::CBare]) {
         return Ok(());
     }
-    let share = share(&record("deep", &["--frame-pointers"])?, &["deep_walk*201", "*", "main", "*", "_start"])?;
+    let share = share(&record("deep", &["--frame-pointers"])?, &["deep_walk*201", "run", "main", "*", "_start"])?;
     ensure!(share < 0.01, "{share:.4} of the stacks are whole without the tables: then this file tests nothing");
+    Ok(())
+}
+
+/// A leaf of Go's that keeps no frame: its caller is found by the rows that Go's linker leaves in `.debug_frame`.
+#[test]
+fn a_go_function_without_a_frame_has_its_caller() -> Result<()> {
+    if !can_record(&[Build::Go]) {
+        return Ok(());
+    }
+    let subject = Subject::start(&build("gospin", Build::Go)?, [""; 0])?;
+    let profile = Profiler::record()?.pid(subject.pid()).args(["-F", "997", "-d", "3"]).run()?.success()?.profile()?;
+    let (mut all, mut right) = (0, 0);
+    for sample in &profile.samples {
+        let names = profile.names(sample);
+        let Some(at) = names.iter().position(|name| *name == "main.spinHere") else { continue };
+        all += sample.values[0];
+        right += if names.get(at + 1) == Some(&"main.outer") { sample.values[0] } else { 0 };
+    }
+    ensure!(all > 1_000 && right as f64 >= 0.995 * all as f64, "{right} of {all} samples of main.spinHere have main.outer as its caller");
     Ok(())
 }
 
@@ -122,7 +141,7 @@ fn short_lives_of_fresh_files_have_whole_stacks() -> Result<()> {
             milliseconds.min(99)
         );
         let profile = Profiler::record()?.args(["-F", "997", "--", "bash", "-c", &script]).run()?.success()?.profile()?;
-        let share = share(&profile, &["deep_walk*201", "*", "main", "*", "_start"])?;
+        let share = share(&profile, &["deep_walk*201", "run", "main", "*", "_start"])?;
         fs::remove_dir_all(&folder)?;
         ensure!(share >= least, "{milliseconds} ms: {share:.4} of the stacks are whole and named; {:?}", profile.endings()?);
     }
