@@ -80,16 +80,16 @@ fn files() -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = ["libc.so.6", "libstdc++.so.6", "libcrypto.so.3", "libpython3.11.so.1.0"]
         .map(|name| Path::new("/usr/lib/x86_64-linux-gnu").join(name))
         .into();
-    files.push("/usr/lib/postgresql/15/bin/postgres".into());
-    files.extend(["node", "python3"].iter().flat_map(|name| {
-        std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).map(move |at| at.join(name)).find(|at| at.is_file())
-    }));
+    files.extend(["/usr/lib/postgresql/15/bin/postgres", "/usr/bin/python3"].map(PathBuf::from));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    files.extend(std::env::split_paths(&path).map(|folder| folder.join("node")).find(|node| node.is_file()));
     let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output();
     if let Ok(output) = sysroot {
         let folder = Path::new(String::from_utf8_lossy(&output.stdout).trim()).join("lib");
         let drivers = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
         files.extend(drivers.filter(|path| path.to_string_lossy().contains("librustc_driver")));
     }
-    files.retain(|file| file.is_file());
+    // What stands in PATH may be a script that starts the program.
+    files.retain(|file| std::fs::read(file).is_ok_and(|bytes| bytes.starts_with(b"\x7fELF")));
     files
 }
