@@ -6,6 +6,11 @@ use super::perf_event::{Attributes, HARDWARE_CPU_CYCLES, PerfEvent, SOFTWARE_CPU
 use crate::config::Clock;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::thread;
+use std::time::Duration;
+
+/// Over how much of a period the first ticks of the CPUs are spread: longer would only make the start wait.
+const SPREAD_MAX: Duration = Duration::from_millis(10);
 
 /// One ticking event for each CPU that is on line.
 #[derive(Debug)]
@@ -86,10 +91,25 @@ impl ClockEvents {
     /// Starts ticking.
     pub(super) fn enable(&mut self) -> Result<(), BpfError> {
         self.running = true;
-        for (cpu, event) in &self.events {
+        let apart = self.apart();
+        for (turn, (cpu, event)) in self.events.iter().enumerate() {
+            if turn > 0 {
+                thread::sleep(apart);
+            }
             event.enable().map_err(|source| BpfError::PerfEvent { event: "clock", cpu: *cpu, source })?;
         }
         Ok(())
+    }
+
+    /// How long after a CPU's first tick the next CPU has its own. Ticks that fall together on all CPUs look at a machine that they have just woken: a
+    /// task that wakes another on a CPU which the tick took out of its idle state is not seen to pay for the interrupt. Under nginx that moved up to 20 of 41
+    /// points away from `_raw_spin_unlock_irqrestore`, in some runs and not in others.
+    fn apart(&self) -> Duration {
+        let period = match self.clock {
+            Clock::CpuClock => Duration::from_nanos(self.rate),
+            Clock::Cycles => Duration::ZERO,
+        };
+        period.min(SPREAD_MAX) / u32::try_from(self.events.len()).unwrap_or(u32::MAX).max(1)
     }
 
     /// Stops ticking; the counts stay.
