@@ -1,6 +1,6 @@
 //! Where the task stood: the registers of the interrupted code, and those with which it entered the kernel.
 
-use crate::task::Task;
+use crate::task::Current;
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_user, bpf_task_pt_regs};
@@ -42,7 +42,7 @@ pub enum UserSide {
 
 /// The user side of the current task.
 #[inline(always)]
-pub fn user_side(task: Task) -> UserSide {
+pub fn user_side(task: Current) -> UserSide {
     // A task that exits has given its memory back: what its registers point to is no more.
     if task.is_kernel_thread() || !task.has_memory() {
         return UserSide::None;

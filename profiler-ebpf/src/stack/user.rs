@@ -6,7 +6,7 @@ use super::window::read;
 use super::{NO_USER, mix};
 use crate::maps::{SCRATCH, WALK, Walk};
 use crate::settings::setting;
-use crate::task::Task;
+use crate::task::Current;
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::bpf_loop;
 use profiler_common::ended::Ended;
@@ -37,7 +37,7 @@ impl Walked {
 
 /// Walks the user part; it goes to scratch behind `first` addresses.
 #[inline(always)]
-pub fn walk(process: &ProcessKey, task: Task, hash: u64, first: u32) -> Walked {
+pub fn walk(process: &ProcessKey, task: Current, hash: u64, first: u32) -> Walked {
     let Some(walk) = WALK.get_ptr_mut(0) else { return Walked::none(hash) };
     // SAFETY: the walk is this CPU's own.
     let walk = unsafe { &mut *walk };
