@@ -85,6 +85,12 @@ impl Current {
         self.member::<*const u8>(offset!(task_cgroups)) as u64
     }
 
+    /// Its `uprobe_task`; 0 if it never met a probe.
+    #[inline(always)]
+    pub fn uprobes(self) -> u64 {
+        self.member::<*const u8>(offset!(task_utask)) as u64
+    }
+
     /// Whether it has no user side at all.
     #[inline(always)]
     pub fn is_kernel_thread(self) -> bool {

@@ -3,6 +3,7 @@
 mod kernel;
 mod lookup;
 mod registers;
+mod return_probe;
 pub mod unfinished;
 mod user;
 mod window;
