@@ -83,7 +83,7 @@ fn a_program_in_go() -> Result<()> {
         return Ok(());
     }
     let subject = Subject::start(&build("gospin", Build::Go)?, [""; 0])?;
-    // The function that spins keeps no frame, so perf's walk by frame pointers skips its caller. Ours finds it, by `.debug_frame`: `unwinding.rs`.
+    // The function that spins keeps no frame, so perf's walk by frame pointers skips its caller. Ours finds it: `unwinding.rs`.
     compare(subject.pid(), Compare::Flat, BUSY)
 }
 

@@ -1,6 +1,7 @@
 //! Every row of every library and of the large programs of this machine: what our table leads to is what gimli's own evaluation leads to.
 
 mod cfi;
+mod go;
 
 use anyhow::{Context as _, Result, ensure};
 use cfi::{Caller, Row, Says, memory, register, rows};
