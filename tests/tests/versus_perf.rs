@@ -178,7 +178,7 @@ fn nginx_under_load() -> Result<()> {
     let port = free_port()?;
     fs::write(folder.join("page"), "x".repeat(1000))?;
     let at = folder.path().display();
-    // This load is the one that showed that ticks of several CPUs must not fall together: see `ClockEvents::apart`.
+    // This load is the one that showed that ticks of several CPUs must not fall together: see `SampledEvents::apart`.
     let config = format!(
         "daemon off; user root; worker_processes 1; pid {at}/pid; error_log {at}/error;
         events {{ worker_connections 256; }}
