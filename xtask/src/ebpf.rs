@@ -1,11 +1,13 @@
 //! `cargo xtask ebpf`: the eBPF programs as an object that is stripped of DWARF, keeps its BTF, and has the same bytes wherever it is built.
 
 mod compile;
+mod stats;
 mod strip;
 mod toolchain;
 
 use anyhow::{Context, Result, bail};
 use profiler_tests::manifest::{MANIFEST, Manifest, OBJECT, hash_bytes, hash_sources, root};
+pub(crate) use stats::stats;
 use std::fs;
 use std::path::Path;
 

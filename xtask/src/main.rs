@@ -24,6 +24,9 @@ enum Task {
         /// Change nothing: build, and compare with the committed object.
         #[arg(long)]
         check: bool,
+        /// Build nothing: load the committed programs and print how large they are to this kernel, beside its limits (needs root).
+        #[arg(long, conflicts_with = "check")]
+        stats: bool,
     },
     /// Run every test: unit and documentation tests, then the promises of `tests/` as root.
     Test {
@@ -54,8 +57,9 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> anyhow::Result<()> {
     match task {
-        Task::Ebpf { check: false } => ebpf::build(),
-        Task::Ebpf { check: true } => ebpf::check(),
+        Task::Ebpf { stats: true, .. } => ebpf::stats(),
+        Task::Ebpf { check: true, .. } => ebpf::check(),
+        Task::Ebpf { .. } => ebpf::build(),
         Task::Test { names } => test::all(&names),
         Task::Bench { list: true, .. } => bench::list(),
         Task::Bench { names, .. } => bench::run(&names),

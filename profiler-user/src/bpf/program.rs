@@ -14,7 +14,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use zerocopy::IntoBytes as _;
 
 /// The object that `cargo xtask ebpf` built from `profiler-ebpf`; 8-byte aligned, as an ELF file must be to be read in place.
-static OBJECT: &[u8] = aya::include_bytes_aligned!("object/profiler.bpf.o");
+pub static EMBEDDED_OBJECT: &[u8] = aya::include_bytes_aligned!("object/profiler.bpf.o");
 
 /// The loaded programs and the maps that we use.
 pub(super) struct Programs {
@@ -119,7 +119,7 @@ fn load_object(options: &CaptureOptions) -> Result<Ebpf, BpfError> {
         .override_global("TARGET_COMMS", comms.as_bytes(), true)
         .map_max_entries("RING", options.ring_bytes)
         .map_max_entries("TARGET_PROCESSES", options.target_processes)
-        .load(OBJECT)
+        .load(EMBEDDED_OBJECT)
         .map_err(|error| BpfError::Load(describe(&error)))
 }
 
