@@ -3,6 +3,7 @@
 mod bench;
 mod dist;
 mod ebpf;
+mod kernels;
 mod shell;
 mod test;
 
@@ -41,6 +42,11 @@ enum Task {
         #[arg(long)]
         list: bool,
     },
+    /// Boot Debian's kernels 5.10, 6.1 and 6.12 under qemu and record there; or those of the named series.
+    Kernels {
+        /// Series, as 6.1.
+        names: Vec<String>,
+    },
     /// Build the static binary (static-pie) for release.
     Dist,
 }
@@ -63,6 +69,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Test { names } => test::all(&names),
         Task::Bench { list: true, .. } => bench::list(),
         Task::Bench { names, .. } => bench::run(&names),
+        Task::Kernels { names } => kernels::run(&names),
         Task::Dist => dist::build(),
     }
 }
