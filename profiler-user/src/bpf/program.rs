@@ -14,7 +14,11 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use zerocopy::IntoBytes as _;
 
 /// The object that `cargo xtask ebpf` built from `profiler-ebpf`; 8-byte aligned, as an ELF file must be to be read in place.
+#[cfg(not(target_arch = "aarch64"))]
 pub static EMBEDDED_OBJECT: &[u8] = aya::include_bytes_aligned!("object/profiler.bpf.o");
+/// The same, for arm64.
+#[cfg(target_arch = "aarch64")]
+pub static EMBEDDED_OBJECT: &[u8] = aya::include_bytes_aligned!("object/profiler.aarch64.bpf.o");
 
 /// The loaded programs and the maps that we use.
 pub(super) struct Programs {

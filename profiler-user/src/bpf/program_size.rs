@@ -58,7 +58,7 @@ fn everything() -> Result<CaptureOptions, BpfError> {
         weigh_period: 1,
         own_count: 1,
         walk: WALK_TABLES,
-        reserved: 0,
+        address_bits: crate::sys::address_bits(),
     };
     Ok(CaptureOptions {
         settings,
