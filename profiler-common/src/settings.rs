@@ -30,8 +30,8 @@ pub struct Settings {
     pub own_count: u32,
     /// How user stacks are walked: [`WALK_TABLES`] or [`WALK_FRAME_POINTERS`].
     pub walk: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Bits of an address of user space, where what lies above them is to be taken from return addresses (arm64); else 0.
+    pub address_bits: u32,
 }
 
 /// By the tables of the files, finished in user space where one is missing.

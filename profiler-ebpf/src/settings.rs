@@ -18,7 +18,7 @@ pub static SETTINGS: Settings = Settings {
     weigh_period: 0,
     own_count: 0,
     walk: 0,
-    reserved: 0,
+    address_bits: 0,
 };
 
 #[unsafe(no_mangle)]

@@ -1,7 +1,10 @@
 //! Raw system calls that no crate offers, each behind a safe function. Here and in `bpf/` alone stands `unsafe`, every block with its reason.
 
+mod address;
 pub mod end;
 pub mod file_map;
 pub mod probe;
 pub mod seccomp;
 pub mod spawn;
+
+pub use address::address_bits;

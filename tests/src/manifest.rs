@@ -7,9 +7,10 @@ use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The committed object, relative to the root of the repository.
-pub const OBJECT: &str = "profiler-user/src/bpf/object/profiler.bpf.o";
-/// Its manifest, relative to the root of the repository.
+/// The committed objects, relative to the root of the repository: for kernels of x86-64, and of arm64. What a kernel saves of a task's registers differs.
+pub const OBJECTS: [(&str, &str); 2] =
+    [("x86_64", "profiler-user/src/bpf/object/profiler.bpf.o"), ("aarch64", "profiler-user/src/bpf/object/profiler.aarch64.bpf.o")];
+/// Their manifest, relative to the root of the repository.
 pub const MANIFEST: &str = "profiler-user/src/bpf/object/profiler.bpf.manifest";
 /// Files and folders that the object is built from, relative to the root of the repository.
 const SOURCES: &[&str] =
@@ -20,13 +21,13 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package tests/ lies in the repository").to_path_buf()
 }
 
-/// What the object was built from.
+/// What the objects were built from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Manifest {
     /// [`hash_sources`] at the time of the build.
     pub sources: String,
-    /// [`hash_bytes`] of the object.
-    pub object: String,
+    /// [`hash_bytes`] of each of the [`OBJECTS`].
+    pub objects: [String; 2],
     /// Version of the compiler, as `rustc -V` prints it.
     pub rustc: String,
     /// Version of the linker, as `bpf-linker --version` prints it.
@@ -39,8 +40,8 @@ impl Manifest {
     /// The text of the file.
     pub fn to_text(&self) -> String {
         format!(
-            "# Written by `cargo xtask ebpf`; do not edit.\nsources {}\nobject {}\nrustc {}\nbpf-linker {}\naya-ebpf {}\n",
-            self.sources, self.object, self.rustc, self.bpf_linker, self.aya_ebpf
+            "# Written by `cargo xtask ebpf`; do not edit.\nsources {}\nobject-x86_64 {}\nobject-aarch64 {}\nrustc {}\nbpf-linker {}\naya-ebpf {}\n",
+            self.sources, self.objects[0], self.objects[1], self.rustc, self.bpf_linker, self.aya_ebpf
         )
     }
 
@@ -55,7 +56,7 @@ impl Manifest {
         };
         Ok(Self {
             sources: field("sources")?,
-            object: field("object")?,
+            objects: [field("object-x86_64")?, field("object-aarch64")?],
             rustc: field("rustc")?,
             bpf_linker: field("bpf-linker")?,
             aya_ebpf: field("aya-ebpf")?,
@@ -142,7 +143,7 @@ mod tests {
     fn a_manifest_reads_back_as_it_was_written() {
         let manifest = Manifest {
             sources: "01".into(),
-            object: "02".into(),
+            objects: ["02".into(), "03".into()],
             rustc: "rustc 1 (a)".into(),
             bpf_linker: "bpf-linker 2".into(),
             aya_ebpf: "3".into(),

@@ -1,17 +1,15 @@
 //! The committed eBPF object was built from the sources beside it: a change of the programs without `cargo xtask ebpf` fails here.
 
-use profiler_tests::manifest::{Manifest, OBJECT, hash_bytes, hash_sources, root};
+use profiler_tests::manifest::{Manifest, OBJECTS, hash_bytes, hash_sources, root};
 use std::fs;
 
 #[test]
-fn the_object_is_the_one_that_its_manifest_names() {
+fn the_objects_are_those_that_their_manifest_names() {
     let manifest = Manifest::load(&root()).expect("a manifest");
-    let object = fs::read(root().join(OBJECT)).expect("an object");
-    assert_eq!(
-        hash_bytes(&object),
-        manifest.object,
-        "{OBJECT} and its manifest do not belong together; run `cargo xtask ebpf` and commit both"
-    );
+    for ((_, place), hash) in OBJECTS.iter().zip(&manifest.objects) {
+        let object = fs::read(root().join(place)).expect("an object");
+        assert_eq!(hash_bytes(&object), *hash, "{place} and its manifest do not belong together; run `cargo xtask ebpf` and commit both");
+    }
 }
 
 #[test]

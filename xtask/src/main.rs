@@ -3,6 +3,7 @@
 mod bench;
 mod dist;
 mod ebpf;
+mod kernels;
 mod shell;
 mod test;
 
@@ -24,6 +25,9 @@ enum Task {
         /// Change nothing: build, and compare with the committed object.
         #[arg(long)]
         check: bool,
+        /// Build nothing: load the committed programs and print how large they are to this kernel, beside its limits (needs root).
+        #[arg(long, conflicts_with = "check")]
+        stats: bool,
     },
     /// Run every test: unit and documentation tests, then the promises of `tests/` as root.
     Test {
@@ -37,6 +41,11 @@ enum Task {
         /// List them only.
         #[arg(long)]
         list: bool,
+    },
+    /// Boot Debian's kernels 5.10, 6.1 and 6.12 under qemu and record there; or those of the named series.
+    Kernels {
+        /// Series, as 6.1.
+        names: Vec<String>,
     },
     /// Build the static binary (static-pie) for release.
     Dist,
@@ -54,11 +63,13 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> anyhow::Result<()> {
     match task {
-        Task::Ebpf { check: false } => ebpf::build(),
-        Task::Ebpf { check: true } => ebpf::check(),
+        Task::Ebpf { stats: true, .. } => ebpf::stats(),
+        Task::Ebpf { check: true, .. } => ebpf::check(),
+        Task::Ebpf { .. } => ebpf::build(),
         Task::Test { names } => test::all(&names),
         Task::Bench { list: true, .. } => bench::list(),
         Task::Bench { names, .. } => bench::run(&names),
+        Task::Kernels { names } => kernels::run(&names),
         Task::Dist => dist::build(),
     }
 }

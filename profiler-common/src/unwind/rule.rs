@@ -1,6 +1,6 @@
 //! What is known of one place in the code: where its caller's registers are. The form is that of DWARF's call frame information (DWARF 5, 6.4), cut
 //! down to what compilers write for x86-64: over 99.8 % of all rows find the CFA (the stack pointer before the call) from rsp or rbp, and the rest are a
-//! handful of shapes, each with its own kind here.
+//! handful of shapes, each with its own kind here. Its twin for arm64 is `arm64.rs`.
 
 use super::Registers;
 use super::frame_pointer::{self, SavedFrame};
@@ -17,19 +17,19 @@ use crate::ended::Ended;
 #[repr(transparent)]
 pub struct Rule(pub u64);
 
-// Kinds; 0 is no rule, so that zeroed memory says nothing.
+// Kinds; 0 is no rule, so that zeroed memory says nothing. Those that are seen outside of this file mean the same on arm64.
 const KIND_NONE: u8 = 0;
-const KIND_SP: u8 = 1;
-const KIND_FP: u8 = 2;
+pub(super) const KIND_SP: u8 = 1;
+pub(super) const KIND_FP: u8 = 2;
 const KIND_AT_SP: u8 = 3;
 const KIND_AT_FP: u8 = 4;
 const KIND_PLT: u8 = 5;
-const KIND_SIGNAL: u8 = 6;
-const KIND_ROOT: u8 = 7;
-const KIND_FRAME_POINTER: u8 = 8;
+pub(super) const KIND_SIGNAL: u8 = 6;
+pub(super) const KIND_ROOT: u8 = 7;
+pub(super) const KIND_FRAME_POINTER: u8 = 8;
 const KIND_REGISTER: u8 = 9;
 const KIND_RETURN_IN: u8 = 10;
-const KIND_GO: u8 = 11;
+pub(super) const KIND_GO: u8 = 11;
 const KIND_RETURN_PROBE: u8 = 12;
 
 // What becomes of a saved register.

@@ -1,7 +1,7 @@
 //! The user part of a stack: frame by frame with `step()` of profiler-common, hashed while walking.
 
 use super::lookup::{rule, take_list};
-use super::registers::{UserSide, register, user_side};
+use super::registers::{UserSide, code_address, register, user_side};
 use super::return_probe::replaced;
 use super::window::read;
 use super::{NO_USER, mix};
@@ -14,8 +14,8 @@ use profiler_common::ended::Ended;
 use profiler_common::limits::{STACK_FRAMES_MAX, USER_FRAMES_MAX};
 use profiler_common::process::ProcessKey;
 use profiler_common::settings::WALK_FRAME_POINTERS;
-use profiler_common::unwind::Registers;
-use profiler_common::unwind::rule::{Rule, step};
+use profiler_common::unwind::rule::Rule;
+use profiler_common::unwind::{Registers, step};
 
 /// A user part that is in scratch.
 pub struct Walked {
@@ -107,7 +107,7 @@ extern "C" fn frame(index: u64, _context: *mut c_void) -> i64 {
     let from = walk.registers;
     match step(rule, &from, |at| read(walk, at), |number| if index == 0 { register(number) } else { None }) {
         Ok(caller) => {
-            walk.registers = caller;
+            walk.registers = Registers { ip: code_address(caller.ip), ..caller };
             walk.is_exact = u64::from(rule.leads_to_interrupted());
             0
         }

@@ -15,7 +15,7 @@ pub enum BpfError {
         source: io::Error,
     },
     /// The kernel's type information lacks something that is needed.
-    #[error("the kernel's types have no {what}; this kernel is older or newer than any that was tried (6.1 to 7.3)")]
+    #[error("the kernel's types have no {what}; recording needs Linux 6.1 or later (tried up to 7.3), and this is Linux {}", release())]
     BtfMember {
         /// A structure and its member.
         what: String,
@@ -52,6 +52,11 @@ pub enum BpfError {
     /// The list of CPUs could not be read.
     #[error("reading the list of CPUs from /sys/devices/system/cpu/online: {0}")]
     Cpus(io::Error),
+}
+
+/// What the kernel calls itself.
+fn release() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
 }
 
 fn advice(source: &io::Error) -> &'static str {

@@ -14,7 +14,11 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use zerocopy::IntoBytes as _;
 
 /// The object that `cargo xtask ebpf` built from `profiler-ebpf`; 8-byte aligned, as an ELF file must be to be read in place.
-static OBJECT: &[u8] = aya::include_bytes_aligned!("object/profiler.bpf.o");
+#[cfg(not(target_arch = "aarch64"))]
+pub static EMBEDDED_OBJECT: &[u8] = aya::include_bytes_aligned!("object/profiler.bpf.o");
+/// The same, for arm64.
+#[cfg(target_arch = "aarch64")]
+pub static EMBEDDED_OBJECT: &[u8] = aya::include_bytes_aligned!("object/profiler.aarch64.bpf.o");
 
 /// The loaded programs and the maps that we use.
 pub(super) struct Programs {
@@ -119,7 +123,7 @@ fn load_object(options: &CaptureOptions) -> Result<Ebpf, BpfError> {
         .override_global("TARGET_COMMS", comms.as_bytes(), true)
         .map_max_entries("RING", options.ring_bytes)
         .map_max_entries("TARGET_PROCESSES", options.target_processes)
-        .load(OBJECT)
+        .load(EMBEDDED_OBJECT)
         .map_err(|error| BpfError::Load(describe(&error)))
 }
 

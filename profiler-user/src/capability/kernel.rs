@@ -106,7 +106,7 @@ fn version(release: &str) -> Row {
     let row = Row::new("kernel version", Need::Record, "eBPF with all that the programs use").seen(format!("Linux {release}"));
     match parse_release(release) {
         None => row.but(State::Limited, "its version is not understood; the other rows tell what works"),
-        Some(version) if version < OLDEST => row.but(State::Missing, "use Linux 5.17 or later; 6.1 or later is tried"),
+        Some(version) if version < OLDEST => row.but(State::Missing, "use Linux 6.1 or later"),
         Some(version) if version < OLDEST_TRIED => row.but(State::Limited, "it may work; Linux 6.1 or later is tried"),
         Some(_) => row,
     }

@@ -5,7 +5,8 @@ use super::go_frames::GoFrames;
 use super::go_table;
 use super::unwind_gaps::Gaps;
 use super::unwind_parts::Parts;
-use super::unwind_rule::{Bytes, rule};
+use super::unwind_rule::{self, Bytes};
+use super::{machine::Machine, unwind_rule_arm64};
 use crate::model::answer::LoadSegment;
 use crate::model::unwind::{Elsewhere, UnwindPart, UnwindTable};
 use gimli::{BaseAddresses, CieOrFde, CommonInformationEntry, DebugFrame, EhFrame, LittleEndian, UnwindContext, UnwindSection};
@@ -19,27 +20,39 @@ const FUNCTIONS_MAX: usize = 4_000_000;
 /// Bytes of a section that is compressed, once it is not.
 const INFLATED_MAX_BYTES: u64 = 128 << 20;
 
-/// Reads what a file says of how to leave its code.
+/// What the kernel laid down for a handler: the same word on every machine.
+const SIGNAL: Rule = Rule::new(Cfa::Signal, Saved::Same, Saved::Same);
+
+/// Reads what a file says of how to leave its code, if it is code of this machine.
 ///
 /// # Errors
 /// The bytes are no ELF file, or their sections cannot be read.
 pub fn unwind_table(bytes: &[u8]) -> Result<UnwindTable, ParseError> {
+    unwind_table_for(bytes, Machine::OWN)
+}
+
+/// The same for a machine, which need not be this one.
+///
+/// # Errors
+/// As [`unwind_table`].
+pub fn unwind_table_for(bytes: &[u8], machine: Machine) -> Result<UnwindTable, ParseError> {
     let file = object::File::parse(bytes).map_err(|error| ParseError::Elf(error.to_string()))?;
     let facts = elf::facts(bytes)?;
     let elsewhere = if facts.is_go { Elsewhere::Go } else { Elsewhere::FramePointers };
     let code: Vec<LoadSegment> = facts.segments.into_iter().filter(|segment| segment.executable).collect();
-    if file.architecture() != object::Architecture::X86_64 {
+    if Machine::of(file.architecture()) != Some(machine) {
         return Ok(UnwindTable { elsewhere, ..UnwindTable::default() });
     }
     let bases = bases(&file);
     let default = if facts.is_go { Rule::GO_FRAME_POINTER } else { Rule::NONE };
-    let go_table = if facts.is_go { go_table::find(bytes) } else { None };
+    let go_table = if facts.is_go && machine == Machine::X86_64 { go_table::find(bytes) } else { None };
     let go = go_table.as_ref().map(|table| GoFrames::new(table, bytes, &code));
-    let gaps = Gaps { default, go, ..gaps(bytes, &file, &code) };
+    let gaps = Gaps { default, go, ..gaps(bytes, &file, &code, machine) };
     let (parts, rows) = match (contents(&file, ".eh_frame")?, contents(&file, ".debug_frame")?) {
         (Some(data), _) if data.len() > 4 => {
             let mut section = EhFrame::new(&data, LittleEndian);
             section.set_address_size(8);
+            section.set_vendor(machine.vendor());
             rows(&section, &bases, &code, &gaps)
         }
         // Go's own table says more, and is there in stripped programs too.
@@ -47,6 +60,7 @@ pub fn unwind_table(bytes: &[u8]) -> Result<UnwindTable, ParseError> {
         (_, Some(data)) => {
             let mut section = DebugFrame::new(&data, LittleEndian);
             section.set_address_size(8);
+            section.set_vendor(machine.vendor());
             rows(&section, &bases, &code, &gaps)
         }
         _ => (Vec::new(), 0),
@@ -87,7 +101,7 @@ struct Function<O> {
 }
 
 /// What lies between the functions. Go's code is known by other means.
-fn gaps<'a>(bytes: &'a [u8], file: &object::File<'_>, code: &[LoadSegment]) -> Gaps<'a> {
+fn gaps<'a>(bytes: &'a [u8], file: &object::File<'_>, code: &[LoadSegment], machine: Machine) -> Gaps<'a> {
     let place = |address: u64| elf::file_offset(code, address);
     let stub = |name: &str| {
         let section = file.section_by_name(name)?;
@@ -96,10 +110,12 @@ fn gaps<'a>(bytes: &'a [u8], file: &object::File<'_>, code: &[LoadSegment]) -> G
     };
     Gaps {
         bytes,
+        machine,
         default: Rule::NONE,
         entry: place(file.entry()).filter(|_| file.entry() != 0),
         go: None,
         stubs: [".init", ".fini"].into_iter().filter_map(stub).collect(),
+        linkage: stub(".plt"),
     }
 }
 
@@ -136,7 +152,12 @@ where
             }
             from = place;
             count += 1;
-            parts.push(place, if is_signal { Rule::new(Cfa::Signal, Saved::Same, Saved::Same) } else { rule(row, section) });
+            let of_row = match gaps.machine {
+                _ if is_signal => SIGNAL,
+                Machine::X86_64 => unwind_rule::rule(row, section),
+                Machine::Arm64 => unwind_rule_arm64::rule(row, section),
+            };
+            parts.push(place, of_row);
         }
         end = function.end;
     }

@@ -1,6 +1,8 @@
 //! Code between functions that have call frame information: what can be known of it by looking at it.
 
 use super::go_frames::GoFrames;
+use super::machine::Machine;
+use super::unwind_gaps_arm64 as arm64;
 use super::unwind_parts::Parts;
 use profiler_common::unwind::rule::{Cfa, Rule, Saved};
 
@@ -14,6 +16,7 @@ const ENTRY_BYTES: u64 = 256;
 /// What lies between the functions of a file, in places of the file.
 pub(super) struct Gaps<'a> {
     pub(super) bytes: &'a [u8],
+    pub(super) machine: Machine,
     /// What holds in all of them: [`Rule::NONE`] unless the file is Go's.
     pub(super) default: Rule,
     /// Go's functions, if its table was found.
@@ -22,6 +25,8 @@ pub(super) struct Gaps<'a> {
     pub(super) entry: Option<u64>,
     /// `.init` and `.fini`: a function each, put together by the linker from pieces of many files.
     pub(super) stubs: Vec<(u64, u64)>,
+    /// `.plt`, of which the files for x86-64 have rows, and those for arm64 not.
+    pub(super) linkage: Option<(u64, u64)>,
 }
 
 impl Gaps<'_> {
@@ -38,6 +43,10 @@ impl Gaps<'_> {
         for (start, end) in self.stubs.iter().filter(|(start, end)| from <= *start && *end <= to) {
             self.stub(parts, *start, *end);
         }
+        if self.machine == Machine::Arm64 {
+            let plt = self.linkage.filter(|(start, end)| from <= *start && *end <= to);
+            arm64::fill(parts, self.code(from, to).unwrap_or_default(), from, plt);
+        }
         if let Some(entry) = self.entry.filter(|entry| (from..to).contains(entry)) {
             parts.push(entry, Rule::new(Cfa::Root, Saved::Same, Saved::Same));
             parts.push((entry + ENTRY_BYTES).min(to), Rule::NONE);
@@ -47,7 +56,10 @@ impl Gaps<'_> {
     /// A large gap in which functions begin as those that keep frame pointers do: the code that V8 compiled when it was built.
     fn keeps_frame_pointers(&self, from: u64, to: u64) -> bool {
         let Some(code) = self.code(from, to).filter(|code| code.len() >= LARGE) else { return false };
-        let prologues = code.windows(4).filter(|window| PROLOGUES.contains(window)).count();
+        let prologues = match self.machine {
+            Machine::X86_64 => code.windows(4).filter(|window| PROLOGUES.contains(window)).count(),
+            Machine::Arm64 => arm64::prologues(code),
+        };
         prologues >= code.len() / LARGE
     }
 
@@ -57,6 +69,9 @@ impl Gaps<'_> {
         const DOWN: &[u8] = &[0x48, 0x83, 0xec, 0x08];
         const UP: &[u8] = &[0x48, 0x83, 0xc4, 0x08, 0xc3];
         let Some(code) = self.code(start, end) else { return };
+        if self.machine == Machine::Arm64 {
+            return arm64::stub(parts, code, start);
+        }
         let first = if code.starts_with(ENDBR) { ENDBR.len() } else { 0 };
         let body = &code[first..];
         if !body.starts_with(DOWN) || !body.ends_with(UP) {

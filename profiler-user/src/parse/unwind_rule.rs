@@ -1,4 +1,4 @@
-//! One row of call frame information to one rule.
+//! One row of call frame information to one rule, for x86-64. Its twin for arm64 is `unwind_rule_arm64.rs`.
 
 use gimli::{CfaRule, EndianSlice, LittleEndian, Operation, RegisterRule, UnwindExpression, UnwindSection, UnwindTableRow, X86_64};
 use profiler_common::unwind::rule::{Cfa, Rule, Saved};

@@ -239,7 +239,7 @@ fn capture_options(config: &Config, filter: &Filter, offsets: settings::KernelOf
                 Walk::Tables => settings::WALK_TABLES,
                 Walk::FramePointers => settings::WALK_FRAME_POINTERS,
             },
-            reserved: 0,
+            address_bits: crate::sys::address_bits(),
         },
         offsets,
         processes: filter.processes.clone(),

@@ -5,10 +5,12 @@ use super::tables::{Missing, Unwinder};
 use crate::bpf::Arena;
 use crate::model::stack::{LastAddress, UserStack};
 use crate::process::AddressSpace;
+use crate::sys::address_bits;
 use profiler_common::ended::Ended;
 use profiler_common::limits::USER_FRAMES_MAX;
-use profiler_common::unwind::Registers;
-use profiler_common::unwind::rule::{Rule, step};
+use profiler_common::unwind::arm64::code_address;
+use profiler_common::unwind::rule::Rule;
+use profiler_common::unwind::{Registers, step};
 
 /// What has become of a stack.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,6 +28,7 @@ impl Unwinder {
     pub fn finish(&mut self, stack: &UserStack, space: &AddressSpace, arena: &Arena) -> Finished {
         let UserStack::Unfinished { addresses, registers, at, words } = stack else { return Finished::Walked(stack.clone()) };
         let (mut addresses, mut registers, mut last) = (addresses.clone(), *registers, *at);
+        let bits = address_bits();
         let memory = Copied { base: registers.sp & !7, words };
         let ended = loop {
             let rule = match self.rule_at(&registers, last, space, arena) {
@@ -35,7 +38,7 @@ impl Unwinder {
                 Err(Stopped::Waits(table)) => return Finished::Waits(table),
             };
             match step(rule, &registers, |at| memory.read(at), |_| None) {
-                Ok(caller) => registers = caller,
+                Ok(caller) => registers = Registers { ip: code_address(caller.ip, bits), ..caller },
                 // Beyond the bytes that came along, or on another stack: with a table it would have been read.
                 Err(Ended::Unreadable) => break Ended::NoTable,
                 Err(ended) => break ended,

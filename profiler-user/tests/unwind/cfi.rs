@@ -2,12 +2,42 @@
 
 use anyhow::{Context as _, Result};
 use gimli::{
-    BaseAddresses, CfaRule, CieOrFde, EhFrame, EndianSlice, EvaluationResult, LittleEndian, Location, Register, RegisterRule,
-    UnwindContext, UnwindExpression, UnwindSection as _, UnwindTableRow, Value, X86_64,
+    AArch64, BaseAddresses, CfaRule, CieOrFde, EhFrame, EndianSlice, EvaluationResult, LittleEndian, Location, Register, RegisterRule,
+    UnwindContext, UnwindExpression, UnwindSection as _, UnwindTableRow, Value, Vendor, X86_64,
 };
 use object::{Object as _, ObjectSection as _, ObjectSegment as _};
+use profiler::parse::machine::Machine;
 
 type Bytes<'a> = EndianSlice<'a, LittleEndian>;
+
+/// The registers of a machine that a walk follows, by their DWARF numbers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Followed {
+    /// The return address.
+    pub(crate) ip: Register,
+    /// The stack pointer.
+    pub(crate) sp: Register,
+    /// The frame pointer.
+    pub(crate) fp: Register,
+    /// The one beside it.
+    pub(crate) beside: Register,
+    vendor: Vendor,
+}
+
+impl Followed {
+    /// Those of a machine.
+    pub(crate) fn of(machine: Machine) -> Self {
+        match machine {
+            Machine::X86_64 => Self { ip: X86_64::RA, sp: X86_64::RSP, fp: X86_64::RBP, beside: X86_64::RBX, vendor: Vendor::Default },
+            Machine::Arm64 => Self { ip: AArch64::X30, sp: AArch64::SP, fp: AArch64::X29, beside: AArch64::X30, vendor: Vendor::AArch64 },
+        }
+    }
+
+    /// What a register holds, made up: every one points somewhere else, and all above the stack pointer.
+    pub(crate) fn register(self, number: u16) -> u64 {
+        0x7ffd_0000_1000 + u64::from(number ^ self.sp.0) * 0x1_0000
+    }
+}
 
 /// The caller's registers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,10 +46,10 @@ pub(crate) struct Caller {
     pub(crate) ip: u64,
     /// Stack pointer.
     pub(crate) sp: u64,
-    /// rbp; None where it is lost.
+    /// The frame pointer; None where it is lost.
     pub(crate) fp: Option<u64>,
-    /// rbx; None where it is lost.
-    pub(crate) bx: Option<u64>,
+    /// The register beside it; None where it is lost.
+    pub(crate) beside: Option<u64>,
 }
 
 /// What a row says.
@@ -31,11 +61,6 @@ pub(crate) enum Says {
     Caller(Caller),
     /// Something that gimli cannot evaluate either, or that makes no sense in a program.
     Nothing,
-}
-
-/// A made-up register: every one points somewhere else, and all above the stack pointer.
-pub(crate) fn register(number: u16) -> u64 {
-    0x7ffd_0000_1000 + u64::from(number ^ 7) * 0x1_0000
 }
 
 /// A made-up word of memory: never 0, a multiple of 8, above the stack.
@@ -62,12 +87,14 @@ pub(crate) struct Row {
 ///
 /// # Errors
 /// The file cannot be parsed.
-pub(crate) fn rows(bytes: &[u8], mut each: impl FnMut(Row)) -> Result<()> {
+pub(crate) fn rows(bytes: &[u8], machine: Machine, mut each: impl FnMut(Row)) -> Result<()> {
+    let followed = Followed::of(machine);
     let file = object::File::parse(bytes)?;
     let Some(section) = file.section_by_name(".eh_frame") else { return Ok(()) };
     let data = section.uncompressed_data()?;
     let mut frames = EhFrame::new(&data, LittleEndian);
     frames.set_address_size(8);
+    frames.set_vendor(followed.vendor);
     let address = |name| file.section_by_name(name).map_or(0, |section| section.address());
     let bases = BaseAddresses::default().set_eh_frame(section.address()).set_text(address(".text")).set_got(address(".got"));
     let code: Vec<(u64, u64, u64)> = file
@@ -88,62 +115,77 @@ pub(crate) fn rows(bytes: &[u8], mut each: impl FnMut(Row)) -> Result<()> {
         while let Some(row) = table.next_row()? {
             let (first, end) = (row.start_address(), row.end_address().min(fde.end_address()));
             if first < end {
-                let says_last = says(row, &frames, end - 1);
-                each(Row { first: first - bias, end: end - bias, bias, says: says(row, &frames, first), says_last });
+                let says_last = says(row, &frames, followed, end - 1);
+                each(Row { first: first - bias, end: end - bias, bias, says: says(row, &frames, followed, first), says_last });
             }
         }
     }
     Ok(())
 }
 
-fn says(row: &UnwindTableRow<usize>, frames: &EhFrame<Bytes<'_>>, ip: u64) -> Says {
-    evaluated(row, frames, ip).unwrap_or(Says::Nothing)
+fn says(row: &UnwindTableRow<usize>, frames: &EhFrame<Bytes<'_>>, followed: Followed, ip: u64) -> Says {
+    evaluated(row, frames, followed, ip).unwrap_or(Says::Nothing)
 }
 
-fn evaluated(row: &UnwindTableRow<usize>, frames: &EhFrame<Bytes<'_>>, ip: u64) -> Result<Says> {
+fn evaluated(row: &UnwindTableRow<usize>, frames: &EhFrame<Bytes<'_>>, followed: Followed, ip: u64) -> Result<Says> {
+    let evaluation = Evaluated { frames, followed, ip };
     let cfa = match row.cfa() {
-        CfaRule::RegisterAndOffset { register: number, offset } => register(number.0).wrapping_add(*offset as u64),
-        CfaRule::Expression(expression) => evaluate(expression, frames, ip, None)?,
+        CfaRule::RegisterAndOffset { register: number, offset } => followed.register(number.0).wrapping_add(*offset as u64),
+        CfaRule::Expression(expression) => evaluation.of(expression, None)?,
     };
     let value = |number: Register| -> Result<Option<u64>> {
         Ok(match row.register(number) {
-            None | Some(RegisterRule::SameValue | RegisterRule::Undefined) => Some(register(number.0)),
+            None | Some(RegisterRule::SameValue | RegisterRule::Undefined) => Some(followed.register(number.0)),
             Some(RegisterRule::Offset(offset)) => Some(memory(cfa.wrapping_add(offset as u64))),
-            Some(RegisterRule::Register(other)) => Some(register(other.0)),
-            Some(RegisterRule::Expression(expression)) => Some(memory(evaluate(&expression, frames, ip, Some(cfa))?)),
+            Some(RegisterRule::Register(other)) => Some(followed.register(other.0)),
+            Some(RegisterRule::Expression(expression)) => Some(memory(evaluation.of(&expression, Some(cfa))?)),
             Some(_) => None,
         })
     };
-    if matches!(row.register(X86_64::RA), None | Some(RegisterRule::Undefined)) {
-        return Ok(Says::Root);
+    match row.register(followed.ip) {
+        Some(RegisterRule::Undefined) => return Ok(Says::Root),
+        // The return address of x86-64 is no register that could have kept its value.
+        None if followed.ip == X86_64::RA => return Ok(Says::Root),
+        _ => {}
     }
-    let ip = value(X86_64::RA)?.context("a return address")?;
-    Ok(Says::Caller(Caller { ip, sp: cfa, fp: value(X86_64::RBP)?, bx: value(X86_64::RBX)? }))
+    let ip = value(followed.ip)?.context("a return address")?;
+    Ok(Says::Caller(Caller { ip, sp: cfa, fp: value(followed.fp)?, beside: value(followed.beside)? }))
 }
 
-fn evaluate(expression: &UnwindExpression<usize>, frames: &EhFrame<Bytes<'_>>, ip: u64, cfa: Option<u64>) -> Result<u64> {
-    let encoding = gimli::Encoding { address_size: 8, format: gimli::Format::Dwarf32, version: 4 };
-    let mut evaluation = expression.get(frames)?.evaluation(encoding);
-    if let Some(cfa) = cfa {
-        evaluation.set_initial_value(cfa);
-    }
-    let mut result = evaluation.evaluate()?;
-    loop {
-        result = match result {
-            EvaluationResult::Complete => break,
-            EvaluationResult::RequiresRegister { register: X86_64::RA, .. } => evaluation.resume_with_register(Value::Generic(ip))?,
-            EvaluationResult::RequiresRegister { register: number, .. } => {
-                evaluation.resume_with_register(Value::Generic(register(number.0)))?
-            }
-            EvaluationResult::RequiresMemory { address, .. } => evaluation.resume_with_memory(Value::Generic(memory(address)))?,
-            other => anyhow::bail!("an expression that wants {other:?}"),
-        };
-    }
-    match evaluation.as_result() {
-        [piece] => match piece.location {
-            Location::Address { address } => Ok(address),
-            _ => anyhow::bail!("no address"),
-        },
-        _ => anyhow::bail!("several pieces"),
+/// What expressions are evaluated in.
+struct Evaluated<'a, 'b> {
+    frames: &'a EhFrame<Bytes<'b>>,
+    followed: Followed,
+    ip: u64,
+}
+
+impl Evaluated<'_, '_> {
+    fn of(&self, expression: &UnwindExpression<usize>, cfa: Option<u64>) -> Result<u64> {
+        let encoding = gimli::Encoding { address_size: 8, format: gimli::Format::Dwarf32, version: 4 };
+        let mut evaluation = expression.get(self.frames)?.evaluation(encoding);
+        if let Some(cfa) = cfa {
+            evaluation.set_initial_value(cfa);
+        }
+        let mut result = evaluation.evaluate()?;
+        loop {
+            result = match result {
+                EvaluationResult::Complete => break,
+                EvaluationResult::RequiresRegister { register: X86_64::RA, .. } if self.followed.ip == X86_64::RA => {
+                    evaluation.resume_with_register(Value::Generic(self.ip))?
+                }
+                EvaluationResult::RequiresRegister { register: number, .. } => {
+                    evaluation.resume_with_register(Value::Generic(self.followed.register(number.0)))?
+                }
+                EvaluationResult::RequiresMemory { address, .. } => evaluation.resume_with_memory(Value::Generic(memory(address)))?,
+                other => anyhow::bail!("an expression that wants {other:?}"),
+            };
+        }
+        match evaluation.as_result() {
+            [piece] => match piece.location {
+                Location::Address { address } => Ok(address),
+                _ => anyhow::bail!("no address"),
+            },
+            _ => anyhow::bail!("several pieces"),
+        }
     }
 }

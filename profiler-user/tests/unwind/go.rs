@@ -1,11 +1,12 @@
 //! Go's functions: the rules from Go's own table of stack sizes against the call frame information that Go's linker writes for debuggers.
 
 use super::{look_up, ours};
-use crate::cfi::register;
+use crate::cfi::Followed;
 use anyhow::{Context as _, Result, ensure};
 use gimli::{BaseAddresses, CfaRule, CieOrFde, DebugFrame, LittleEndian, UnwindContext, UnwindSection as _, X86_64};
 use object::{Object as _, ObjectSection as _, ObjectSegment as _};
 use profiler::parse::eh_frame::unwind_table;
+use profiler::parse::machine::Machine;
 use profiler_common::unwind::rule::Rule;
 use std::path::PathBuf;
 use std::process::Command;
@@ -73,12 +74,13 @@ fn go_functions_are_left_as_their_debug_information_says() -> Result<()> {
     let Some(program) = subject("whole", &[])? else { return Ok(()) };
     let bytes = std::fs::read(&program)?;
     let table = unwind_table(&bytes).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let sp = Followed::of(Machine::X86_64).register(X86_64::RSP.0);
     let (mut same, mut chained, mut other) = (0, 0, Vec::new());
     for (first, end, address, cfa) in rows(&bytes)? {
         for offset in [first, end - 1] {
-            match ours(&table, offset, address - first) {
+            match ours(&table, Machine::X86_64, offset, address - first) {
                 _ if look_up(&table, offset) == Rule::GO_FRAME_POINTER => chained += 1,
-                Ok(caller) if caller.sp == register(7).wrapping_add(cfa as u64) => same += 1,
+                Ok(caller) if caller.sp == sp.wrapping_add(cfa as u64) => same += 1,
                 ours => other.push(format!("{address:#x}: {ours:x?}, Go says rsp + {cfa}")),
             }
         }

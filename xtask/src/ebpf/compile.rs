@@ -12,16 +12,13 @@ use std::process::Command;
 const TARGET: &str = "bpfel-unknown-none";
 /// The separator of `CARGO_ENCODED_RUSTFLAGS`.
 const FLAG_SEPARATOR: &str = "\u{1f}";
-/// The architecture whose registers and structures the programs read.
-const KERNEL_ARCHITECTURE: &str = std::env::consts::ARCH;
-
-/// The object as the linker wrote it, DWARF and all.
+/// The object for kernels of an architecture, as the linker wrote it, DWARF and all.
 ///
 /// # Errors
 /// The programs do not compile.
-pub(crate) fn compile(root: &Path, toolchain: &Toolchain) -> Result<Vec<u8>> {
+pub(crate) fn compile(root: &Path, toolchain: &Toolchain, architecture: &str) -> Result<Vec<u8>> {
     let workspace = root.join("profiler-ebpf");
-    let target = root.join("target/ebpf");
+    let target = root.join("target/ebpf").join(architecture);
     let mut command = Command::new(&toolchain.cargo);
     // What our own cargo has set for us must not reach the other one: its compiler, its flags, its folders.
     for (name, _) in std::env::vars_os() {
@@ -35,7 +32,7 @@ pub(crate) fn compile(root: &Path, toolchain: &Toolchain) -> Result<Vec<u8>> {
         .env("RUSTC", &toolchain.rustc)
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_RESOLVER_INCOMPATIBLE_RUST_VERSIONS", "fallback")
-        .env("CARGO_ENCODED_RUSTFLAGS", flags(root, toolchain)?)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(root, toolchain, architecture)?)
         .env("CARGO_TARGET_DIR", &target)
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &toolchain.linker)
         .args(["build", "--locked", "--release", "-Z", "build-std=core", "--target", TARGET, "--bin", "profiler-ebpf"]);
@@ -45,12 +42,12 @@ pub(crate) fn compile(root: &Path, toolchain: &Toolchain) -> Result<Vec<u8>> {
 }
 
 /// The compiler's flags.
-fn flags(root: &Path, toolchain: &Toolchain) -> Result<OsString> {
+fn flags(root: &Path, toolchain: &Toolchain, architecture: &str) -> Result<OsString> {
     let mut flags: Vec<OsString> = vec![
         // The linker makes BTF out of the debug information.
         "-Cdebuginfo=2".into(),
         "-Clink-arg=--btf".into(),
-        format!("--cfg=bpf_target_arch=\"{KERNEL_ARCHITECTURE}\"").into(),
+        format!("--cfg=bpf_target_arch=\"{architecture}\"").into(),
     ];
     for (from, to) in remaps(root, toolchain)? {
         let mut flag = OsString::from("--remap-path-prefix=");

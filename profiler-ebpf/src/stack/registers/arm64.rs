@@ -1,0 +1,63 @@
+//! The registers of arm64. The twin of `x86_64.rs`.
+
+use super::UserSide;
+use crate::settings::setting;
+/// `struct pt_regs` of arch/arm64/include/asm/ptrace.h begins with these.
+pub use aya_ebpf::bindings::user_pt_regs as Saved;
+use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs};
+use profiler_common::unwind::{Registers, arm64};
+
+/// `PSR_MODE_MASK` of arch/arm64/include/uapi/asm/ptrace.h without `PSR_MODE32_BIT`: 0 is user code.
+const EXCEPTION_LEVEL: u64 = 0xf;
+/// `PSR_MODE32_BIT`: 32-bit code.
+const IS_32_BIT: u64 = 0x10;
+
+/// Whether these are the registers of kernel code.
+#[inline(always)]
+pub fn is_kernel(regs: &Saved) -> bool {
+    regs.pstate & EXCEPTION_LEVEL != 0
+}
+
+/// A return address without the code that signs it.
+#[inline(always)]
+pub fn code_address(address: u64) -> u64 {
+    arm64::code_address(address, setting!(address_bits))
+}
+
+/// A general register of the current task by its number, as it was when it entered the kernel.
+#[inline(always)]
+pub fn register(number: u8) -> Option<u64> {
+    // SAFETY: as in `user_side`; the verifier checks each load. It follows a constant place only: hence one by one those that rules name, which are the ones
+    // that a callee may use without saving them, and those that functions without a frame pointer put their frame into.
+    unsafe {
+        let regs = bpf_task_pt_regs(bpf_get_current_task_btf()) as *const Saved;
+        match number {
+            9 => Some((*regs).regs[9]),
+            10 => Some((*regs).regs[10]),
+            11 => Some((*regs).regs[11]),
+            12 => Some((*regs).regs[12]),
+            13 => Some((*regs).regs[13]),
+            14 => Some((*regs).regs[14]),
+            15 => Some((*regs).regs[15]),
+            16 => Some((*regs).regs[16]),
+            17 => Some((*regs).regs[17]),
+            19 => Some((*regs).regs[19]),
+            20 => Some((*regs).regs[20]),
+            _ => None,
+        }
+    }
+}
+
+/// The registers that a walk begins with.
+#[inline(always)]
+pub fn native(regs: *const Saved) -> UserSide {
+    // SAFETY: the verifier knows the pointer as `struct pt_regs` of the running kernel and checks each load.
+    let (ip, sp, fp, lr, pstate) = unsafe { ((*regs).pc, (*regs).sp, (*regs).regs[29], (*regs).regs[30], (*regs).pstate) };
+    if pstate & EXCEPTION_LEVEL != 0 {
+        return UserSide::None;
+    }
+    if pstate & IS_32_BIT != 0 {
+        return UserSide::Compat(ip);
+    }
+    UserSide::Native(Registers { ip, sp, fp, bx: lr })
+}

@@ -1,0 +1,61 @@
+//! The registers of x86-64.
+
+use super::UserSide;
+pub use aya_ebpf::bindings::pt_regs as Saved;
+use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs};
+use profiler_common::unwind::Registers;
+
+/// `__USER_CS` of arch/x86/include/asm/segment.h: 64-bit user code. A 32-bit process has another selector.
+const USER_CODE_64: u64 = 0x33;
+
+/// Whether these are the registers of kernel code.
+#[inline(always)]
+pub fn is_kernel(regs: &Saved) -> bool {
+    regs.cs & 3 == 0
+}
+
+/// A return address as it is: nothing else is kept in its bits.
+#[inline(always)]
+pub fn code_address(address: u64) -> u64 {
+    address
+}
+
+/// A general register of the current task by its DWARF number (System V ABI for x86-64, figure 3.36), as it was when it entered the kernel.
+#[inline(always)]
+pub fn register(number: u8) -> Option<u64> {
+    // SAFETY: as in `user_side`; the verifier checks each load.
+    unsafe {
+        let regs = bpf_task_pt_regs(bpf_get_current_task_btf()) as *const Saved;
+        match number {
+            0 => Some((*regs).rax),
+            1 => Some((*regs).rdx),
+            2 => Some((*regs).rcx),
+            3 => Some((*regs).rbx),
+            4 => Some((*regs).rsi),
+            5 => Some((*regs).rdi),
+            8 => Some((*regs).r8),
+            9 => Some((*regs).r9),
+            10 => Some((*regs).r10),
+            11 => Some((*regs).r11),
+            12 => Some((*regs).r12),
+            13 => Some((*regs).r13),
+            14 => Some((*regs).r14),
+            15 => Some((*regs).r15),
+            _ => None,
+        }
+    }
+}
+
+/// The registers that a walk begins with.
+#[inline(always)]
+pub fn native(regs: *const Saved) -> UserSide {
+    // SAFETY: the verifier knows the pointer as `struct pt_regs` of the running kernel and checks each load.
+    let (ip, sp, fp, bx, cs) = unsafe { ((*regs).rip, (*regs).rsp, (*regs).rbp, (*regs).rbx, (*regs).cs & 0xffff) };
+    if cs & 3 != 3 {
+        return UserSide::None;
+    }
+    if cs != USER_CODE_64 {
+        return UserSide::Compat(ip);
+    }
+    UserSide::Native(Registers { ip, sp, fp, bx })
+}

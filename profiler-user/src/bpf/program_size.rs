@@ -1,0 +1,75 @@
+//! How large the programs are to the running kernel: what its verifier walks through, and what it makes of them. For who builds the programs.
+
+use super::btf::KernelTypes;
+use super::error::BpfError;
+use super::options::CaptureOptions;
+use super::program::Programs;
+use crate::config::Event;
+use profiler_common::limits::{RING_BYTES, TARGET_CGROUPS_MAX, TARGET_COMMS_MAX, TARGET_PROCESSES_MAX};
+use profiler_common::settings::{MODE_ANY, Settings, WALK_TABLES};
+use profiler_common::target::{TARGET_CGROUPS, TARGET_COMMS, TARGET_PROCESSES};
+
+/// One program, loaded with everything that a run can switch on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ProgramSize {
+    /// Its name.
+    pub name: String,
+    /// Instructions that the verifier walked through, each as often as it met it.
+    pub verified_instructions: u32,
+    /// Bytes of the program as the verifier left it, the functions that it calls included.
+    pub translated_bytes: u32,
+    /// Bytes of machine code; 0 where programs are interpreted.
+    pub jited_bytes: u32,
+}
+
+/// Loads the programs and reads how large they are, by name.
+///
+/// # Errors
+/// Rights or kernel features are missing, or the verifier refuses a program.
+pub fn program_sizes() -> Result<Vec<ProgramSize>, BpfError> {
+    let mut programs = Programs::load(&everything()?)?;
+    let _descriptor = programs.cpu()?;
+    let sizes = programs.each().map(|(name, program)| {
+        let info = program.info().map_err(|error| BpfError::Load(format!("what the kernel says of {name}: {error}")))?;
+        Ok(ProgramSize {
+            name: name.to_owned(),
+            verified_instructions: info.verified_instruction_count().unwrap_or(0),
+            translated_bytes: info.size_translated().unwrap_or(0),
+            jited_bytes: info.size_jitted(),
+        })
+    });
+    let mut sizes = sizes.collect::<Result<Vec<_>, BpfError>>()?;
+    sizes.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(sizes)
+}
+
+/// Every branch can be taken: the verifier does not look at code that the settings switch off.
+fn everything() -> Result<CaptureOptions, BpfError> {
+    let settings = Settings {
+        seed: 1,
+        kernel_stacks: 1,
+        user_stacks: 1,
+        mode: MODE_ANY,
+        target: TARGET_PROCESSES | TARGET_CGROUPS | TARGET_COMMS,
+        cgroups: TARGET_CGROUPS_MAX as u32,
+        comms: TARGET_COMMS_MAX as u32,
+        inherit: 1,
+        wake_bytes: RING_BYTES / 4,
+        weigh_period: 1,
+        own_count: 1,
+        walk: WALK_TABLES,
+        address_bits: crate::sys::address_bits(),
+    };
+    Ok(CaptureOptions {
+        settings,
+        offsets: KernelTypes::load()?.offsets()?,
+        processes: Vec::new(),
+        cgroups: Vec::new(),
+        comms: Vec::new(),
+        event: Event::CpuClock,
+        frequency_hz: 1,
+        ring_bytes: RING_BYTES,
+        target_processes: TARGET_PROCESSES_MAX,
+        self_cost: false,
+    })
+}

@@ -1,0 +1,102 @@
+//! Kernels as Debian packages them, by apt, into a folder of ours: nothing is installed, and this machine's lists of packages stay as they are.
+
+use crate::shell::{first_line, run};
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What Debian signs with.
+pub(super) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// The package that depends on the newest kernel of a release: the one for virtual machines, which is the smallest.
+const NEWEST: &str = "linux-image-cloud-amd64";
+
+/// Where a kernel comes from.
+pub(super) struct Suite {
+    /// Debian's release.
+    pub(super) release: &'static str,
+    /// Whether it stands among the security updates alone.
+    pub(super) is_security: bool,
+}
+
+impl Suite {
+    /// The line of a list of sources.
+    fn source(&self) -> String {
+        let (archive, suite) = if self.is_security { ("debian-security", "-security") } else { ("debian", "") };
+        format!("deb [signed-by={KEYRING} arch=amd64] http://deb.debian.org/{archive} {}{suite} main\n", self.release)
+    }
+}
+
+/// The kernel of a release, downloaded once into the folder.
+///
+/// # Errors
+/// It cannot be downloaded or unpacked.
+pub(super) fn image(folder: &Path, suite: &Suite) -> Result<PathBuf> {
+    if let Some(image) = unpacked(folder) {
+        return Ok(image);
+    }
+    for part in ["lists/partial", "cache/archives/partial"] {
+        fs::create_dir_all(folder.join(part))?;
+    }
+    fs::write(folder.join("sources.list"), suite.source())?;
+    fs::write(folder.join("status"), "")?;
+    run(apt("apt-get", folder).args(["-q", "-q", "update"]))?;
+    let depends = apt("apt-cache", folder).args(["depends", NEWEST]).output().context("starting apt-cache")?;
+    let depends = String::from_utf8_lossy(&depends.stdout).into_owned();
+    let package = depends.lines().find_map(|line| line.trim().strip_prefix("Depends: linux-image-"));
+    let package = format!("linux-image-{}", package.with_context(|| format!("{NEWEST} of {} names no kernel", suite.release))?);
+    run(apt("apt-get", folder).current_dir(folder).args(["-q", "-q", "download", &package]))?;
+    let downloaded = entry(folder, "linux-image-").with_context(|| format!("{package} was not downloaded"))?;
+    run(Command::new("dpkg-deb").arg("-x").arg(&downloaded).arg(folder.join("unpacked")))?;
+    fs::remove_file(downloaded)?;
+    // Its modules, ten times as large, are not needed: what the guest uses is built in.
+    for part in ["unpacked/lib", "unpacked/usr", "lists"] {
+        if folder.join(part).exists() {
+            fs::remove_dir_all(folder.join(part))?;
+        }
+    }
+    match unpacked(folder) {
+        Some(image) => Ok(image),
+        None => bail!("{package} holds no kernel"),
+    }
+}
+
+fn unpacked(folder: &Path) -> Option<PathBuf> {
+    entry(&folder.join("unpacked/boot"), "vmlinuz-")
+}
+
+/// The entry of a folder whose name begins so.
+fn entry(folder: &Path, start: &str) -> Option<PathBuf> {
+    let entries = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+    entries.into_iter().find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(start)))
+}
+
+/// One of apt's programs, whose world is the folder.
+fn apt(program: &str, folder: &Path) -> Command {
+    let mut command = Command::new(program);
+    for (option, place) in [
+        ("Dir::Etc::sourcelist", "sources.list"),
+        ("Dir::Etc::sourceparts", "none"),
+        ("Dir::State::lists", "lists"),
+        ("Dir::State::status", "status"),
+        ("Dir::Cache", "cache"),
+    ] {
+        command.arg("-o").arg(format!("{option}={}", folder.join(place).display()));
+    }
+    // As who we are: apt's own user cannot write into our folder. No translations: the list of packages is all that is asked for.
+    let user = first_line(Command::new("id").arg("-un")).unwrap_or_else(|_| "root".to_owned());
+    command.arg("-o").arg(format!("APT::Sandbox::User={user}")).args(["-o", "Acquire::Languages=none", "-o", "APT::Architecture=amd64"]);
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_a_line_for_apt() {
+        let source = |is_security| Suite { release: "trixie", is_security }.source();
+        assert!(source(false).ends_with("http://deb.debian.org/debian trixie main\n"));
+        assert!(source(true).ends_with("http://deb.debian.org/debian-security trixie-security main\n"));
+    }
+}

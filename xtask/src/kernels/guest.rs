@@ -1,0 +1,152 @@
+//! What runs in the guest: a shell, the profiler, this program for its `ebpf --stats`, and a subject without frame pointers. It says what it did on its
+//! serial line, in parts, and switches itself off.
+
+use super::cpio::Archive;
+use crate::shell::run;
+use anyhow::{Context, Result, bail};
+use profiler_tests::manifest::root;
+use profiler_tests::subject::{Build, build};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Calls of the subject, one below the other.
+pub(super) const DEPTH: usize = 20;
+/// The longest that a guest may take, seconds; under emulation on two CPUs it is 10.
+const PATIENCE_SECONDS: &str = "240";
+/// What marks the beginning of a part, and its end.
+const MARK: &str = "=====";
+
+/// The first process. A part is what a command says, then its status.
+fn first_process() -> String {
+    format!(
+        r#"#!/bin/busybox sh
+/bin/busybox mkdir -p /proc /sys /dev /tmp
+/bin/busybox mount -t proc proc /proc
+/bin/busybox mount -t sysfs sysfs /sys
+/bin/busybox mount -t devtmpfs dev /dev
+/bin/busybox mount -t tmpfs tmp /tmp
+export NO_COLOR=1
+part() {{
+    name=$1; shift
+    echo "{MARK} begin $name"
+    "$@" 2>&1
+    echo "{MARK} end $name $?"
+}}
+part release /bin/busybox uname -r
+part check /bin/profiler check
+part stats /bin/xtask ebpf --stats
+part record /bin/profiler record -F 99 -o /tmp/folded --format folded -- /bin/busybox timeout 3 /bin/deep {DEPTH}
+part folded /bin/busybox cat /tmp/folded
+/bin/busybox poweroff -f
+"#
+    )
+}
+
+/// Puts the guest's files into an archive; gives its place.
+///
+/// # Errors
+/// A program is missing or cannot be read.
+pub(super) fn system(folder: &Path) -> Result<PathBuf> {
+    fs::create_dir_all(folder)?;
+    let profiler = root().join("target/release/profiler");
+    let subject = build("deep", Build::CBare)?;
+    let (ourselves, stripped) = (std::env::current_exe()?, folder.join("xtask"));
+    run(Command::new("strip").arg("-o").arg(&stripped).arg(ourselves))?;
+    let programs = [("bin/profiler", profiler.as_path()), ("bin/xtask", &stripped), ("bin/deep", &subject)];
+    let mut archive = Archive::default();
+    for empty in ["proc", "sys", "dev", "tmp"] {
+        archive.folder(empty);
+    }
+    archive.file("init", first_process().as_bytes());
+    archive.file("bin/busybox", &fs::read("/bin/busybox").context("reading /bin/busybox")?);
+    let mut libraries = BTreeSet::new();
+    for (name, path) in programs {
+        archive.file(name, &fs::read(path).with_context(|| format!("reading {}", path.display()))?);
+        libraries.extend(libraries_of(path)?);
+    }
+    for library in libraries {
+        archive.file(&library, &fs::read(&library).with_context(|| format!("reading {library}"))?);
+    }
+    let place = folder.join("guest.cpio");
+    fs::write(&place, archive.finish()).with_context(|| format!("writing {}", place.display()))?;
+    Ok(place)
+}
+
+/// Paths of the libraries that a program is started with, its dynamic linker among them.
+fn libraries_of(program: &Path) -> Result<Vec<String>> {
+    let output = Command::new("ldd").arg(program).output().context("starting ldd")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok(text.split_ascii_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned).collect())
+}
+
+/// What a guest said.
+pub(super) struct Said {
+    /// The release of its kernel.
+    pub(super) release: String,
+    /// Everything.
+    pub(super) whole: String,
+}
+
+/// What one command said.
+pub(super) struct Part {
+    pub(super) text: String,
+    pub(super) status: i32,
+}
+
+impl Said {
+    fn new(whole: String) -> Result<Self> {
+        let said = Self { release: String::new(), whole };
+        Ok(Self { release: said.part("release")?.text.trim().to_owned(), ..said })
+    }
+
+    /// A part.
+    ///
+    /// # Errors
+    /// The guest did not come to it, or to its end.
+    pub(super) fn part(&self, name: &str) -> Result<Part> {
+        let found = || {
+            let begin = format!("{MARK} begin {name}\n");
+            let text = &self.whole[self.whole.find(&begin)? + begin.len()..];
+            let end = format!("{MARK} end {name} ");
+            let (text, rest) = text.split_once(&end)?;
+            Some(Part { text: text.to_owned(), status: rest.lines().next()?.trim().parse().ok()? })
+        };
+        match found() {
+            Some(part) => Ok(part),
+            None => bail!("the guest did not come to the end of `{name}`; it said:\n{}", self.whole),
+        }
+    }
+}
+
+/// Boots a kernel with the guest's files, until it switches itself off.
+///
+/// # Errors
+/// The emulator cannot be started, or the guest says nothing that is understood.
+pub(super) fn boot(image: &Path, system: &Path) -> Result<Said> {
+    let mut command = Command::new("timeout");
+    command.args([PATIENCE_SECONDS, "qemu-system-x86_64"]);
+    // Emulated even where /dev/kvm is there: nested, it may stop at an instruction that its own host does not know.
+    command.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1024", "-no-reboot"]);
+    command.args(["-nodefaults", "-display", "none", "-serial", "stdio", "-append", "console=ttyS0 panic=-1 quiet"]);
+    command.arg("-kernel").arg(image).arg("-initrd").arg(system);
+    let output = command.stdin(Stdio::null()).output().context("starting qemu-system-x86_64")?;
+    let text = String::from_utf8_lossy(&output.stdout).replace('\r', "\n");
+    Said::new(text.replace("\n\n", "\n")).with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_found_by_their_marks() {
+        let said =
+            Said::new("noise\n===== begin release\n6.1.0\n===== end release 0\n===== begin check\nno\n===== end check 1\n".to_owned());
+        let said = said.expect("a release");
+        assert_eq!(said.release, "6.1.0");
+        assert!(said.part("check").is_ok_and(|part| part.text == "no\n" && part.status == 1));
+        assert!(said.part("record").is_err());
+    }
+}
