@@ -10,6 +10,7 @@ pub mod elf;
 mod go_frames;
 mod go_module;
 pub mod go_table;
+pub mod linkage;
 pub mod machine;
 pub mod native;
 pub mod pclntab;

@@ -13,6 +13,7 @@ use crate::parse::demangle::names;
 use crate::parse::eh_frame;
 use crate::parse::elf;
 use crate::parse::go_table;
+use crate::parse::linkage::Linkage;
 use crate::parse::native::{NativeSymbols, Paths, RawLine};
 use crate::parse::pclntab::{GoLine, GoTable};
 use crate::parse::perf_map::{self, PERF_MAP_MAX_BYTES};
@@ -71,6 +72,8 @@ struct ObjectSymbols {
     segments: Vec<LoadSegment>,
     go: Option<GoTable>,
     native: NativeSymbols,
+    /// Found when an address has no other name.
+    linkage: Option<Linkage>,
     declarations: Declarations,
     detail: Detail,
     object: FileMap,
@@ -161,6 +164,7 @@ impl ObjectSymbols {
             segments: facts.segments,
             go: (facts.is_go && key.detail == Detail::Full).then(|| go_table::find(object.bytes())).flatten(),
             native: NativeSymbols::new(paths, key.detail, elf::code_sections(object.bytes())),
+            linkage: None,
             declarations: Declarations::default(),
             detail: key.detail,
             debug: map_given(key.debug, DEBUG)?,
@@ -179,12 +183,23 @@ impl ObjectSymbols {
             let raw = self.native.look_up(&asked).map_err(|error| error.to_string())?;
             for ((at, raw), declared) in native.into_iter().zip(raw).zip(self.declared(&asked)) {
                 found[at] = lines(raw, &declared);
+                if let Some(address) = addresses[at].filter(|_| found[at].is_empty()) {
+                    found[at].extend(self.linkage_line(address));
+                }
             }
         }
         if found.iter().map(Vec::len).sum::<usize>() > lines_allowed(found.len()) {
             found.iter_mut().for_each(|lines| keep(lines, LINES_MEAN));
         }
         Ok(found.into_iter().map(|lines| if lines.is_empty() { Err(Unresolved::NoSymbol) } else { Ok(lines) }).collect())
+    }
+
+    /// An entry of the procedure linkage table.
+    fn linkage_line(&mut self, address: u64) -> Option<SymbolLine> {
+        let linkage = self.linkage.get_or_insert_with(|| Linkage::find(self.object.bytes()));
+        let (name, system_name) = names(&linkage.name(self.object.bytes(), address)?);
+        let (name, system_name) = (format!("{name}@plt").into(), format!("{system_name}@plt").into());
+        Some(SymbolLine { name, system_name, filename: String::new().into(), line: 0, column: 0, start_line: 0 })
     }
 
     fn go_lines(&self, address: u64) -> Vec<SymbolLine> {

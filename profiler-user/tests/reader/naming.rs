@@ -182,3 +182,32 @@ fn a_user_without_rights_has_readers_too() {
     let said = run(user.env("PROFILER_TEST_PROGRAM", folder.0.join("profiler")).current_dir(&folder.0));
     assert!(said.contains("2 passed"), "{said}");
 }
+
+/// Entries of the procedure linkage table have the names that binutils gives them.
+#[test]
+fn the_linkage_table_is_named_as_binutils_names_it() {
+    let mut reader = reader();
+    let (mut named, mut others) = (0, Vec::new());
+    for file in ["/usr/bin/perl", "/usr/bin/git", "/usr/lib/x86_64-linux-gnu/libcrypto.so.3", "/usr/lib/x86_64-linux-gnu/libstdc++.so.6"] {
+        if !Path::new(file).exists() {
+            continue;
+        }
+        let listing = Command::new("objdump").args(["-d", "-j", ".plt", "-j", ".plt.got", "-j", ".plt.sec", file]).output().unwrap();
+        let listing = String::from_utf8_lossy(&listing.stdout).into_owned();
+        let headings = listing.lines().filter_map(|line| line.strip_suffix("@plt>:")?.split_once(" <"));
+        // Addresses of these sections are their places in the file: they lie in the first two segments of a movable file.
+        let wanted: Vec<(u64, &str)> = headings
+            .filter(|(_, name)| !name.starts_with("*ABS*"))
+            .map(|(address, name)| (u64::from_str_radix(address, 16).unwrap(), name.split('@').next().unwrap()))
+            .collect();
+        let answers = ask(&mut reader, Path::new(file), &wanted.iter().map(|(address, _)| address + 2).collect::<Vec<_>>()).unwrap();
+        for ((address, name), answer) in wanted.iter().zip(answers) {
+            let found = answer.as_deref().ok().and_then(|lines| lines.first()).map(|line| line.system_name.to_string());
+            match found {
+                Some(found) if found == format!("{name}@plt") => named += 1,
+                found => others.push(format!("{file} {address:#x}: {found:?} and not {name}@plt")),
+            }
+        }
+    }
+    assert!(named > 500 && others.is_empty(), "{named} named alike, {} not: {:?}", others.len(), &others[..others.len().min(5)]);
+}
