@@ -70,6 +70,16 @@ pub struct KernelOffsets {
     pub task_mm: u32,
     /// `task_struct::in_execve`, in bits; 0 where a kernel has none
     pub task_in_execve_bit: u32,
+    /// `task_struct::utask`; 0 where a kernel has no uprobes
+    pub task_utask: u32,
+    /// `uprobe_task::return_instances`
+    pub utask_return_instances: u32,
+    /// `return_instance::stack`
+    pub return_instance_stack: u32,
+    /// `return_instance::orig_ret_vaddr`
+    pub return_instance_address: u32,
+    /// `return_instance::next`
+    pub return_instance_next: u32,
     /// `css_set::dfl_cgrp`
     pub css_set_dfl_cgrp: u32,
     /// `css_set::subsys`

@@ -2,7 +2,7 @@
 
 use crate::maps::{OWN_PROCESSES, TARGET_PROCESSES};
 use crate::settings::{offset, setting, target_cgroup, target_comm};
-use crate::task::{Task, read_kernel};
+use crate::task::{Current, read_kernel};
 use profiler_common::glob::glob_matches;
 use profiler_common::limits::{CGROUP_DEPTH_MAX, OWN_PROCESSES_MAX, TARGET_CGROUPS_MAX, TARGET_COMMS_MAX};
 use profiler_common::target::{self, HIERARCHY_CONTROLLER, HIERARCHY_UNIFIED, TargetCgroup};
@@ -21,7 +21,7 @@ pub fn is_own(tgid: u32) -> bool {
 
 /// Whether the user asked for what this task does.
 #[inline(always)]
-pub fn is_wanted(task: Task, tgid: u32) -> bool {
+pub fn is_wanted(task: Current, tgid: u32) -> bool {
     let kinds = setting!(target);
     if kinds & target::TARGET_ALL != 0 {
         return true;
@@ -33,9 +33,9 @@ pub fn is_wanted(task: Task, tgid: u32) -> bool {
 
 /// Whether the process is followed, and still the one that was meant: its pid may have been given to another since.
 #[inline(always)]
-fn is_target_process(task: Task, tgid: u32) -> bool {
+fn is_target_process(task: Current, tgid: u32) -> bool {
     let Some(entry) = TARGET_PROCESSES.get_ptr_mut(tgid) else { return false };
-    let start = task.leader().start_boot_ns();
+    let start = task.leader_start_boot_ns();
     // SAFETY: the pointer is to a live map value; the word is read and written whole, and every writer writes the same value.
     unsafe {
         if (*entry).start_boot_ns == 0 {
@@ -47,8 +47,8 @@ fn is_target_process(task: Task, tgid: u32) -> bool {
 }
 
 #[inline(always)]
-fn matches_comm(task: Task) -> bool {
-    let comm = task.leader().comm();
+fn matches_comm(task: Current) -> bool {
+    let comm = task.leader_comm();
     for at in 0..TARGET_COMMS_MAX {
         if at >= setting!(comms) as usize {
             break;
@@ -61,8 +61,8 @@ fn matches_comm(task: Task) -> bool {
 }
 
 #[inline(always)]
-fn is_in_cgroup(task: Task) -> bool {
-    let set: u64 = read_kernel(task.0 + offset!(task_cgroups));
+fn is_in_cgroup(task: Current) -> bool {
+    let set: u64 = task.control_groups();
     for at in 0..TARGET_CGROUPS_MAX {
         if at >= setting!(cgroups) as usize {
             break;

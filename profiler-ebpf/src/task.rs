@@ -1,7 +1,7 @@
 //! The running task, read through the offsets of this kernel.
 
 use crate::settings::offset;
-use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_probe_read_kernel};
+use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kernel};
 use core::mem::MaybeUninit;
 use profiler_common::limits::COMM_BYTES;
 use profiler_common::process::ProcessKey;
@@ -20,23 +20,11 @@ pub fn read_kernel<T: Copy>(address: u64) -> T {
     }
 }
 
-/// A `task_struct`.
+/// A `task_struct` that a tracepoint names.
 #[derive(Clone, Copy)]
 pub struct Task(pub u64);
 
 impl Task {
-    /// The one that was interrupted.
-    #[inline(always)]
-    pub fn current() -> Self {
-        // SAFETY: the helper has no arguments and no preconditions.
-        Self(unsafe { bpf_get_current_task() })
-    }
-
-    #[inline(always)]
-    pub fn leader(self) -> Self {
-        Self(read_kernel(self.0 + offset!(task_group_leader)))
-    }
-
     #[inline(always)]
     pub fn start_boot_ns(self) -> u64 {
         read_kernel(self.0 + offset!(task_start_boottime))
@@ -51,35 +39,82 @@ impl Task {
     pub fn tid(self) -> u32 {
         read_kernel(self.0 + offset!(task_pid))
     }
+}
 
+/// The `task_struct` that was interrupted. The verifier knows the type of the pointer, so that its members are loaded and not read by a helper, each of which
+/// costs as much as a frame of a walk.
+#[derive(Clone, Copy)]
+pub struct Current(*const u8);
+
+impl Current {
+    /// The running one.
     #[inline(always)]
-    pub fn comm(self) -> [u8; COMM_BYTES] {
-        read_kernel(self.0 + offset!(task_comm))
+    pub fn task() -> Self {
+        // SAFETY: the helper has no arguments and no preconditions.
+        Self(unsafe { bpf_get_current_task_btf() }.cast())
+    }
+
+    /// A member. To the verifier its offset is a constant, because the settings are frozen before it looks.
+    #[inline(always)]
+    fn member<T: Copy>(self, offset: u64) -> T {
+        // SAFETY: the verifier checks the load against the structure of the running kernel; a pointer that leads nowhere reads as zero.
+        unsafe { self.0.add(offset as usize).cast::<T>().read_volatile() }
+    }
+
+    /// The first thread of its process.
+    #[inline(always)]
+    fn leader(self) -> Self {
+        Self(self.member(offset!(task_group_leader)))
+    }
+
+    /// When its process started.
+    #[inline(always)]
+    pub fn leader_start_boot_ns(self) -> u64 {
+        self.leader().member(offset!(task_start_boottime))
+    }
+
+    /// The name of its process.
+    #[inline(always)]
+    pub fn leader_comm(self) -> [u8; COMM_BYTES] {
+        read_kernel(self.leader().0 as u64 + offset!(task_comm))
+    }
+
+    /// Its `css_set`.
+    #[inline(always)]
+    pub fn control_groups(self) -> u64 {
+        self.member::<*const u8>(offset!(task_cgroups)) as u64
+    }
+
+    /// Its `uprobe_task`; 0 if it never met a probe.
+    #[inline(always)]
+    pub fn uprobes(self) -> u64 {
+        self.member::<*const u8>(offset!(task_utask)) as u64
     }
 
     /// Whether it has no user side at all.
     #[inline(always)]
     pub fn is_kernel_thread(self) -> bool {
-        read_kernel::<u32>(self.0 + offset!(task_flags)) & KERNEL_THREAD != 0
+        self.member::<u32>(offset!(task_flags)) & KERNEL_THREAD != 0
     }
 
     /// Whether it still has an address space.
     #[inline(always)]
     pub fn has_memory(self) -> bool {
-        read_kernel::<u64>(self.0 + offset!(task_mm)) != 0
+        !self.member::<*const u8>(offset!(task_mm)).is_null()
     }
 
     /// Whether it is in the middle of an exec. Kernels without the bit are never.
     #[inline(always)]
     pub fn is_in_exec(self) -> bool {
         let bit = offset!(task_in_execve_bit);
-        bit != 0 && read_kernel::<u8>(self.0 + bit / 8) >> (bit % 8) & 1 != 0
+        bit != 0 && self.member::<u8>(bit / 8) >> (bit % 8) & 1 != 0
     }
 
     /// The image that it runs.
     #[inline(always)]
     pub fn process(self, tgid: u32) -> ProcessKey {
-        let generation: u64 = read_kernel(self.0 + offset!(task_self_exec_id));
-        ProcessKey { start_boot_ns: self.leader().start_boot_ns(), tgid, exec_generation: generation as u32 }
+        // As wide as the machine; only the low half is used, and x86 and arm64 have it first.
+        let generation: u32 = self.member(offset!(task_self_exec_id));
+        ProcessKey { start_boot_ns: self.leader_start_boot_ns(), tgid, exec_generation: generation }
     }
 }

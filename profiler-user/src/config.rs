@@ -23,14 +23,16 @@ pub enum Target {
     Command(Vec<std::ffi::OsString>),
 }
 
-/// What ticks.
+/// The event that is sampled, by perf's names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Clock {
+pub enum Event {
     /// The kernel's CPU clock; everywhere.
     #[default]
     CpuClock,
     /// Hardware cycles; where the machine has counters.
     Cycles,
+    /// Page faults: who makes memory resident.
+    PageFaults,
 }
 
 /// Which part of the machine's time is recorded.
@@ -81,9 +83,9 @@ impl Default for Bounds {
 pub struct Config {
     /// Whom.
     pub targets: Vec<Target>,
-    /// What ticks.
-    pub clock: Clock,
-    /// Ticks a second and CPU.
+    /// What is sampled.
+    pub event: Event,
+    /// Samples a second and CPU; for what no clock makes, about so many.
     pub frequency_hz: u32,
     /// Which mode.
     pub mode: Mode,
@@ -113,7 +115,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             targets: vec![Target::All],
-            clock: Clock::CpuClock,
+            event: Event::CpuClock,
             frequency_hz: 99,
             mode: Mode::Any,
             duration: None,
@@ -138,9 +140,10 @@ impl Config {
 
     /// The kind of profile that the run makes.
     pub fn kind(&self) -> Kind {
-        match self.clock {
-            Clock::CpuClock => Kind::Cpu,
-            Clock::Cycles => Kind::CpuCycles,
+        match self.event {
+            Event::CpuClock => Kind::Cpu,
+            Event::Cycles => Kind::CpuCycles,
+            Event::PageFaults => Kind::Faults,
         }
     }
 }

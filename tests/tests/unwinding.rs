@@ -94,13 +94,18 @@ fn frame_pointers_alone_show_fragments_of_them() -> Result<()> {
     Ok(())
 }
 
-/// A leaf of Go's that keeps no frame: its caller is found by the rows that Go's linker leaves in `.debug_frame`.
+/// A leaf of Go's that keeps no frame: its caller is found by the table that Go's runtime itself walks with, which no `strip` takes away.
 #[test]
 fn a_go_function_without_a_frame_has_its_caller() -> Result<()> {
-    if !can_record(&[Build::Go]) {
+    if !can_record(&[Build::Go, Build::GoStripped]) {
         return Ok(());
     }
-    let subject = Subject::start(&build("gospin", Build::Go)?, [""; 0])?;
+    frameless_leaf(Build::Go)?;
+    frameless_leaf(Build::GoStripped)
+}
+
+fn frameless_leaf(kind: Build) -> Result<()> {
+    let subject = Subject::start(&build("gospin", kind)?, [""; 0])?;
     let profile = Profiler::record()?.pid(subject.pid()).args(["-F", "997", "-d", "3"]).run()?.success()?.profile()?;
     let (mut all, mut right) = (0, 0);
     for sample in &profile.samples {
@@ -110,6 +115,51 @@ fn a_go_function_without_a_frame_has_its_caller() -> Result<()> {
         right += if names.get(at + 1) == Some(&"main.outer") { sample.values[0] } else { 0 };
     }
     ensure!(all > 1_000 && right as f64 >= 0.995 * all as f64, "{right} of {all} samples of main.spinHere have main.outer as its caller");
+    ensure!(profile.rooted()? >= 0.995, "{:?}", profile.endings()?);
+    Ok(())
+}
+
+/// Go's code, C that it calls and Go that this calls back run on two stacks, and are one.
+#[test]
+fn go_and_c_call_each_other_on_one_stack() -> Result<()> {
+    if !can_record(&[Build::Go, Build::C]) {
+        return Ok(());
+    }
+    let subject = Subject::start(&build("cgospin", Build::Go)?, [""; 0])?;
+    let profile = Profiler::record()?.pid(subject.pid()).args(["-F", "997", "-d", "3"]).run()?.success()?.profile()?;
+    let stacks: [&[&str]; 2] = [
+        &["c_inner", "c_middle", "*", "runtime.asmcgocall", "runtime.cgocall", "*", "main.goCallsC", "main.main", "*", "runtime.goexit"],
+        &[
+            "main.goFromC",
+            "*",
+            "runtime.cgocallback",
+            "*",
+            "goFromC",
+            "c_calls_go",
+            "*",
+            "runtime.cgocall",
+            "*",
+            "main.goCallsCCallsGo",
+            "main.main",
+            "*",
+            "runtime.goexit",
+        ],
+    ];
+    for frames in stacks {
+        let (mut all, mut right, mut other) = (0, 0, Vec::new());
+        for sample in &profile.samples {
+            let names = profile.names(sample);
+            let Some(at) = names.iter().position(|name| *name == frames[0]) else { continue };
+            all += sample.values[0];
+            if matches(&names[at..], frames) {
+                right += sample.values[0];
+            } else {
+                other = names.iter().map(|name| (*name).to_owned()).collect();
+            }
+        }
+        // The first samples, before there are tables, end where their own stack does.
+        ensure!(all > 500 && right as f64 >= 0.97 * all as f64, "{frames:?}: {right} of {all}; the last other one: {other:?}");
+    }
     Ok(())
 }
 

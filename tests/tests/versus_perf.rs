@@ -83,7 +83,7 @@ fn a_program_in_go() -> Result<()> {
         return Ok(());
     }
     let subject = Subject::start(&build("gospin", Build::Go)?, [""; 0])?;
-    // The function that spins keeps no frame, so perf's walk by frame pointers skips its caller. Ours finds it, by `.debug_frame`: `unwinding.rs`.
+    // The function that spins keeps no frame, so perf's walk by frame pointers skips its caller. Ours finds it: `unwinding.rs`.
     compare(subject.pid(), Compare::Flat, BUSY)
 }
 
@@ -178,7 +178,7 @@ fn nginx_under_load() -> Result<()> {
     let port = free_port()?;
     fs::write(folder.join("page"), "x".repeat(1000))?;
     let at = folder.path().display();
-    // This load is the one that showed that ticks of several CPUs must not fall together: see `ClockEvents::apart`.
+    // This load is the one that showed that ticks of several CPUs must not fall together: see `SampledEvents::apart`.
     let config = format!(
         "daemon off; user root; worker_processes 1; pid {at}/pid; error_log {at}/error;
         events {{ worker_connections 256; }}

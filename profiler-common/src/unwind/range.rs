@@ -16,6 +16,8 @@ pub const RANGE_TABLE: u8 = 1;
 pub const RANGE_FRAME_POINTER: u8 = 2;
 /// Go's code.
 pub const RANGE_GO: u8 = 3;
+/// The kernel's page where functions with a return probe (`uretprobe`) return to.
+pub const RANGE_RETURN_PROBE: u8 = 4;
 
 const START_BITS: u64 = (1 << 56) - 1;
 

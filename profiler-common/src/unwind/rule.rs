@@ -30,6 +30,7 @@ pub(super) const KIND_FRAME_POINTER: u8 = 8;
 const KIND_REGISTER: u8 = 9;
 const KIND_RETURN_IN: u8 = 10;
 pub(super) const KIND_GO: u8 = 11;
+const KIND_RETURN_PROBE: u8 = 12;
 
 // What becomes of a saved register.
 const SAME: u64 = 0;
@@ -106,6 +107,9 @@ impl Rule {
     /// So they are, from stack to stack: Go's code runs on a goroutine's stack and on its thread's, and the chain leads from one to the other.
     pub const GO_FRAME_POINTER: Self = Self(KIND_GO as u64);
 
+    /// The address is the kernel's, put in the place of a return address: the task knows which it was. `step()` finds no caller by it.
+    pub const RETURN_PROBE: Self = Self(KIND_RETURN_PROBE as u64);
+
     /// Packs a rule.
     pub const fn new(cfa: Cfa, fp: Saved, bx: Saved) -> Self {
         let ((fp_kind, fp_at), (bx_kind, bx_at)) = (fp.pack(), bx.pack());
@@ -150,6 +154,11 @@ impl Rule {
         let base = if kind == AT { cfa } else { from.fp };
         let words = ((self.0 << (54 - place)) as i64) >> 54;
         read(base.wrapping_add((words * 8) as u64))
+    }
+
+    /// Whether it is [`Rule::RETURN_PROBE`].
+    pub const fn is_return_probe(self) -> bool {
+        self.kind() == KIND_RETURN_PROBE
     }
 
     /// Whether the walk goes on at an instruction that was interrupted, and not behind a call.

@@ -5,7 +5,7 @@ use crate::emit;
 use crate::settings::setting;
 use crate::stack::{interrupted, take};
 use crate::target::{is_own, is_wanted};
-use crate::task::Task;
+use crate::task::Current;
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::bpf_perf_event_data;
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
@@ -30,7 +30,7 @@ pub fn tick(context: &PerfEventContext) {
     if (mode == MODE_USER && at.is_kernel) || (mode == MODE_KERNEL && !at.is_kernel) {
         return add(Counter::Filtered, 1);
     }
-    let task = Task::current();
+    let task = Current::task();
     if (setting!(own_count) != 0 && is_own(tgid)) || !is_wanted(task, tgid) {
         return add(Counter::Filtered, 1);
     }

@@ -5,7 +5,7 @@ use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::bpf_map_lookup_elem;
 use profiler_common::limits::{ARENA_CHUNK_WORDS, RULE_CACHE_SLOTS};
 use profiler_common::process::ProcessKey;
-use profiler_common::unwind::range::{self, ProcessRanges, RANGE_FRAME_POINTER, RANGE_GO, RANGE_TABLE, RangeEntry};
+use profiler_common::unwind::range::{self, ProcessRanges, RANGE_FRAME_POINTER, RANGE_GO, RANGE_RETURN_PROBE, RANGE_TABLE, RangeEntry};
 use profiler_common::unwind::rule::Rule;
 use profiler_common::unwind::table;
 
@@ -60,6 +60,9 @@ fn search(ranges: &mut Ranges, address: u64) -> Option<Rule> {
     }
     if ranges.kind == u64::from(RANGE_GO) {
         return Some(Rule::GO_FRAME_POINTER);
+    }
+    if ranges.kind == u64::from(RANGE_RETURN_PROBE) {
+        return Some(Rule::RETURN_PROBE);
     }
     None
 }

@@ -3,6 +3,7 @@
 mod kernel;
 mod lookup;
 mod registers;
+mod return_probe;
 pub mod unfinished;
 mod user;
 mod window;
@@ -10,7 +11,7 @@ mod window;
 use crate::emit::Wake;
 use crate::maps::{SCRATCH, Scratch};
 use crate::settings::setting;
-use crate::task::Task;
+use crate::task::Current;
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::programs::PerfEventContext;
@@ -44,7 +45,7 @@ pub fn mix(hash: u64, word: u64) -> u64 {
 
 /// Takes the stack of the current task.
 #[inline(always)]
-pub fn take(context: &PerfEventContext, process: &ProcessKey, task: Task, at: &Interrupted) -> Option<Taken> {
+pub fn take(context: &PerfEventContext, process: &ProcessKey, task: Current, at: &Interrupted) -> Option<Taken> {
     let scratch = SCRATCH.get_ptr_mut(0)?;
     let start = mix(mix(mix(setting!(seed), process.start_boot_ns), u64::from(process.tgid)), u64::from(process.exec_generation));
     let mut kernel_frames = 0;

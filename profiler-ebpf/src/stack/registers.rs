@@ -5,7 +5,7 @@ mod arm64;
 #[cfg(bpf_target_arch = "x86_64")]
 mod x86_64;
 
-use crate::task::Task;
+use crate::task::Current;
 #[cfg(bpf_target_arch = "aarch64")]
 use arm64::{Saved, is_kernel, native};
 #[cfg(bpf_target_arch = "aarch64")]
@@ -45,7 +45,7 @@ pub enum UserSide {
 
 /// The user side of the current task.
 #[inline(always)]
-pub fn user_side(task: Task) -> UserSide {
+pub fn user_side(task: Current) -> UserSide {
     // A task that exits has given its memory back: what its registers point to is no more.
     if task.is_kernel_thread() || !task.has_memory() {
         return UserSide::None;

@@ -2,11 +2,12 @@
 
 use super::lookup::{rule, take_list};
 use super::registers::{UserSide, code_address, register, user_side};
+use super::return_probe::replaced;
 use super::window::read;
 use super::{NO_USER, mix};
 use crate::maps::{SCRATCH, WALK, Walk};
 use crate::settings::setting;
-use crate::task::Task;
+use crate::task::Current;
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::bpf_loop;
 use profiler_common::ended::Ended;
@@ -37,7 +38,7 @@ impl Walked {
 
 /// Walks the user part; it goes to scratch behind `first` addresses.
 #[inline(always)]
-pub fn walk(process: &ProcessKey, task: Task, hash: u64, first: u32) -> Walked {
+pub fn walk(process: &ProcessKey, task: Current, hash: u64, first: u32) -> Walked {
     let Some(walk) = WALK.get_ptr_mut(0) else { return Walked::none(hash) };
     // SAFETY: the walk is this CPU's own.
     let walk = unsafe { &mut *walk };
@@ -100,6 +101,9 @@ extern "C" fn frame(index: u64, _context: *mut c_void) -> i64 {
         walk.ended = Ended::NoTable as u64;
         return 1;
     };
+    if rule.is_return_probe() {
+        return through_return_probe(walk);
+    }
     let from = walk.registers;
     match step(rule, &from, |at| read(walk, at), |number| if index == 0 { register(number) } else { None }) {
         Ok(caller) => {
@@ -112,6 +116,17 @@ extern "C" fn frame(index: u64, _context: *mut c_void) -> i64 {
             1
         }
     }
+}
+
+/// Goes on at the address that a return probe has taken the place of. The kernel's own address stays in the stack; user space leaves it out.
+#[inline(always)]
+fn through_return_probe(walk: &mut Walk) -> i64 {
+    let Some(replaced) = replaced(walk.registers.sp, walk.is_exact != 0) else {
+        walk.ended = Ended::NoRule as u64;
+        return 1;
+    };
+    (walk.registers.ip, walk.registers.sp, walk.is_exact) = (replaced.ip, replaced.sp, 0);
+    0
 }
 
 #[inline(always)]

@@ -105,11 +105,22 @@ impl KernelTypes {
     /// # Errors
     /// This kernel has a structure that is not as expected.
     pub fn offsets(&self) -> Result<KernelOffsets, BpfError> {
-        let structures =
-            self.find(&["task_struct", "css_set", "cgroup_subsys_state", "cgrp_cset_link", "cgroup", "cgroup_root", "kernfs_node"]);
+        let structures = self.find(&[
+            "task_struct",
+            "uprobe_task",
+            "return_instance",
+            "css_set",
+            "cgroup_subsys_state",
+            "cgrp_cset_link",
+            "cgroup",
+            "cgroup_root",
+            "kernfs_node",
+        ]);
         let of = |structure, member: &str| {
             self.member(&structures, structure, member).ok_or_else(|| BpfError::BtfMember { what: format!("{structure}::{member}") })
         };
+        // A kernel without uprobes has none of them, and replaces no return addresses.
+        let probes = |structure, member: &str| self.member(&structures, structure, member).unwrap_or(0);
         Ok(KernelOffsets {
             task_group_leader: of("task_struct", "group_leader")?,
             task_start_boottime: of("task_struct", "start_boottime")?,
@@ -121,6 +132,11 @@ impl KernelTypes {
             task_cgroups: of("task_struct", "cgroups")?,
             task_mm: of("task_struct", "mm")?,
             task_in_execve_bit: self.member_bit(&structures, "task_struct", "in_execve").unwrap_or(0),
+            task_utask: probes("task_struct", "utask"),
+            utask_return_instances: probes("uprobe_task", "return_instances"),
+            return_instance_stack: probes("return_instance", "stack"),
+            return_instance_address: probes("return_instance", "orig_ret_vaddr"),
+            return_instance_next: probes("return_instance", "next"),
             css_set_dfl_cgrp: of("css_set", "dfl_cgrp")?,
             css_set_subsys: of("css_set", "subsys")?,
             css_set_cgrp_links: of("css_set", "cgrp_links")?,

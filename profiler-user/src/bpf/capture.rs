@@ -2,13 +2,13 @@
 
 use super::arena::Arena;
 use super::away::TimesAway;
-use super::clock_events::ClockEvents;
 use super::counters::{self, Counted};
 use super::error::BpfError;
 use super::hotplug::{CpuChange, Hotplug};
 use super::options::CaptureOptions;
 use super::order::{Drained, Order};
 use super::program::Programs;
+use super::sampled_events::SampledEvents;
 use super::self_cost::{self, ProgramCost};
 use super::sent_stacks::SentStacks;
 use super::side_band::{Record, SideBand};
@@ -34,7 +34,7 @@ pub struct Batch {
 /// Everything that is open at the border.
 pub struct Capture {
     programs: Programs,
-    clocks: ClockEvents,
+    events: SampledEvents,
     side_band: SideBand,
     hotplug: Option<Hotplug>,
     sent: SentStacks,
@@ -55,11 +55,11 @@ impl Capture {
         let side_band = SideBand::open()?;
         let statistics = options.self_cost.then(|| aya::sys::enable_stats(aya::sys::Stats::RunTime).ok()).flatten();
         let mut programs = Programs::load(options)?;
-        let clocks = ClockEvents::open(options.clock, options.frequency_hz, programs.cpu()?)?;
-        let period = clocks.period();
+        let events = SampledEvents::open(options.event, options.frequency_hz, programs.cpu()?)?;
+        let period = events.period();
         Ok(Self {
             programs,
-            clocks,
+            events,
             side_band,
             hotplug: Hotplug::open().ok(),
             sent: SentStacks::new(),
@@ -77,12 +77,12 @@ impl Capture {
     /// The kernel refused to enable an event.
     pub fn start(&mut self) -> Result<(), BpfError> {
         self.away_at_start = TimesAway::now();
-        self.clocks.enable()
+        self.events.enable()
     }
 
     /// Stops the clock; what has arrived can still be drained.
     pub fn stop(&mut self) {
-        self.clocks.disable();
+        self.events.disable();
     }
 
     /// Takes a process into the target, whoever has the pid now.
@@ -151,11 +151,11 @@ impl Capture {
             match change {
                 // A CPU that cannot be opened goes on unsampled; its share is simply not there.
                 CpuChange::Online(cpu) => {
-                    let _ = self.side_band.add(cpu).and_then(|()| self.clocks.add(cpu));
+                    let _ = self.side_band.add(cpu).and_then(|()| self.events.add(cpu));
                 }
                 CpuChange::Offline(cpu) => {
                     self.side_band.remove(cpu);
-                    self.clocks.remove(cpu);
+                    self.events.remove(cpu);
                 }
             }
         }
@@ -167,7 +167,7 @@ impl Capture {
     /// The map of counters could not be read.
     pub fn ticks(&self) -> Result<Ticks, BpfError> {
         let ran = counters::runs_and_idle(&self.programs.counters)?;
-        let Some(by_cpu) = self.clocks.ticks() else {
+        let Some(by_cpu) = self.events.ticks() else {
             return Ok(Ticks { all: ran.iter().map(|(runs, _)| runs).sum(), unseen_away: 0 });
         };
         let away_now = TimesAway::now();

@@ -1,6 +1,6 @@
 //! What a recording asks of the kernel side.
 
-use crate::config::Clock;
+use crate::config::Event;
 use crate::model::process::Pid;
 use profiler_common::settings::{KernelOffsets, Settings};
 use profiler_common::target::{TargetCgroup, TargetComm, TargetProcess};
@@ -18,8 +18,8 @@ pub struct CaptureOptions {
     pub cgroups: Vec<TargetCgroup>,
     /// Target name patterns.
     pub comms: Vec<TargetComm>,
-    /// What ticks.
-    pub clock: Clock,
+    /// What is sampled.
+    pub event: Event,
     /// How often, per second and CPU.
     pub frequency_hz: u32,
     /// Bytes of the ring.

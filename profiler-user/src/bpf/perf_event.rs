@@ -34,6 +34,7 @@ pub(super) const TYPE_HARDWARE: u32 = 0;
 pub(super) const TYPE_SOFTWARE: u32 = 1;
 pub(super) const HARDWARE_CPU_CYCLES: u64 = 0;
 pub(super) const SOFTWARE_CPU_CLOCK: u64 = 0;
+pub(super) const SOFTWARE_PAGE_FAULTS: u64 = 2;
 pub(super) const SOFTWARE_DUMMY: u64 = 9;
 pub(super) const SAMPLE_TIME: u64 = 1 << 2;
 

@@ -4,7 +4,7 @@ use super::btf::KernelTypes;
 use super::error::BpfError;
 use super::options::CaptureOptions;
 use super::program::Programs;
-use crate::config::Clock;
+use crate::config::Event;
 use profiler_common::limits::{RING_BYTES, TARGET_CGROUPS_MAX, TARGET_COMMS_MAX, TARGET_PROCESSES_MAX};
 use profiler_common::settings::{MODE_ANY, Settings, WALK_TABLES};
 use profiler_common::target::{TARGET_CGROUPS, TARGET_COMMS, TARGET_PROCESSES};
@@ -66,7 +66,7 @@ fn everything() -> Result<CaptureOptions, BpfError> {
         processes: Vec::new(),
         cgroups: Vec::new(),
         comms: Vec::new(),
-        clock: Clock::CpuClock,
+        event: Event::CpuClock,
         frequency_hz: 1,
         ring_bytes: RING_BYTES,
         target_processes: TARGET_PROCESSES_MAX,

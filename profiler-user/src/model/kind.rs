@@ -16,6 +16,8 @@ pub enum Kind {
     Cpu,
     /// Where CPU time goes, by hardware cycles.
     CpuCycles,
+    /// Where page faults are taken: who makes memory resident.
+    Faults,
 }
 
 impl Kind {
@@ -23,6 +25,7 @@ impl Kind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Cpu | Self::CpuCycles => "cpu",
+            Self::Faults => "faults",
         }
     }
 
@@ -31,6 +34,7 @@ impl Kind {
         match self {
             Self::Cpu => &[ValueType { name: "samples", unit: "count" }, ValueType { name: "cpu", unit: "nanoseconds" }],
             Self::CpuCycles => &[ValueType { name: "samples", unit: "count" }, ValueType { name: "cycles", unit: "count" }],
+            Self::Faults => &[ValueType { name: "samples", unit: "count" }, ValueType { name: "faults", unit: "count" }],
         }
     }
 
@@ -39,6 +43,15 @@ impl Kind {
         match self {
             Self::Cpu => ValueType { name: "cpu", unit: "nanoseconds" },
             Self::CpuCycles => ValueType { name: "cycles", unit: "count" },
+            Self::Faults => ValueType { name: "faults", unit: "count" },
+        }
+    }
+
+    /// What is missing where there are no samples.
+    pub const fn nothing(self) -> &'static str {
+        match self {
+            Self::Cpu | Self::CpuCycles => "nothing that was asked for used the CPU in that time",
+            Self::Faults => "nothing that was asked for took a page fault in that time",
         }
     }
 }

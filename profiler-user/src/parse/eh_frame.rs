@@ -1,6 +1,8 @@
 //! Call frame information (`.eh_frame`; `.debug_frame` when it is all there is) to an unwind table, by places in the file.
 
 use super::elf::{self, ParseError};
+use super::go_frames::GoFrames;
+use super::go_table;
 use super::unwind_gaps::Gaps;
 use super::unwind_parts::Parts;
 use super::unwind_rule::{self, Bytes};
@@ -43,7 +45,9 @@ pub fn unwind_table_for(bytes: &[u8], machine: Machine) -> Result<UnwindTable, P
     }
     let bases = bases(&file);
     let default = if facts.is_go { Rule::GO_FRAME_POINTER } else { Rule::NONE };
-    let gaps = Gaps { default, ..gaps(bytes, &file, &code, machine) };
+    let go_table = if facts.is_go && machine == Machine::X86_64 { go_table::find(bytes) } else { None };
+    let go = go_table.as_ref().map(|table| GoFrames::new(table, bytes, &code));
+    let gaps = Gaps { default, go, ..gaps(bytes, &file, &code, machine) };
     let (parts, rows) = match (contents(&file, ".eh_frame")?, contents(&file, ".debug_frame")?) {
         (Some(data), _) if data.len() > 4 => {
             let mut section = EhFrame::new(&data, LittleEndian);
@@ -51,6 +55,8 @@ pub fn unwind_table_for(bytes: &[u8], machine: Machine) -> Result<UnwindTable, P
             section.set_vendor(machine.vendor());
             rows(&section, &bases, &code, &gaps)
         }
+        // Go's own table says more, and is there in stripped programs too.
+        _ if gaps.go.is_some() => between_nothing(&code, &gaps),
         (_, Some(data)) => {
             let mut section = DebugFrame::new(&data, LittleEndian);
             section.set_address_size(8);
@@ -107,6 +113,7 @@ fn gaps<'a>(bytes: &'a [u8], file: &object::File<'_>, code: &[LoadSegment], mach
         machine,
         default: Rule::NONE,
         entry: place(file.entry()).filter(|_| file.entry() != 0),
+        go: None,
         stubs: [".init", ".fini"].into_iter().filter_map(stub).collect(),
         linkage: stub(".plt"),
     }
@@ -119,7 +126,7 @@ where
 {
     let mut cies = Cies(None);
     let mut functions = functions(section, bases, code, &mut cies);
-    if functions.is_empty() {
+    if functions.is_empty() && gaps.go.is_none() {
         return (Vec::new(), 0);
     }
     // Linkers write them in the order of their input, which is not that of their addresses.
@@ -154,9 +161,23 @@ where
         }
         end = function.end;
     }
-    let last = code.iter().map(|segment| segment.file_offset.saturating_add(segment.file_size)).max().unwrap_or(end).max(end);
+    let last = end_of(code).max(end);
     gaps.fill(&mut parts, end, last);
     parts.finish(last)
+}
+
+/// Rows for a file that has no functions but Go's.
+fn between_nothing(code: &[LoadSegment], gaps: &Gaps<'_>) -> (Vec<UnwindPart>, u64) {
+    let first = code.iter().map(|segment| segment.file_offset).min().unwrap_or(0);
+    let last = end_of(code);
+    let mut parts = Parts::default();
+    gaps.fill(&mut parts, first, last);
+    parts.finish(last)
+}
+
+/// Where the code ends, in the file.
+fn end_of(code: &[LoadSegment]) -> u64 {
+    code.iter().map(|segment| segment.file_offset.saturating_add(segment.file_size)).max().unwrap_or(0)
 }
 
 fn functions<'a, S>(section: &'a S, bases: &'a BaseAddresses, code: &[LoadSegment], cies: &mut Cies<'a, S>) -> Vec<Function<S::Offset>>

@@ -7,6 +7,7 @@ pub mod demangle;
 mod dwarf;
 pub mod eh_frame;
 pub mod elf;
+mod go_frames;
 mod go_module;
 pub mod go_table;
 pub mod machine;

@@ -191,6 +191,36 @@ impl GoTable {
         Some(Function { at: self.lines.start.checked_add(usize::try_from(record).ok()?)?, entry })
     }
 
+    /// All functions, each with the address where it ends.
+    pub(super) fn functions<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = (Function, u64)> + 'a {
+        let end = move |index: usize| match self.function(bytes, index + 1) {
+            Some(next) if index + 1 < self.functions => Some(next.entry),
+            _ => self.end(bytes),
+        };
+        (0..self.functions).map_while(move |index| Some((self.function(bytes, index)?, end(index)?)))
+    }
+
+    /// A function's name as the linker knows it.
+    pub(super) fn name(&self, bytes: &[u8], function: Function) -> String {
+        self.text_at(bytes, &self.function_names, self.field(bytes, function, 1).unwrap_or(0))
+    }
+
+    /// How far the stack pointer is below where the function was entered, bytes: up to which address, and how far.
+    pub(super) fn stack_sizes<'a>(&self, bytes: &'a [u8], function: Function) -> impl Iterator<Item = (u64, i32)> + use<'a> {
+        self.field(bytes, function, 4).and_then(|offset| self.steps(bytes, offset, function.entry)).into_iter().flatten()
+    }
+
+    /// Whether a function sets the stack pointer to what is no offset from where it was: `abi.FuncFlagSPWrite`, since 1.17.
+    pub(super) fn writes_stack_pointer(&self, bytes: &[u8], function: Function) -> bool {
+        const SP_WRITE: u8 = 1 << 1;
+        self.field(bytes, function, self.counts_field()).is_some_and(|counts| counts.to_le_bytes()[1] & SP_WRITE != 0)
+    }
+
+    /// The field that holds the function's id, its flags, and (last) how many tables of data it has.
+    fn counts_field(&self) -> usize {
+        if self.version == Version::Go120 { 10 } else { 9 }
+    }
+
     /// Where the code ends: the entry behind the last function.
     pub(super) fn end(&self, bytes: &[u8]) -> Option<u64> {
         let table = bytes.get(self.lines.clone())?;
@@ -232,28 +262,31 @@ impl GoTable {
 
     /// Walks a table of (difference of value, difference of address) until the address is reached.
     fn walk(&self, bytes: &[u8], offset: u32, entry: u64, at: u64) -> Option<i32> {
+        self.steps(bytes, offset, entry)?.find(|(end, _)| at < *end).map(|(_, value)| value)
+    }
+
+    /// The steps of such a table: up to which address, and what value.
+    fn steps<'a>(&self, bytes: &'a [u8], offset: u32, entry: u64) -> Option<impl Iterator<Item = (u64, i32)> + use<'a>> {
         if offset == 0 {
             return None;
         }
-        let mut table = bytes.get(self.values.clone())?.get(offset as usize..)?;
+        let (mut table, quantum) = (bytes.get(self.values.clone())?.get(offset as usize..)?, self.quantum);
         let (mut address, mut value) = (entry, -1_i32);
-        for step in 0..STEPS_MAX {
+        let next = move |step: usize| {
             let difference = uvarint(&mut table)?;
             if difference == 0 && step > 0 {
                 return None;
             }
             value = value.wrapping_add((difference >> 1) as i32 ^ -((difference & 1) as i32));
-            address = address.checked_add(u64::from(uvarint(&mut table)?).checked_mul(self.quantum)?)?;
-            if at < address {
-                return Some(value);
-            }
-        }
-        None
+            address = address.checked_add(u64::from(uvarint(&mut table)?).checked_mul(quantum)?)?;
+            Some((address, value))
+        };
+        Some((0..STEPS_MAX).map_while(next))
     }
 
     /// Where in the file a function's inline tree is, if it has one.
     fn inline_tree(&self, bytes: &[u8], function: Function) -> Option<usize> {
-        let header = if self.version == Version::Go120 { 10 } else { 9 };
+        let header = self.counts_field();
         let counts = self.field(bytes, function, header)?.to_le_bytes();
         let tables = self.field(bytes, function, 7)? as usize;
         if usize::from(counts[3]) <= FUNCDATA_INLINE_TREE || tables > usize::from(u16::MAX) {
@@ -278,7 +311,7 @@ impl GoTable {
     /// The innermost function that is inlined at an address.
     fn inlined_at(&self, bytes: &[u8], function: Function, at: u64) -> Option<Inlined> {
         let tree = self.inline_tree(bytes, function)?;
-        let header = if self.version == Version::Go120 { 10 } else { 9 };
+        let header = self.counts_field();
         if self.field(bytes, function, 7)? as usize <= PCDATA_INLINE_INDEX {
             return None;
         }

@@ -1,5 +1,6 @@
 //! Code between functions that have call frame information: what can be known of it by looking at it.
 
+use super::go_frames::GoFrames;
 use super::machine::Machine;
 use super::unwind_gaps_arm64 as arm64;
 use super::unwind_parts::Parts;
@@ -18,6 +19,8 @@ pub(super) struct Gaps<'a> {
     pub(super) machine: Machine,
     /// What holds in all of them: [`Rule::NONE`] unless the file is Go's.
     pub(super) default: Rule,
+    /// Go's functions, if its table was found.
+    pub(super) go: Option<GoFrames<'a>>,
     /// Where the program begins.
     pub(super) entry: Option<u64>,
     /// `.init` and `.fini`: a function each, put together by the linker from pieces of many files.
@@ -30,7 +33,8 @@ impl Gaps<'_> {
     /// Rows for a gap.
     pub(super) fn fill(&self, parts: &mut Parts, from: u64, to: u64) {
         if self.default != Rule::NONE {
-            return parts.push(from, self.default);
+            parts.push(from, self.default);
+            return self.go.iter().for_each(|go| go.fill(parts, from, to));
         }
         if self.keeps_frame_pointers(from, to) {
             return parts.push(from, Rule::FRAME_POINTER);

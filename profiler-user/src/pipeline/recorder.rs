@@ -7,7 +7,7 @@ use super::signals::Signals;
 use super::stop::{Ends, after};
 use super::wakers::Wakers;
 use crate::bpf::{BpfError, Capture, CaptureOptions, Counted, KernelTypes, Last, ProgramCost, controller_index};
-use crate::config::{Config, Mode, Target, Walk};
+use crate::config::{Config, Event, Mode, Target, Walk};
 use crate::model::loss::Losses;
 use crate::model::process::Pid;
 use crate::model::profile::Profile;
@@ -233,7 +233,7 @@ fn capture_options(config: &Config, filter: &Filter, offsets: settings::KernelOf
             comms: filter.comms.len() as u32,
             inherit: u32::from(config.inherit),
             wake_bytes: config.bounds.ring_bytes / 4,
-            weigh_period: u32::from(config.clock == crate::config::Clock::Cycles),
+            weigh_period: u32::from(config.event != Event::CpuClock),
             own_count: u32::from(!config.include_self),
             walk: match config.walk {
                 Walk::Tables => settings::WALK_TABLES,
@@ -245,7 +245,7 @@ fn capture_options(config: &Config, filter: &Filter, offsets: settings::KernelOf
         processes: filter.processes.clone(),
         cgroups: filter.cgroups.clone(),
         comms: filter.comms.clone(),
-        clock: config.clock,
+        event: config.event,
         frequency_hz: config.frequency_hz,
         ring_bytes: config.bounds.ring_bytes,
         target_processes: config.bounds.target_processes,

@@ -26,6 +26,11 @@ impl Range {
         Self { mapped, kind, id: AtomicU32::new(NONE) }
     }
 
+    /// Whether it is the kernel's page where functions with a return probe return to. No process can name its own memory so.
+    pub fn is_return_probes(&self) -> bool {
+        self.mapped.file.inode == 0 && self.mapped.path == b"[uprobes]"
+    }
+
     pub(super) fn id(&self) -> Option<MappingId> {
         let id = self.id.load(Ordering::Relaxed);
         (id != NONE).then_some(MappingId(id))
@@ -44,6 +49,8 @@ pub struct AddressSpace {
     pub(super) generation: u32,
     /// Raised when other code takes the place of code: rules for it do not hold any more.
     replaced: u32,
+    /// Whether there is a page of return probes.
+    has_return_probes: bool,
 }
 
 impl AddressSpace {
@@ -62,6 +69,7 @@ impl AddressSpace {
             self.replaced = self.replaced.wrapping_add(u32::from(!is_same_code(&old, &range)));
             keep_outside(ranges, &old, start, end);
         }
+        self.has_return_probes |= range.is_return_probes();
         if ranges.len() < RANGES_MAX {
             ranges.insert(start, Arc::new(range));
         }
@@ -77,8 +85,14 @@ impl AddressSpace {
         self.ranges.range(..=address).next_back().map(|(_, range)| range).filter(|range| address < range.mapped.end)
     }
 
+    /// Whether an address is one that the kernel has put in the place of a return address.
+    pub fn is_return_probe(&self, address: u64) -> bool {
+        self.has_return_probes && self.find(address).is_some_and(|range| range.is_return_probes())
+    }
+
     /// Everything is unmapped: an exec.
     pub(super) fn clear(&mut self) {
+        self.has_return_probes = false;
         self.ranges = Arc::default();
         self.generation = self.generation.wrapping_add(1);
     }

@@ -132,6 +132,10 @@ impl Tables {
         if let UserStack::Walked { addresses, ended } = &raw.user {
             how = *ended;
             for (depth, address) in addresses.iter().enumerate() {
+                // No frame of the program: the one behind it is where the call returns to.
+                if depth > 0 && space.is_return_probe(*address) {
+                    continue;
+                }
                 let address = code_address(depth, *address).for_lookup();
                 match space.find(address) {
                     Some(range) => frames.push(self.user_frame(range, address, process)),

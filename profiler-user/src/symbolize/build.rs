@@ -127,11 +127,11 @@ impl<'a> Builder<'a> {
         samples
     }
 
-    /// Events, and their weight in the unit of the kind: a tick of the clock weighs its period, cycles are counted already.
+    /// Events, and their weight in the unit of the kind: a tick of the clock weighs its period, the others are counted already.
     fn values(&self, counts: Counts) -> [i64; 2] {
         let weight = match self.window.kind {
             Kind::Cpu => counts.weight.saturating_mul(self.window.period),
-            Kind::CpuCycles => counts.weight,
+            Kind::CpuCycles | Kind::Faults => counts.weight,
         };
         [signed(counts.events), signed(weight)]
     }

@@ -54,6 +54,10 @@ impl Unwinder {
     }
 
     fn rule_at(&mut self, registers: &Registers, last: LastAddress, space: &AddressSpace, arena: &Arena) -> Result<Rule, Stopped> {
+        // Only the kernel side knows where it leads to.
+        if space.is_return_probe(registers.ip) {
+            return Err(Stopped::Ended(Ended::NoTable));
+        }
         let before = if last == LastAddress::ReturnedTo { 1 } else { 0 };
         let address = registers.ip.wrapping_sub(before);
         let Some(range) = space.find(address) else { return Err(Stopped::Ended(Ended::NoMapping)) };

@@ -7,7 +7,7 @@ use crate::model::event::MonotonicNs;
 use crate::model::process::{Pid, ProcessKey};
 use crate::model::unwind::Elsewhere;
 use crate::process::{AddressSpace, Range};
-use profiler_common::unwind::range::{RANGE_FRAME_POINTER, RANGE_GO, RANGE_UNKNOWN, RANGES_MAX, RangeEntry};
+use profiler_common::unwind::range::{RANGE_FRAME_POINTER, RANGE_GO, RANGE_RETURN_PROBE, RANGE_UNKNOWN, RANGES_MAX, RangeEntry};
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
@@ -76,7 +76,9 @@ impl List {
     pub(super) fn of(space: &AddressSpace, states: &States) -> Self {
         let mut list = Self::default();
         for range in space.iter() {
-            list.end_at(range.mapped.start);
+            // A call that returns to the first byte of that page is looked up one byte before.
+            let start = range.mapped.start - u64::from(range.is_return_probes());
+            list.end_at(start);
             list.add(range, states);
             list.end = range.mapped.end;
         }
@@ -86,6 +88,9 @@ impl List {
 
     fn add(&mut self, range: &Range, states: &States) {
         let start = range.mapped.start;
+        if range.is_return_probes() {
+            return self.push(RangeEntry::plain(start - 1, RANGE_RETURN_PROBE));
+        }
         let Some(table) = TableOf::of(&range.kind) else {
             return self.push(RangeEntry::plain(start, RANGE_FRAME_POINTER));
         };

@@ -3,6 +3,7 @@
 
 mod captured;
 mod cfi;
+mod go;
 
 use anyhow::{Context as _, Result, ensure};
 use cfi::{Caller, Followed, Row, Says, memory, rows};

@@ -1,7 +1,7 @@
 //! What was typed, and what it means: `RecordArgs` to `Config`, without doing anything.
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
-use profiler::config::{Bounds, Clock, Config, Mode, Target, Walk};
+use profiler::config::{Bounds, Config, Event, Mode, Target, Walk};
 use profiler::encode::Format;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -57,12 +57,12 @@ pub(crate) struct RecordArgs {
     #[arg(last = true, value_name = "CMD", help_heading = "Targets", num_args = 1..)]
     pub words: Vec<OsString>,
 
-    /// Kinds of profile
-    #[arg(short = 'e', long = "event", value_name = "KIND", default_value = "cpu", value_delimiter = ',', help_heading = "Sampling")]
-    pub events: Vec<EventKind>,
-    /// Samples a second and CPU
-    #[arg(short = 'F', long = "frequency", value_name = "HZ", default_value_t = 99, value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = "Sampling")]
-    pub frequency: u32,
+    /// Kind of profile
+    #[arg(short = 'e', long = "event", value_name = "KIND", default_value = "cpu", help_heading = "Sampling")]
+    pub kind: KindArg,
+    /// Samples a second and CPU [default: 99; 997 for page faults]
+    #[arg(short = 'F', long = "frequency", value_name = "HZ", value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = "Sampling")]
+    pub frequency: Option<u32>,
     /// How long: 30s, 5m, 1h, 500ms, or a number of seconds. Without it until Ctrl-C, or until the command or the processes end
     #[arg(short = 'd', long, value_name = "TIME", value_parser = parse_duration, help_heading = "Sampling")]
     pub duration: Option<Duration>,
@@ -121,9 +121,11 @@ pub(crate) struct Pids(Vec<u32>);
 
 /// Kinds of profile that can be asked for.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum EventKind {
+pub(crate) enum KindArg {
     /// Where CPU time goes
     Cpu,
+    /// Where page faults are taken: who makes memory resident
+    Faults,
 }
 
 /// What ticks.
@@ -145,16 +147,18 @@ pub(crate) enum SplitArg {
 impl RecordArgs {
     /// What is to be recorded.
     pub(crate) fn config(&self) -> Config {
+        let event = match (self.kind, self.clock) {
+            (KindArg::Faults, _) => Event::PageFaults,
+            (KindArg::Cpu, ClockArg::CpuClock) => Event::CpuClock,
+            (KindArg::Cpu, ClockArg::Cycles) => Event::Cycles,
+        };
         let mut bounds = Bounds { window_bytes: self.memory_limit / 2, ..Bounds::default() };
         bounds.ring_bytes = self.ring_bytes.map_or(bounds.ring_bytes, u32::next_power_of_two);
         bounds.target_processes = self.target_entries.unwrap_or(bounds.target_processes);
         Config {
             targets: self.targets(),
-            clock: match self.clock {
-                ClockArg::CpuClock => Clock::CpuClock,
-                ClockArg::Cycles => Clock::Cycles,
-            },
-            frequency_hz: self.frequency,
+            event,
+            frequency_hz: self.frequency.unwrap_or(if event == Event::PageFaults { 997 } else { 99 }),
             mode: match (self.user_only, self.kernel_only) {
                 (true, _) => Mode::User,
                 (_, true) => Mode::Kernel,

@@ -4,6 +4,7 @@ use crate::args::RecordArgs;
 use crate::summary::{self, ProgressLine};
 use anyhow::Context as _;
 use profiler::capability;
+use profiler::config::Event;
 use profiler::encode::encode;
 use profiler::model::encoded::About;
 use profiler::model::profile::Profile;
@@ -148,11 +149,12 @@ fn about(profile: &Profile) -> About {
 fn comments(args: &RecordArgs) -> Vec<String> {
     let config = args.config();
     let kernel = rustix::system::uname();
-    let mut options = format!(
-        "-F {} --clock {}",
-        config.frequency_hz,
-        if config.clock == profiler::config::Clock::Cycles { "cycles" } else { "cpu-clock" }
-    );
+    let event = match config.event {
+        Event::CpuClock => "--clock cpu-clock",
+        Event::Cycles => "--clock cycles",
+        Event::PageFaults => "-e faults",
+    };
+    let mut options = format!("-F {} {event}", config.frequency_hz);
     for (is_set, flag) in [
         (args.user_only, " --user-only"),
         (args.kernel_only, " --kernel-only"),

@@ -88,7 +88,7 @@ fn top(profile: &Profile, text: &mut String) {
     let total = whole(profile, column).max(1) as f64;
     let hot = hottest(profile, column, TOP);
     if hot.is_empty() {
-        text.push_str("no samples: nothing that was asked for used the CPU in that time\n");
+        text.push_str(&format!("no samples: {}\n", profile.kind.nothing()));
         return;
     }
     text.push_str("  flat%   cum%  function\n");

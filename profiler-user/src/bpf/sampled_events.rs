@@ -1,9 +1,11 @@
-//! The events that tick: one a CPU, each counted by the kernel's own clock.
+//! The events that are sampled: one a CPU, each counted by the kernel itself.
 
 use super::cpus;
 use super::error::BpfError;
-use super::perf_event::{Attributes, HARDWARE_CPU_CYCLES, PerfEvent, SOFTWARE_CPU_CLOCK, TYPE_HARDWARE, TYPE_SOFTWARE, flag};
-use crate::config::Clock;
+use super::perf_event::{
+    Attributes, HARDWARE_CPU_CYCLES, PerfEvent, SOFTWARE_CPU_CLOCK, SOFTWARE_PAGE_FAULTS, TYPE_HARDWARE, TYPE_SOFTWARE, flag,
+};
+use crate::config::Event;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::thread;
@@ -14,9 +16,9 @@ const SPREAD_MAX: Duration = Duration::from_millis(10);
 
 /// One ticking event for each CPU that is on line.
 #[derive(Debug)]
-pub(super) struct ClockEvents {
-    clock: Clock,
-    /// Nanoseconds between ticks, or ticks a second for a counter.
+pub(super) struct SampledEvents {
+    event: Event,
+    /// Nanoseconds between ticks, or samples a second of what is counted.
     rate: u64,
     program: OwnedFd,
     events: BTreeMap<u32, PerfEvent>,
@@ -25,14 +27,14 @@ pub(super) struct ClockEvents {
     running: bool,
 }
 
-impl ClockEvents {
+impl SampledEvents {
     /// Opens the events, not yet ticking.
-    pub(super) fn open(clock: Clock, frequency_hz: u32, program: OwnedFd) -> Result<Self, BpfError> {
-        let rate = match clock {
-            Clock::CpuClock => period_ns(frequency_hz),
-            Clock::Cycles => u64::from(frequency_hz),
+    pub(super) fn open(event: Event, frequency_hz: u32, program: OwnedFd) -> Result<Self, BpfError> {
+        let rate = match event {
+            Event::CpuClock => period_ns(frequency_hz),
+            Event::Cycles | Event::PageFaults => u64::from(frequency_hz),
         };
-        let mut events = Self { clock, rate, program, events: BTreeMap::new(), closed_ticks: BTreeMap::new(), running: false };
+        let mut events = Self { event, rate, program, events: BTreeMap::new(), closed_ticks: BTreeMap::new(), running: false };
         for cpu in cpus::online()? {
             events.add(cpu)?;
         }
@@ -44,33 +46,19 @@ impl ClockEvents {
         if self.events.contains_key(&cpu) {
             return Ok(());
         }
-        let (name, attributes) = match self.clock {
-            // A fixed period, not a frequency: the kernel then takes exactly `enabled time / period` samples, which is what conservation compares with.
-            Clock::CpuClock => (
-                "cpu-clock",
-                Attributes {
-                    kind: TYPE_SOFTWARE,
-                    config: SOFTWARE_CPU_CLOCK,
-                    sample_period: self.rate,
-                    flags: flag::DISABLED,
-                    ..Attributes::default()
-                },
-            ),
-            Clock::Cycles => (
-                "cycles",
-                Attributes {
-                    kind: TYPE_HARDWARE,
-                    config: HARDWARE_CPU_CYCLES,
-                    sample_period: self.rate,
-                    flags: flag::DISABLED | flag::FREQUENCY,
-                    ..Attributes::default()
-                },
-            ),
+        let (name, kind, config) = match self.event {
+            Event::CpuClock => ("cpu-clock", TYPE_SOFTWARE, SOFTWARE_CPU_CLOCK),
+            Event::Cycles => ("cycles", TYPE_HARDWARE, HARDWARE_CPU_CYCLES),
+            Event::PageFaults => ("page-faults", TYPE_SOFTWARE, SOFTWARE_PAGE_FAULTS),
         };
+        // The clock has a fixed period, not a frequency: the kernel then takes exactly `enabled time / period` samples, which is what conservation compares
+        // with.
+        let frequency = if self.event == Event::CpuClock { 0 } else { flag::FREQUENCY };
+        let attributes = Attributes { kind, config, sample_period: self.rate, flags: flag::DISABLED | frequency, ..Attributes::default() };
         let failed = |source| BpfError::PerfEvent { event: name, cpu, source };
         let event = match PerfEvent::open(&attributes, cpu) {
             // The CPU went off line between the list and the call.
-            Err(source) if source.raw_os_error() == Some(libc::ENODEV) && self.clock == Clock::CpuClock => return Ok(()),
+            Err(source) if source.raw_os_error() == Some(libc::ENODEV) && self.event != Event::Cycles => return Ok(()),
             other => other.map_err(failed)?,
         };
         event.run(std::os::fd::AsFd::as_fd(&self.program)).map_err(failed)?;
@@ -105,9 +93,9 @@ impl ClockEvents {
     /// task that wakes another on a CPU which the tick took out of its idle state is not seen to pay for the interrupt. Under nginx that moved up to 20 of 41
     /// points away from `_raw_spin_unlock_irqrestore`, in some runs and not in others.
     fn apart(&self) -> Duration {
-        let period = match self.clock {
-            Clock::CpuClock => Duration::from_nanos(self.rate),
-            Clock::Cycles => Duration::ZERO,
+        let period = match self.event {
+            Event::CpuClock => Duration::from_nanos(self.rate),
+            Event::Cycles | Event::PageFaults => Duration::ZERO,
         };
         period.min(SPREAD_MAX) / u32::try_from(self.events.len()).unwrap_or(u32::MAX).max(1)
     }
@@ -122,15 +110,15 @@ impl ClockEvents {
 
     /// What one tick weighs: ns, or (for a counter) 0, since each sample says it itself.
     pub(super) fn period(&self) -> u64 {
-        match self.clock {
-            Clock::CpuClock => self.rate,
-            Clock::Cycles => 0,
+        match self.event {
+            Event::CpuClock => self.rate,
+            Event::Cycles | Event::PageFaults => 0,
         }
     }
 
     /// Ticks so far by the kernel's own clock, by CPU. None for a counter, which has no fixed period.
     pub(super) fn ticks(&self) -> Option<BTreeMap<u32, u64>> {
-        if self.clock == Clock::Cycles {
+        if self.event != Event::CpuClock {
             return None;
         }
         let mut ticks = self.closed_ticks.clone();
