@@ -42,9 +42,9 @@ enum Task {
         #[arg(long)]
         list: bool,
     },
-    /// Boot Debian's kernels 5.10, 6.1 and 6.12 under qemu and record there; or those of the named series.
+    /// Boot Debian's kernels 5.10, 6.1 and 6.12 under qemu and record there; or the named ones: arm64 is 6.12 on that machine.
     Kernels {
-        /// Series, as 6.1.
+        /// Names, as 6.1.
         names: Vec<String>,
     },
     /// Build the static binary (static-pie) for release.

@@ -124,14 +124,14 @@ fn serve(listener: &OwnedFd, memory: &OwnedFd, granted: &Granted) -> io::Result<
 
 /// The argument that holds the path, and the one that says where a `stat` goes.
 fn arguments_of(notification: &Notification) -> (u64, Option<(u64, Image)>) {
-    let [first, second, third, _, fifth, _] = notification.arguments;
+    let [_, second, third, _, fifth, _] = notification.arguments;
     match notification.call {
         libc::SYS_newfstatat => (second, Some((third, Image::Stat))),
         libc::SYS_statx => (second, Some((fifth, Image::Statx))),
         #[cfg(target_arch = "x86_64")]
-        libc::SYS_stat | libc::SYS_lstat => (first, Some((second, Image::Stat))),
+        libc::SYS_stat | libc::SYS_lstat => (notification.arguments[0], Some((second, Image::Stat))),
         #[cfg(target_arch = "x86_64")]
-        libc::SYS_open => (first, None),
+        libc::SYS_open => (notification.arguments[0], None),
         _ => (second, None),
     }
 }

@@ -1,6 +1,7 @@
 //! Every row of every library and of the large programs of this machine, and of those for arm64 that it has: what our table leads to is what gimli's own
 //! evaluation leads to.
 
+mod captured;
 mod cfi;
 mod go;
 

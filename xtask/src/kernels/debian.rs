@@ -1,68 +1,94 @@
 //! Kernels as Debian packages them, by apt, into a folder of ours: nothing is installed, and this machine's lists of packages stay as they are.
 
 use crate::shell::{first_line, run};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What Debian signs with.
 pub(super) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-/// The package that depends on the newest kernel of a release: the one for virtual machines, which is the smallest.
-const NEWEST: &str = "linux-image-cloud-amd64";
-
-/// Where a kernel comes from.
+/// Where packages come from.
 pub(super) struct Suite {
     /// Debian's release.
     pub(super) release: &'static str,
-    /// Whether it stands among the security updates alone.
+    /// Whether what is wanted stands among the security updates alone.
     pub(super) is_security: bool,
+    /// Debian's word for the machine.
+    pub(super) architecture: &'static str,
 }
 
 impl Suite {
     /// The line of a list of sources.
     fn source(&self) -> String {
         let (archive, suite) = if self.is_security { ("debian-security", "-security") } else { ("debian", "") };
-        format!("deb [signed-by={KEYRING} arch=amd64] http://deb.debian.org/{archive} {}{suite} main\n", self.release)
+        let Self { release, architecture, .. } = self;
+        format!("deb [signed-by={KEYRING} arch={architecture}] http://deb.debian.org/{archive} {release}{suite} main\n")
+    }
+
+    /// The folder of what was downloaded.
+    fn folder(&self, folder: &Path) -> PathBuf {
+        folder.join(format!("{}-{}", self.release, self.architecture))
     }
 }
 
-/// The kernel of a release, downloaded once into the folder.
+/// The kernel of a release, downloaded once into a folder of the given one.
 ///
 /// # Errors
 /// It cannot be downloaded or unpacked.
 pub(super) fn image(folder: &Path, suite: &Suite) -> Result<PathBuf> {
-    if let Some(image) = unpacked(folder) {
+    let unpacked = |folder: &Path| entry(&folder.join("unpacked/boot"), "vmlinuz-");
+    let folder = suite.folder(folder);
+    if let Some(image) = unpacked(&folder) {
         return Ok(image);
     }
+    update(&folder, suite)?;
+    // The package that depends on the newest kernel of a release: the one for virtual machines, which is the smallest.
+    let newest = format!("linux-image-cloud-{}", suite.architecture);
+    let depends = apt("apt-cache", &folder, suite).args(["depends", &newest]).output().context("starting apt-cache")?;
+    let depends = String::from_utf8_lossy(&depends.stdout).into_owned();
+    let package = depends.lines().find_map(|line| line.trim().strip_prefix("Depends: linux-image-"));
+    let package = format!("linux-image-{}", package.with_context(|| format!("{newest} of {} names no kernel", suite.release))?);
+    unpack(&folder, suite, &package)?;
+    // Its modules, ten times as large, are not needed: what the guest uses is built in.
+    for part in ["unpacked/lib", "unpacked/usr"] {
+        if folder.join(part).exists() {
+            fs::remove_dir_all(folder.join(part))?;
+        }
+    }
+    unpacked(&folder).with_context(|| format!("{package} holds no kernel"))
+}
+
+/// A shell that needs no library, of another machine.
+///
+/// # Errors
+/// It cannot be downloaded or unpacked.
+pub(super) fn shell(folder: &Path, suite: &Suite) -> Result<PathBuf> {
+    let folder = suite.folder(folder);
+    let place = folder.join("unpacked/usr/bin/busybox");
+    if !place.exists() {
+        update(&folder, suite)?;
+        unpack(&folder, suite, "busybox-static")?;
+    }
+    Ok(place)
+}
+
+/// The lists of packages.
+fn update(folder: &Path, suite: &Suite) -> Result<()> {
     for part in ["lists/partial", "cache/archives/partial"] {
         fs::create_dir_all(folder.join(part))?;
     }
     fs::write(folder.join("sources.list"), suite.source())?;
     fs::write(folder.join("status"), "")?;
-    run(apt("apt-get", folder).args(["-q", "-q", "update"]))?;
-    let depends = apt("apt-cache", folder).args(["depends", NEWEST]).output().context("starting apt-cache")?;
-    let depends = String::from_utf8_lossy(&depends.stdout).into_owned();
-    let package = depends.lines().find_map(|line| line.trim().strip_prefix("Depends: linux-image-"));
-    let package = format!("linux-image-{}", package.with_context(|| format!("{NEWEST} of {} names no kernel", suite.release))?);
-    run(apt("apt-get", folder).current_dir(folder).args(["-q", "-q", "download", &package]))?;
-    let downloaded = entry(folder, "linux-image-").with_context(|| format!("{package} was not downloaded"))?;
-    run(Command::new("dpkg-deb").arg("-x").arg(&downloaded).arg(folder.join("unpacked")))?;
-    fs::remove_file(downloaded)?;
-    // Its modules, ten times as large, are not needed: what the guest uses is built in.
-    for part in ["unpacked/lib", "unpacked/usr", "lists"] {
-        if folder.join(part).exists() {
-            fs::remove_dir_all(folder.join(part))?;
-        }
-    }
-    match unpacked(folder) {
-        Some(image) => Ok(image),
-        None => bail!("{package} holds no kernel"),
-    }
+    run(apt("apt-get", folder, suite).args(["-q", "-q", "update"]))
 }
 
-fn unpacked(folder: &Path) -> Option<PathBuf> {
-    entry(&folder.join("unpacked/boot"), "vmlinuz-")
+fn unpack(folder: &Path, suite: &Suite, package: &str) -> Result<()> {
+    run(apt("apt-get", folder, suite).current_dir(folder).args(["-q", "-q", "download", package]))?;
+    let downloaded = entry(folder, &format!("{package}_")).with_context(|| format!("{package} was not downloaded"))?;
+    run(Command::new("dpkg-deb").arg("-x").arg(&downloaded).arg(folder.join("unpacked")))?;
+    fs::remove_file(downloaded)?;
+    Ok(())
 }
 
 /// The entry of a folder whose name begins so.
@@ -72,7 +98,7 @@ fn entry(folder: &Path, start: &str) -> Option<PathBuf> {
 }
 
 /// One of apt's programs, whose world is the folder.
-fn apt(program: &str, folder: &Path) -> Command {
+fn apt(program: &str, folder: &Path, suite: &Suite) -> Command {
     let mut command = Command::new(program);
     for (option, place) in [
         ("Dir::Etc::sourcelist", "sources.list"),
@@ -85,7 +111,8 @@ fn apt(program: &str, folder: &Path) -> Command {
     }
     // As who we are: apt's own user cannot write into our folder. No translations: the list of packages is all that is asked for.
     let user = first_line(Command::new("id").arg("-un")).unwrap_or_else(|_| "root".to_owned());
-    command.arg("-o").arg(format!("APT::Sandbox::User={user}")).args(["-o", "Acquire::Languages=none", "-o", "APT::Architecture=amd64"]);
+    let architecture = format!("APT::Architecture={}", suite.architecture);
+    command.arg("-o").arg(format!("APT::Sandbox::User={user}")).args(["-o", "Acquire::Languages=none", "-o", &architecture]);
     command
 }
 
@@ -95,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_source_is_a_line_for_apt() {
-        let source = |is_security| Suite { release: "trixie", is_security }.source();
+        let source = |is_security| Suite { release: "trixie", is_security, architecture: "amd64" }.source();
         assert!(source(false).ends_with("http://deb.debian.org/debian trixie main\n"));
         assert!(source(true).ends_with("http://deb.debian.org/debian-security trixie-security main\n"));
     }

@@ -2,11 +2,8 @@
 //! serial line, in parts, and switches itself off.
 
 use super::cpio::Archive;
-use crate::shell::run;
+use super::machine::Machine;
 use anyhow::{Context, Result, bail};
-use profiler_tests::manifest::root;
-use profiler_tests::subject::{Build, build};
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -36,49 +33,31 @@ part() {{
 }}
 part release /bin/busybox uname -r
 part check /bin/profiler check
-part stats /bin/xtask ebpf --stats
-part record /bin/profiler record -F 99 -o /tmp/folded --format folded -- /bin/busybox timeout 3 /bin/deep {DEPTH}
+[ ! -e /bin/xtask ] || part stats /bin/xtask ebpf --stats
+part record /bin/profiler record -F 99 --self-cost -o /tmp/folded --format folded -- /bin/busybox timeout 3 /bin/deep {DEPTH}
 part folded /bin/busybox cat /tmp/folded
 /bin/busybox poweroff -f
 "#
     )
 }
 
-/// Puts the guest's files into an archive; gives its place.
+/// Puts the guest's files for a machine into an archive; gives its place.
 ///
 /// # Errors
-/// A program is missing or cannot be read.
-pub(super) fn system(folder: &Path) -> Result<PathBuf> {
-    fs::create_dir_all(folder)?;
-    let profiler = root().join("target/release/profiler");
-    let subject = build("deep", Build::CBare)?;
-    let (ourselves, stripped) = (std::env::current_exe()?, folder.join("xtask"));
-    run(Command::new("strip").arg("-o").arg(&stripped).arg(ourselves))?;
-    let programs = [("bin/profiler", profiler.as_path()), ("bin/xtask", &stripped), ("bin/deep", &subject)];
+/// A program is missing or cannot be built or read.
+pub(super) fn system(folder: &Path, machine: Machine) -> Result<PathBuf> {
+    let files = machine.files(folder)?;
     let mut archive = Archive::default();
     for empty in ["proc", "sys", "dev", "tmp"] {
         archive.folder(empty);
     }
     archive.file("init", first_process().as_bytes());
-    archive.file("bin/busybox", &fs::read("/bin/busybox").context("reading /bin/busybox")?);
-    let mut libraries = BTreeSet::new();
-    for (name, path) in programs {
-        archive.file(name, &fs::read(path).with_context(|| format!("reading {}", path.display()))?);
-        libraries.extend(libraries_of(path)?);
+    for (name, path) in files {
+        archive.file(&name, &fs::read(&path).with_context(|| format!("reading {}", path.display()))?);
     }
-    for library in libraries {
-        archive.file(&library, &fs::read(&library).with_context(|| format!("reading {library}"))?);
-    }
-    let place = folder.join("guest.cpio");
+    let place = folder.join(format!("guest-{}.cpio", machine.name()));
     fs::write(&place, archive.finish()).with_context(|| format!("writing {}", place.display()))?;
     Ok(place)
-}
-
-/// Paths of the libraries that a program is started with, its dynamic linker among them.
-fn libraries_of(program: &Path) -> Result<Vec<String>> {
-    let output = Command::new("ldd").arg(program).output().context("starting ldd")?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    Ok(text.split_ascii_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned).collect())
 }
 
 /// What a guest said.
@@ -124,14 +103,13 @@ impl Said {
 ///
 /// # Errors
 /// The emulator cannot be started, or the guest says nothing that is understood.
-pub(super) fn boot(image: &Path, system: &Path) -> Result<Said> {
+pub(super) fn boot(machine: Machine, image: &Path, system: &Path) -> Result<Said> {
     let mut command = Command::new("timeout");
-    command.args([PATIENCE_SECONDS, "qemu-system-x86_64"]);
-    // Emulated even where /dev/kvm is there: nested, it may stop at an instruction that its own host does not know.
-    command.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1024", "-no-reboot"]);
-    command.args(["-nodefaults", "-display", "none", "-serial", "stdio", "-append", "console=ttyS0 panic=-1 quiet"]);
+    command.arg(PATIENCE_SECONDS).args(machine.emulator());
+    command.args(["-smp", "2", "-m", "1024", "-no-reboot", "-nodefaults", "-display", "none", "-serial", "stdio", "-append"]);
+    command.arg(format!("console={} panic=-1 quiet", machine.console()));
     command.arg("-kernel").arg(image).arg("-initrd").arg(system);
-    let output = command.stdin(Stdio::null()).output().context("starting qemu-system-x86_64")?;
+    let output = command.stdin(Stdio::null()).output().context("starting the emulator")?;
     let text = String::from_utf8_lossy(&output.stdout).replace('\r', "\n");
     Said::new(text.replace("\n\n", "\n")).with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())
 }
