@@ -9,13 +9,19 @@ const DEPTH_MAX: u32 = 64;
 /// How far the kernel's own code pushes, where it runs itself: rax, rcx and r11 before its system call (`uretprobe_trampoline_entry`, 6.11 and later).
 const PUSHED_MAX: u64 = 32;
 
+/// What a call leaves on the stack: its return address, or nothing where that is in a register (x30 of arm64). The list has the stack pointer of the entry.
+#[cfg(bpf_target_arch = "x86_64")]
+const CALL_BYTES: u64 = 8;
+#[cfg(bpf_target_arch = "aarch64")]
+const CALL_BYTES: u64 = 0;
+
 /// Where the function really returns to, and the stack pointer that it leaves.
 pub struct Replaced {
     pub ip: u64,
     pub sp: u64,
 }
 
-/// The return address that stood right below `sp`; in the leaf, which may be the kernel's code itself, not far above it.
+/// The return address of the function that left the stack pointer at `sp`; in the leaf, which may be the kernel's code itself, not far above it.
 #[inline(always)]
 pub fn replaced(sp: u64, is_leaf: bool) -> Option<Replaced> {
     let mut instance = first_instance()?;
@@ -24,7 +30,7 @@ pub fn replaced(sp: u64, is_leaf: bool) -> Option<Replaced> {
         if instance == 0 {
             break;
         }
-        let above: u64 = read_kernel::<u64>(instance + offset!(return_instance_stack)).wrapping_add(8);
+        let above: u64 = read_kernel::<u64>(instance + offset!(return_instance_stack)).wrapping_add(CALL_BYTES);
         if above.wrapping_sub(sp) <= slack {
             return Some(Replaced { ip: read_kernel(instance + offset!(return_instance_address)), sp: above });
         }
