@@ -19,11 +19,13 @@ pub(super) struct Suite {
 }
 
 impl Suite {
-    /// The line of a list of sources.
-    fn source(&self) -> String {
-        let (archive, suite) = if self.is_security { ("debian-security", "-security") } else { ("debian", "") };
+    /// The line of a list of sources, from one of the archives that this machine has its own packages from.
+    fn source(&self, archives: &str) -> Result<String> {
+        let (archive, suite) = if self.is_security { ("/debian-security", "-security") } else { ("/debian", "") };
+        let place = archives.lines().map(|place| place.trim_end_matches('/')).find(|place| place.ends_with(archive));
+        let place = place.with_context(|| format!("none of this machine's sources of packages is Debian's ({archive})"))?;
         let Self { release, architecture, .. } = self;
-        format!("deb [signed-by={KEYRING} arch={architecture}] http://deb.debian.org/{archive} {release}{suite} main\n")
+        Ok(format!("deb [signed-by={KEYRING} arch={architecture}] {place} {release}{suite} main\n"))
     }
 
     /// The folder of what was downloaded.
@@ -78,7 +80,8 @@ fn update(folder: &Path, suite: &Suite) -> Result<()> {
     for part in ["lists/partial", "cache/archives/partial"] {
         fs::create_dir_all(folder.join(part))?;
     }
-    fs::write(folder.join("sources.list"), suite.source())?;
+    let archives = Command::new("apt-get").args(["indextargets", "--format", "$(REPO_URI)"]).output().context("starting apt-get")?;
+    fs::write(folder.join("sources.list"), suite.source(&String::from_utf8_lossy(&archives.stdout))?)?;
     fs::write(folder.join("status"), "")?;
     run(apt("apt-get", folder, suite).args(["-q", "-q", "update"]))
 }
@@ -121,9 +124,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_source_is_a_line_for_apt() {
-        let source = |is_security| Suite { release: "trixie", is_security, architecture: "amd64" }.source();
-        assert!(source(false).ends_with("http://deb.debian.org/debian trixie main\n"));
-        assert!(source(true).ends_with("http://deb.debian.org/debian-security trixie-security main\n"));
+    fn a_source_is_a_line_for_apt() -> Result<()> {
+        let archives = "http://mirror.example/debian/\nhttp://mirror.example/debian-security/\n";
+        let source = |is_security| Suite { release: "trixie", is_security, architecture: "amd64" }.source(archives);
+        assert!(source(false)?.ends_with("http://mirror.example/debian trixie main\n"));
+        assert!(source(true)?.ends_with("http://mirror.example/debian-security trixie-security main\n"));
+        assert!(Suite { release: "trixie", is_security: false, architecture: "amd64" }.source("").is_err());
+        Ok(())
     }
 }
