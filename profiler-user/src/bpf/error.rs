@@ -15,7 +15,7 @@ pub enum BpfError {
         source: io::Error,
     },
     /// The kernel's type information lacks something that is needed.
-    #[error("the kernel's types have no {what}; recording needs Linux 6.1 or later (tried up to 7.3), and this is Linux {}", release())]
+    #[error("the kernel's types have no {what}; recording needs Linux 6.1 or later (tried up to 6.18), and this is Linux {}", release())]
     BtfMember {
         /// A structure and its member.
         what: String,
