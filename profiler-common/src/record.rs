@@ -47,7 +47,8 @@ pub struct SampleRecord {
 
 const _: () = assert!(size_of::<SampleRecord>() == 48);
 
-/// The head of a stack; `kernel_frames + user_frames` addresses of 8 bytes follow, each part leaf first. If its `form` is [`FORM_UNFINISHED`], then come
+/// The head of a stack; `kernel_frames + user_frames` addresses of 8 bytes follow, each part leaf first
+/// and each caller as [`crate::unwind::caller_word`] has it. If its `form` is [`FORM_UNFINISHED`], then come
 /// the registers of the last of these frames ([`UnfinishedAt`]) and the thread's stack from there on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

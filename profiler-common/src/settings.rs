@@ -32,6 +32,10 @@ pub struct Settings {
     pub walk: u32,
     /// Bits of an address of user space, where what lies above them is to be taken from return addresses (arm64); else 0.
     pub address_bits: u32,
+    /// 1: after a sample in user mode its thread gets a SIGSTOP, so that a debugger sees what the walk saw. For tests.
+    pub stop_at_sample: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 /// By the tables of the files, finished in user space where one is missing.

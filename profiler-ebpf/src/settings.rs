@@ -19,6 +19,8 @@ pub static SETTINGS: Settings = Settings {
     own_count: 0,
     walk: 0,
     address_bits: 0,
+    stop_at_sample: 0,
+    reserved: 0,
 };
 
 #[unsafe(no_mangle)]

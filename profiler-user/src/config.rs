@@ -66,6 +66,8 @@ pub struct Bounds {
     pub target_processes: u32,
     /// Bytes that a window may hold: stacks, keys, names.
     pub window_bytes: u64,
+    /// A thread gets a SIGSTOP after each of its samples in user mode, for a debugger that has attached. For tests.
+    pub stop_at_sample: bool,
 }
 
 impl Default for Bounds {
@@ -74,6 +76,7 @@ impl Default for Bounds {
             ring_bytes: profiler_common::limits::RING_BYTES,
             target_processes: profiler_common::limits::TARGET_PROCESSES_MAX,
             window_bytes: 64 << 20,
+            stop_at_sample: false,
         }
     }
 }

@@ -2,12 +2,14 @@
 //! reads the profiles back with a decoder of its own, which shares no line with the product's encoder.
 
 pub mod cgroup;
+pub mod gdb;
 pub mod house;
 pub mod manifest;
 pub mod perf;
 pub mod pprof_tool;
 pub mod profile;
 pub mod run;
+pub mod side_by_side;
 pub mod skip;
 pub mod speedscope;
 pub mod subject;

@@ -35,3 +35,10 @@ pub struct Registers {
     /// rbx, which the dynamic linker keeps its stack pointer in while it binds a function; 0 when it is lost. On arm64 x30, the return address of the leaf.
     pub bx: u64,
 }
+
+/// The address by which a stack names a caller. The byte before it is the one to look up: that is in the call, of an address where a call returns to, and
+/// so what a signal interrupted (`interrupted`: 1) is named by the byte behind the one where it stood.
+#[inline(always)]
+pub const fn caller_word(ip: u64, interrupted: u64) -> u64 {
+    ip.wrapping_add(interrupted)
+}

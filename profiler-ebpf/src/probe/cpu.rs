@@ -8,7 +8,7 @@ use crate::target::{is_own, is_wanted};
 use crate::task::Current;
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::bpf_perf_event_data;
-use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
+use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_send_signal_thread};
 use aya_ebpf::programs::PerfEventContext;
 use profiler_common::counter::Counter;
 use profiler_common::loss::Loss;
@@ -41,6 +41,17 @@ pub fn tick(context: &PerfEventContext) {
     let time_ns = unsafe { bpf_ktime_get_ns() };
     let record = SampleRecord { kind: RecordKind::Sample as u32, tid, process, time_ns, weight, stack_hash: stack.hash };
     emit::sample(&record, &stack);
+    if setting!(stop_at_sample) != 0 && !at.is_kernel {
+        stop();
+    }
+}
+
+/// Stops this thread before it executes another instruction of its own: on its way back into user mode. A debugger that has attached sees it there.
+#[inline(always)]
+fn stop() {
+    const SIGSTOP: u32 = 19;
+    // SAFETY: no preconditions; a thread that cannot have a signal now goes on, and the test misses a stop.
+    unsafe { bpf_send_signal_thread(SIGSTOP) };
 }
 
 /// How many events of the hardware counter this sample stands for.

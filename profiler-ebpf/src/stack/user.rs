@@ -15,7 +15,7 @@ use profiler_common::limits::{STACK_FRAMES_MAX, USER_FRAMES_MAX};
 use profiler_common::process::ProcessKey;
 use profiler_common::settings::WALK_FRAME_POINTERS;
 use profiler_common::unwind::rule::Rule;
-use profiler_common::unwind::{Registers, step};
+use profiler_common::unwind::{Registers, caller_word, step};
 
 /// A user part that is in scratch.
 pub struct Walked {
@@ -80,10 +80,11 @@ fn push(walk: &mut Walk, index: u64) -> bool {
     if at >= STACK_FRAMES_MAX as u64 {
         return false;
     }
+    let word = if index == 0 { walk.registers.ip } else { caller_word(walk.registers.ip, walk.is_exact) };
     // SAFETY: the index was checked; scratch is this CPU's own.
-    unsafe { (*scratch).frames[at as usize] = walk.registers.ip };
+    unsafe { (*scratch).frames[at as usize] = word };
     walk.frames = index + 1;
-    walk.hash = mix(walk.hash, walk.registers.ip);
+    walk.hash = mix(walk.hash, word);
     true
 }
 

@@ -59,6 +59,8 @@ fn everything() -> Result<CaptureOptions, BpfError> {
         own_count: 1,
         walk: WALK_TABLES,
         address_bits: crate::sys::address_bits(),
+        stop_at_sample: 1,
+        reserved: 0,
     };
     Ok(CaptureOptions {
         settings,

@@ -240,6 +240,8 @@ fn capture_options(config: &Config, filter: &Filter, offsets: settings::KernelOf
                 Walk::FramePointers => settings::WALK_FRAME_POINTERS,
             },
             address_bits: crate::sys::address_bits(),
+            stop_at_sample: u32::from(config.bounds.stop_at_sample),
+            reserved: 0,
         },
         offsets,
         processes: filter.processes.clone(),

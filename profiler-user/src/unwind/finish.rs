@@ -10,7 +10,7 @@ use profiler_common::ended::Ended;
 use profiler_common::limits::USER_FRAMES_MAX;
 use profiler_common::unwind::arm64::code_address;
 use profiler_common::unwind::rule::Rule;
-use profiler_common::unwind::{Registers, step};
+use profiler_common::unwind::{Registers, caller_word, step};
 
 /// What has become of a stack.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -47,7 +47,7 @@ impl Unwinder {
             if addresses.len() >= USER_FRAMES_MAX {
                 break Ended::DepthLimit;
             }
-            addresses.push(registers.ip);
+            addresses.push(caller_word(registers.ip, u64::from(last == LastAddress::Interrupted)));
         };
         self.costs.finished += 1;
         Finished::Walked(UserStack::Walked { addresses, ended })

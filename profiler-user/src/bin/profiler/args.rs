@@ -113,6 +113,9 @@ pub(crate) struct RecordArgs {
     /// Entries of the map of target processes (for tests)
     #[arg(long, value_name = "N", hide = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub target_entries: Option<u32>,
+    /// Stop a thread after each of its samples in user mode, for a debugger that has attached and lets it go on (for tests)
+    #[arg(long, hide = true, requires = "pids")]
+    pub stop_at_sample: bool,
 }
 
 /// The process ids of one -p.
@@ -154,6 +157,7 @@ impl RecordArgs {
         };
         let mut bounds = Bounds { window_bytes: self.memory_limit / 2, ..Bounds::default() };
         bounds.ring_bytes = self.ring_bytes.map_or(bounds.ring_bytes, u32::next_power_of_two);
+        bounds.stop_at_sample = self.stop_at_sample;
         bounds.target_processes = self.target_entries.unwrap_or(bounds.target_processes);
         Config {
             targets: self.targets(),
