@@ -3,6 +3,8 @@
 mod address;
 pub mod end;
 pub mod file_map;
+pub mod file_pages;
+pub mod heap;
 pub mod probe;
 pub mod seccomp;
 pub mod spawn;

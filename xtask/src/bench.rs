@@ -1,10 +1,16 @@
 //! `cargo xtask bench`: one table, a row a figure. Peers run in the same run, and what counts are ratios; figures of one machine say nothing of another.
 //! A new benchmark is one file and one row in [`BENCHMARKS`].
 
+mod cold_walk;
+mod footprint;
+mod lightswitch;
+mod mapped_memory;
+mod mappings;
 mod memory;
 mod program_cost;
 mod rate;
 mod small_program;
+mod soak;
 mod start;
 mod unwind;
 mod whole_cost;
@@ -54,10 +60,21 @@ const BENCHMARKS: &[Benchmark] = &[
     },
     Benchmark {
         name: "unwind",
-        about: "P1 and P6: a walk without frame pointers against the kernel's own walk with them; bytes a row of the tables, rows a second",
+        about: "P1 and P6: a walk without frame pointers against the kernel's own walk with them and against lightswitch's; a cold mix; bytes a row, rows a second",
         run: unwind::run,
     },
     Benchmark { name: "start", about: "P18: from exec to the first sample", run: start::run },
+    Benchmark {
+        name: "memory",
+        about: "P5: what we hold with a compiler, Node, a JVM and 200 short processes, at rest and at the peak",
+        run: mapped_memory::run,
+    },
+    Benchmark { name: "soak", about: "P5: growth in ten minutes (SOAK_MINUTES) with 50 programs a second", run: soak::run },
+    Benchmark {
+        name: "mappings",
+        about: "P17: a process with 60,000 mappings that change 100 times a second: our CPU time, its calls' latency",
+        run: mappings::run,
+    },
     Benchmark { name: "rest", about: "P19 and memory at rest: wake-ups a second and memory with nothing running", run: memory::run },
 ];
 

@@ -1,5 +1,6 @@
 //! Stacks that met no table: they wait here until their file is parsed, and are finished then.
 
+use super::memory::Memory;
 use super::table_builder::{Built, TableBuilder, Wanted};
 use crate::bpf::{BpfError, Capture};
 use crate::model::event::{MonotonicNs, ProcessEvent};
@@ -27,6 +28,7 @@ pub(super) type Sample = (Met, Tally<RawStack>);
 pub(super) struct Finishing {
     unwinder: Unwinder,
     builder: TableBuilder,
+    memory: Arc<Memory>,
     waiting: HashMap<TableOf, Vec<Sample>>,
     waiting_words: usize,
     vdso: Option<OpenedFile>,
@@ -34,10 +36,11 @@ pub(super) struct Finishing {
 
 impl Finishing {
     /// No tables yet.
-    pub(super) fn start(unwind_memory: u64, data_limit_bytes: u64) -> io::Result<Self> {
+    pub(super) fn start(unwind_memory: u64, memory: &Arc<Memory>) -> io::Result<Self> {
         Ok(Self {
             unwinder: Unwinder::new(unwind_memory),
-            builder: TableBuilder::start(data_limit_bytes)?,
+            builder: TableBuilder::start(Arc::clone(memory))?,
+            memory: Arc::clone(memory),
             waiting: HashMap::new(),
             waiting_words: 0,
             vdso: None,
@@ -58,10 +61,14 @@ impl Finishing {
     pub(super) fn note(&mut self, event: &ProcessEvent) {
         match event {
             ProcessEvent::Exec { pid, .. } => self.unwinder.forget(*pid),
-            ProcessEvent::Map { pid, .. } => self.unwinder.note_change(*pid),
             ProcessEvent::Exit { pid, tid } if pid.0 == tid.0 => self.unwinder.forget(*pid),
-            ProcessEvent::Exit { .. } | ProcessEvent::Fork { .. } | ProcessEvent::Renamed { .. } => {}
+            ProcessEvent::Map { .. } | ProcessEvent::Exit { .. } | ProcessEvent::Fork { .. } | ProcessEvent::Renamed { .. } => {}
         }
+    }
+
+    /// The mappings of a process are not what they were. (The kernel tells of an `mprotect` that changes nothing for us as of a new mapping.)
+    pub(super) fn note_change(&mut self, pid: Pid) {
+        self.unwinder.note_change(pid);
     }
 
     /// Other code has taken the place of code in a process.
@@ -126,6 +133,7 @@ impl Finishing {
     /// Takes over what was parsed and finishes what waited for it; then gives the kernel side the lists that are due.
     pub(super) fn go_on(&mut self, objects: &ObjectStore, processes: &Processes, capture: &mut Capture) -> Result<Vec<Sample>, BpfError> {
         let mut done = Vec::new();
+        self.unwinder.bound_growth(self.memory.left(), capture.arena());
         for built in self.builder.built() {
             done.extend(self.take(built, objects, capture)?);
         }

@@ -2,6 +2,7 @@
 
 mod command;
 mod finishing;
+mod memory;
 mod recorder;
 mod session;
 mod signals;

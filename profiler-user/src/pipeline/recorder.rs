@@ -2,6 +2,7 @@
 
 use super::command::{Command, CommandEnd};
 use super::finishing::Finishing;
+use super::memory::{Memory, resident_bytes};
 use super::session::{Ended, OwnProcesses, Parts, Session};
 use super::signals::Signals;
 use super::stop::{Ends, after};
@@ -22,6 +23,7 @@ use crate::unwind::Costs;
 use profiler_common::settings::{self, Settings};
 use profiler_common::target::{TARGET_PROCESSES, TargetProcess};
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Why a recording failed.
@@ -145,8 +147,9 @@ impl Recorder {
         let this = (!config.include_self).then(std::process::id);
         let own = OwnProcesses::new(this, command.as_ref().map(Command::pid));
         capture.set_own(own.pids())?;
+        let memory = Arc::new(Memory::new(config.memory_limit));
         let finishing = match config.walk {
-            Walk::Tables => Some(Finishing::start(config.unwind_memory, config.memory_limit / 2).map_err(RecordError::Runtime)?),
+            Walk::Tables => Some(Finishing::start(config.unwind_memory, &memory).map_err(RecordError::Runtime)?),
             Walk::FramePointers => None,
         };
         let mut descriptors = capture.wakers().map_err(RecordError::Runtime)?;
@@ -157,7 +160,7 @@ impl Recorder {
         let kernel = KernelLayout { slide: KernelSymbols::slide_of_this_boot() };
         // Before the clock starts and a command is let go: from here on a signal ends the recording, and never the profiler in the middle of it.
         let mut signals = Signals::new(command.is_some()).map_err(RecordError::Runtime)?;
-        let mut session = Session::start(capture, Parts { finishing, own }, &config, kernel)?;
+        let mut session = Session::start(capture, Parts { finishing, own, memory }, &config, kernel)?;
         control.started();
         command = command.map(Command::release).transpose()?;
         let named: Vec<Pid> = if command.is_none() { named_alone(&config) } else { Vec::new() };
@@ -261,17 +264,12 @@ fn seed() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
-/// Memory that this process holds now. What is left of the limit is the readers'.
-fn resident_bytes() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: u64 = statm.split_ascii_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
-    pages * rustix::param::page_size() as u64
-}
-
 impl Recording {
     /// Symbolizes what was recorded. Files are parsed in child processes without rights; a file that breaks them stays without names.
     pub fn profile(&self) -> Profile {
-        let mut sources = Sources::new(&self.objects, &self.config.debug_dirs, self.config.memory_limit.saturating_sub(resident_bytes()));
+        // Names take memory here, too.
+        let left = (self.config.memory_limit / 8 * 7).saturating_sub(resident_bytes());
+        let mut sources = Sources::new(&self.objects, &self.config.debug_dirs, left);
         symbolize(&self.window, &mut sources)
     }
 

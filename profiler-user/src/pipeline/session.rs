@@ -1,6 +1,7 @@
 //! A recording while it runs: every drain goes through here, from raw records to counts.
 
 use super::finishing::{Finishing, Sample};
+use super::memory::Memory;
 use crate::aggregate::Aggregator;
 use crate::bpf::{BpfError, Capture, Drained, Last};
 use crate::config::Config;
@@ -13,7 +14,7 @@ use crate::model::process::{Pid, ProcessKey};
 use crate::model::stack::{RawStack, Tally, UserStack};
 use crate::model::window::Window;
 use crate::object::ObjectStore;
-use crate::process::{AddressSpace, Context, Describe, KernelLayout, Processes, Tables, Threads};
+use crate::process::{Context, Describe, KernelLayout, Processes, Tables, Threads};
 use crate::unwind::Costs;
 use profiler_common::limits::OWN_PROCESSES_MAX;
 use std::sync::Arc;
@@ -83,6 +84,7 @@ impl OwnProcesses {
 pub(super) struct Parts {
     pub(super) finishing: Option<Finishing>,
     pub(super) own: OwnProcesses,
+    pub(super) memory: Arc<Memory>,
 }
 
 /// What is left when the clock has stopped.
@@ -102,7 +104,9 @@ pub(super) struct Session {
     aggregator: Aggregator,
     kernel: KernelLayout,
     threads: Threads,
-    window_bytes: u64,
+    /// What the window was given, and what it may hold now.
+    window_bytes: [u64; 2],
+    memory: Arc<Memory>,
     /// Mappings that have been looked at for a perf map.
     perf_maps_seen: usize,
     /// None when stacks are walked by frame pointers alone.
@@ -128,7 +132,8 @@ impl Session {
             aggregator: Aggregator::default(),
             kernel,
             threads: if config.per_thread { Threads::Apart } else { Threads::Together },
-            window_bytes: config.bounds.window_bytes,
+            window_bytes: [config.bounds.window_bytes; 2],
+            memory: parts.memory,
             perf_maps_seen: 0,
             started,
             start,
@@ -143,6 +148,7 @@ impl Session {
     /// # Errors
     /// The maps of the kernel side cannot be written.
     pub(super) fn drain(&mut self, last: Last) -> Result<(), BpfError> {
+        self.window_bytes[1] = self.memory.window(self.window_bytes[0]);
         let batch = self.capture.drain(last);
         self.processes.arrived(&batch.arrived, &mut World { objects: &mut self.objects });
         for drained in batch.ordered {
@@ -170,13 +176,15 @@ impl Session {
 
     fn apply(&mut self, event: TimedEvent) {
         let mapped = if let ProcessEvent::Map { pid, .. } = &event.event { Some(*pid) } else { None };
-        let replaced = |processes: &Processes| mapped.and_then(|pid| processes.space(pid)).map(AddressSpace::replaced);
-        let before = replaced(&self.processes);
+        let counts = |processes: &Processes| mapped.and_then(|pid| processes.space(pid)).map(|space| (space.changes(), space.replaced()));
+        let before = counts(&self.processes);
         self.processes.apply(event.event, &mut World { objects: &mut self.objects });
-        if let (Some(pid), Some(finishing)) = (mapped, &mut self.finishing)
-            && before.is_some()
-            && before != replaced(&self.processes)
-        {
+        let after = counts(&self.processes);
+        let (Some(pid), Some(finishing)) = (mapped, &mut self.finishing) else { return };
+        if before != after {
+            finishing.note_change(pid);
+        }
+        if before.is_some() && before.map(|(_, replaced)| replaced) != after.map(|(_, replaced)| replaced) {
             finishing.note_replaced(pid, event.time);
         }
     }
@@ -186,7 +194,7 @@ impl Session {
             self.own.samples += tally.events; // Before the kernel side knew that this one is ours.
             return;
         }
-        if self.tables.bytes() + self.aggregator.bytes() > self.window_bytes {
+        if self.tables.bytes() + self.aggregator.bytes() > self.window_bytes[1] {
             return self.aggregator.refuse(tally.events);
         }
         let mut world = World { objects: &mut self.objects };

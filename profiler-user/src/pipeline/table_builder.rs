@@ -1,5 +1,6 @@
 //! Files are parsed beside the recording: one thread that asks one reader, file after file.
 
+use super::memory::Memory;
 use crate::model::mapping::ObjectId;
 use crate::model::unwind::UnwindTable;
 use crate::reader::{Reader, ReaderOptions};
@@ -37,15 +38,15 @@ pub(super) struct TableBuilder {
 
 impl TableBuilder {
     /// Starts the thread; a reader is started when there is something to read.
-    pub(super) fn start(data_limit_bytes: u64) -> io::Result<Self> {
+    pub(super) fn start(memory: Arc<Memory>) -> io::Result<Self> {
         let (wanted, requests) = channel::<Wanted>();
         let (answers, built) = channel();
         let news = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let told = Arc::clone(&news);
-        let options = ReaderOptions { deadline: DEADLINE, data_limit_bytes, ..ReaderOptions::default() };
+        let options = ReaderOptions { deadline: DEADLINE, ..ReaderOptions::default() };
         std::thread::Builder::new()
             .name("profiler-tables".into())
-            .spawn(move || serve(Reader::new(options), &requests, &answers, &told))?;
+            .spawn(move || serve(Reader::new(options), &requests, &answers, (&told, &memory)))?;
         Ok(Self { wanted, built, waiting: 0, news })
     }
 
@@ -82,8 +83,11 @@ impl TableBuilder {
     }
 }
 
-fn serve(mut reader: Reader, requests: &Receiver<Wanted>, answers: &Sender<Built>, news: &OwnedFd) {
-    while let Some(wanted) = next(&mut reader, requests) {
+fn serve(mut reader: Reader, requests: &Receiver<Wanted>, answers: &Sender<Built>, (news, memory): (&OwnedFd, &Memory)) {
+    while let Some(wanted) = next(&mut reader, requests, memory) {
+        if reader.pid().is_none() {
+            reader.set_data_limit(memory.promise());
+        }
         // A file that cannot be parsed has no table, and that is all that is to be said.
         let table = reader.unwind_table(wanted.object, wanted.file.as_fd()).ok();
         if answers.send((wanted.table, table)).is_err() {
@@ -95,12 +99,13 @@ fn serve(mut reader: Reader, requests: &Receiver<Wanted>, answers: &Sender<Built
 }
 
 /// The next file; the reader ends when there is none for a while. None when the recording is over.
-fn next(reader: &mut Reader, requests: &Receiver<Wanted>) -> Option<Wanted> {
+fn next(reader: &mut Reader, requests: &Receiver<Wanted>, memory: &Memory) -> Option<Wanted> {
     match requests.recv_timeout(IDLE) {
         Ok(wanted) => Some(wanted),
         Err(RecvTimeoutError::Disconnected) => None,
         Err(RecvTimeoutError::Timeout) => {
             reader.stop();
+            memory.take_back();
             requests.recv().ok()
         }
     }

@@ -47,6 +47,8 @@ pub struct AddressSpace {
     ranges: Arc<BTreeMap<u64, Arc<Range>>>,
     /// Raised when a range takes the place of another: what was normalized before may mean something else now.
     pub(super) generation: u32,
+    /// Raised by any change.
+    changes: u32,
     /// Raised when other code takes the place of code: rules for it do not hold any more.
     replaced: u32,
     /// Whether there is a page of return probes.
@@ -60,6 +62,7 @@ impl AddressSpace {
         if self.find(start).is_some_and(|old| old.mapped == range.mapped && old.kind == range.kind) {
             return; // The same again: a replayed event, or mprotect.
         }
+        self.changes = self.changes.wrapping_add(1);
         let ranges = Arc::make_mut(&mut self.ranges);
         let overlapped: Vec<u64> =
             ranges.range(..end).rev().take_while(|(_, old)| old.mapped.end > start).map(|(old_start, _)| *old_start).collect();
@@ -73,6 +76,11 @@ impl AddressSpace {
         if ranges.len() < RANGES_MAX {
             ranges.insert(start, Arc::new(range));
         }
+    }
+
+    /// How often anything has changed.
+    pub fn changes(&self) -> u32 {
+        self.changes
     }
 
     /// How often other code took the place of code.
@@ -94,6 +102,7 @@ impl AddressSpace {
     pub(super) fn clear(&mut self) {
         self.has_return_probes = false;
         self.ranges = Arc::default();
+        self.changes = self.changes.wrapping_add(1);
         self.generation = self.generation.wrapping_add(1);
     }
 

@@ -9,11 +9,15 @@ use crate::model::process::{Pid, Tid};
 use crate::model::text::lossy;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Ended processes that are kept, because threads of theirs may still run or samples of theirs be on their way.
 const ENDED_MAX: usize = 4_096;
 /// Names of threads that are kept.
 const THREAD_NAMES_MAX: usize = 65_536;
+
+/// For how long the labels of a process that only maps are not read again.
+const LABELS_REST: Duration = Duration::from_secs(1);
 
 /// What this room must ask others: floors above it, or rooms beside it.
 pub trait Describe {
@@ -47,7 +51,7 @@ pub struct Processes {
     ended: VecDeque<Pid>,
     ended_set: HashSet<Pid>,
     /// Labels read when a new image's first mapping arrived, for when its events come to be applied.
-    fresh_labels: HashMap<Pid, Arc<[Label]>>,
+    fresh_labels: HashMap<Pid, (Instant, Arc<[Label]>)>,
     thread_names: HashMap<Tid, Arc<str>>,
 }
 
@@ -82,10 +86,12 @@ impl Processes {
         let mut seen = HashSet::new();
         for (pid, range) in arrived {
             describe.mapping(*pid, range);
+            let is_known = self.fresh_labels.get(pid).is_some_and(|(read, _)| read.elapsed() < LABELS_REST);
             if seen.insert(*pid)
+                && !is_known
                 && let Some(labels) = describe.labels(*pid)
             {
-                self.fresh_labels.insert(*pid, labels);
+                self.fresh_labels.insert(*pid, (Instant::now(), labels));
             }
         }
     }
@@ -98,7 +104,7 @@ impl Processes {
                 process.comm = name(&comm);
                 process.space.clear();
                 process.main = None;
-                if let Some(labels) = self.fresh_labels.remove(&pid) {
+                if let Some((_, labels)) = self.fresh_labels.remove(&pid) {
                     process.labels = labels;
                 }
                 self.revive(pid);

@@ -110,6 +110,11 @@ impl Reader {
         self.session.as_ref().map(|session| session.pid)
     }
 
+    /// The limit of its data from the next start on.
+    pub fn set_data_limit(&mut self, bytes: u64) {
+        self.options.data_limit_bytes = bytes;
+    }
+
     /// Ends the process, and with it the memory of what it read; the next request starts another one. For times when nothing is asked.
     pub fn stop(&mut self) {
         self.session = None;

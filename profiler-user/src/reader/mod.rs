@@ -26,8 +26,16 @@ mod wire_unwind;
 pub use crate::model::answer::{LoadSegment, ObjectFacts, SymbolLine};
 pub use client::{Reader, ReaderError, ReaderOptions, SymbolizeRequest};
 
-/// Call this first in `main`. In a process that was started as a reader it serves requests and never returns; in any other it does next to nothing.
+/// What a reader has in memory beside its data: what it keeps of the files that it reads, the program itself, and what it reads from one tick of the kernel
+/// to the next (20 MB of a file whose symbols were asked for all over it).
+pub const REST_BYTES_MAX: u64 = child::FILE_BYTES_MAX + (6 << 20) + (20 << 20);
+/// Data that a reader needs to be of any use.
+pub const DATA_BYTES_MIN: u64 = 24 << 20;
+
+/// Call this first in `main`. In a process that was started as a reader it serves requests and never returns; in any other it has the allocator give free
+/// memory back early, and does next to nothing else.
 pub fn init() {
+    crate::sys::heap::give_back_early();
     if let Some(arguments) = names::reader_arguments(std::env::args_os()) {
         child::run(&arguments);
     }

@@ -15,16 +15,16 @@ mod tests;
 use crate::model::profile::Profile;
 use crate::model::window::Window;
 use crate::object::{DebugFiles, ObjectStore, OpenedFile, vdso_image};
-use crate::reader::{Reader, ReaderOptions};
+use crate::reader::{DATA_BYTES_MIN, REST_BYTES_MAX, Reader, ReaderOptions};
 use build::Builder;
 use kernel::{KernelError, KernelSymbols};
 use native::NativeReader;
 use std::path::PathBuf;
 
-/// Readers that work side by side.
-const READERS: usize = 2;
-/// What a reader needs to be of any use, bytes.
-const READER_BYTES_MIN: u64 = 24 << 20;
+/// Readers that work side by side, where each has room enough for a large file's symbols.
+const READERS: u64 = 2;
+/// Data that a compiler of 150 MB wants.
+const READER_BYTES_WANTED: u64 = 40 << 20;
 
 /// What names come from.
 pub struct Sources<'a> {
@@ -40,9 +40,9 @@ impl<'a> Sources<'a> {
     /// The files that were opened, debug files in the named folders and the system's, the kernel's own symbols.
     pub fn new(objects: &'a ObjectStore, debug_dirs: &[PathBuf], memory_bytes: u64) -> Self {
         // They share what they find out of bad files.
-        let data_limit_bytes = (memory_bytes / READERS as u64).max(READER_BYTES_MIN);
+        let (readers, data_limit_bytes) = shares(memory_bytes);
         let first = Reader::new(ReaderOptions { data_limit_bytes, ..ReaderOptions::default() });
-        let others: Vec<Reader> = (1..READERS).map(|_| first.another()).collect();
+        let others: Vec<Reader> = (1..readers).map(|_| first.another()).collect();
         let readers = std::iter::once(first).chain(others).map(|reader| Box::new(reader) as Box<dyn NativeReader>);
         Self::with_readers(objects, debug_dirs, readers.collect())
     }
@@ -51,6 +51,12 @@ impl<'a> Sources<'a> {
     pub fn with_readers(objects: &'a ObjectStore, debug_dirs: &[PathBuf], readers: Vec<Box<dyn NativeReader + 'a>>) -> Self {
         Self { objects, debug: DebugFiles::new(debug_dirs), readers, kernel: None, vdso: None }
     }
+}
+
+/// How many readers, and what data each may have.
+fn shares(memory_bytes: u64) -> (u64, u64) {
+    let each = |readers: u64| (memory_bytes / readers).saturating_sub(REST_BYTES_MAX);
+    if each(READERS) >= READER_BYTES_WANTED { (READERS, each(READERS)) } else { (1, each(1).max(DATA_BYTES_MIN)) }
 }
 
 /// Gives a window's frames their names.

@@ -36,7 +36,8 @@ pub struct Unwinder {
     pub(super) states: States,
     pub(super) space: ArenaSpace,
     pub(super) lists: Lists,
-    bytes_max: u64,
+    /// What the tables may become by the configuration, and for now.
+    bytes_max: [u64; 2],
     /// Raised with each use, so that the one used longest ago is known.
     clock: u64,
     pub(super) costs: Costs,
@@ -49,7 +50,7 @@ impl Unwinder {
             states: States::new(),
             space: ArenaSpace::default(),
             lists: Lists::default(),
-            bytes_max: bytes_max.max(1 << 20),
+            bytes_max: [bytes_max.max(CHUNK_BYTES); 2],
             clock: 0,
             costs: Costs::default(),
         }
@@ -58,6 +59,11 @@ impl Unwinder {
     /// What the tables take now, and took.
     pub fn costs(&self) -> Costs {
         Costs { used_bytes: self.space.used_bytes(), ..self.costs }
+    }
+
+    /// For now the arena grows by so many bytes at most, whatever the tables may become in the end.
+    pub fn bound_growth(&mut self, bytes: u64, arena: &Arena) {
+        self.bytes_max[1] = self.bytes_max[0].min(arena.bytes() as u64 + bytes);
     }
 
     /// Whether a table must be asked for; if so, it counts as asked from now on.
@@ -104,7 +110,7 @@ impl Unwinder {
                 self.lists.take_away_doomed(capture);
                 wait_for_programs();
                 self.space.settle();
-            } else if capture.arena().bytes() as u64 + CHUNK_BYTES <= self.bytes_max {
+            } else if capture.arena().bytes() as u64 + CHUNK_BYTES <= self.bytes_max[1] {
                 capture.arena().grow()?;
             } else if words as u64 * 4 > CHUNK_BYTES || !self.evict() {
                 return Ok(None);

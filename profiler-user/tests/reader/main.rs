@@ -3,6 +3,7 @@
 
 mod go_table;
 mod hostile;
+mod memory;
 mod naming;
 
 use profiler::model::address::FileAddress;

@@ -6,6 +6,7 @@
 use super::Row;
 use super::small_program::{self, Small};
 use anyhow::{Context, Result};
+use profiler_tests::profile::Profile;
 use profiler_tests::run::{Profiler, online_cpus};
 use profiler_tests::subject::{Build, Subject, build};
 use std::time::Duration;
@@ -38,14 +39,34 @@ pub(super) fn run() -> Result<Vec<Row>> {
 }
 
 /// Nanoseconds that a run of our program takes.
-pub(super) fn our_cost(frequency_hz: u32) -> Result<f64> {
-    let args = ["-a", "-F", &frequency_hz.to_string(), "-d", &SECONDS.to_string(), "--self-cost"];
-    let recorded = Profiler::record()?.args(args).run()?.success()?;
-    cost(&recorded.stderr).context("--self-cost shows the program `cpu`")
+fn our_cost(frequency_hz: u32) -> Result<f64> {
+    Ok(our_run(frequency_hz, SECONDS)?.ns)
 }
 
-/// Nanoseconds a run of the program `cpu`, from `program cpu: RUNS runs, NS ns each, ...`.
-fn cost(text: &str) -> Option<f64> {
+/// What a recording of everything showed.
+pub(super) struct OurRun {
+    /// How often our program ran, whatever it found.
+    pub(super) runs: f64,
+    /// Nanoseconds a run.
+    pub(super) ns: f64,
+    /// What it recorded.
+    pub(super) profile: Profile,
+}
+
+/// Records everything for so long.
+///
+/// # Errors
+/// It fails, or does not say what its program cost.
+pub(super) fn our_run(frequency_hz: u32, seconds: u32) -> Result<OurRun> {
+    let args = ["-a", "-F", &frequency_hz.to_string(), "-d", &seconds.to_string(), "--self-cost"];
+    let recorded = Profiler::record()?.args(args).run()?.success()?;
+    let (runs, ns) = cost(&recorded.stderr).context("--self-cost shows the program `cpu`")?;
+    Ok(OurRun { runs, ns, profile: recorded.profile()? })
+}
+
+/// Runs of the program `cpu` and nanoseconds each, from `program cpu: RUNS runs, NS ns each, ...`.
+fn cost(text: &str) -> Option<(f64, f64)> {
     let line = text.lines().find_map(|line| line.strip_prefix("program cpu: "))?;
-    line.split_once(" runs, ")?.1.split_once(" ns each")?.0.parse().ok()
+    let (runs, rest) = line.split_once(" runs, ")?;
+    Some((runs.parse().ok()?, rest.split_once(" ns each")?.0.parse().ok()?))
 }

@@ -1,8 +1,11 @@
-//! P1: what a walk without frame pointers costs in the kernel, at several depths, against `bpf_get_stackid`, which walks frame pointers. P6: how dense the
-//! tables are, and how fast they are made.
+//! P1: what a walk without frame pointers costs in the kernel, at several depths, against `bpf_get_stackid`, which walks frame pointers, and against
+//! lightswitch, which walks by tables as we do. P6: how dense the tables are, and how fast they are made.
 
 use super::Row;
-use super::program_cost::our_cost;
+use super::cold_walk::{self, Width};
+use super::lightswitch::{self, HOW_TO_GET};
+use super::median;
+use super::program_cost::our_run;
 use super::small_program::{self, Small};
 use anyhow::{Context as _, Result, anyhow};
 use profiler::parse::eh_frame::unwind_table;
@@ -12,10 +15,24 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// Depths that are measured, and what of the kernel's own walk ours may cost at them.
-const DEPTHS: [(u32, Option<f64>); 5] = [(1, None), (10, Some(0.3)), (50, Some(0.3)), (100, Some(0.3)), (180, None)];
-/// How long each is measured, seconds.
-const SECONDS: u64 = 5;
+/// A depth, and what ours may cost there of the kernel's own walk and of lightswitch's.
+struct Depth {
+    frames: u32,
+    of_kernels: Option<f64>,
+    of_lightswitch: Option<f64>,
+}
+
+const DEPTHS: [Depth; 5] = [
+    Depth { frames: 1, of_kernels: None, of_lightswitch: None },
+    Depth { frames: 10, of_kernels: Some(0.3), of_lightswitch: Some(0.17) },
+    Depth { frames: 50, of_kernels: Some(0.3), of_lightswitch: Some(0.12) },
+    Depth { frames: 100, of_kernels: Some(0.3), of_lightswitch: Some(0.08) },
+    Depth { frames: 180, of_kernels: None, of_lightswitch: None },
+];
+/// Rounds, one of each in turn. The least of each counts: whatever else runs beside the load makes any of them dearer.
+const ROUNDS: usize = 3;
+/// How long each is measured in a round, seconds.
+const SECONDS: u32 = 3;
 /// Bytes a row, everything included, and rows a second.
 const ROW_BYTES_MAX: f64 = 4.3;
 const ROWS_PER_SECOND_MIN: f64 = 3e6;
@@ -23,32 +40,74 @@ const ROWS_PER_SECOND_MIN: f64 = 3e6;
 /// Both.
 pub(super) fn run() -> Result<Vec<Row>> {
     let mut rows = Vec::new();
+    if lightswitch::program().is_none() {
+        rows.push(Row::beside("the peer lightswitch", HOW_TO_GET));
+    }
     for frequency in [99, 997] {
-        for (depth, goal) in DEPTHS {
-            rows.push(walk(frequency, depth, goal)?);
+        for depth in &DEPTHS {
+            rows.extend(walk(frequency, depth)?);
         }
     }
+    rows.extend(cold_walk::run()?);
     rows.extend(files().iter().map(|file| table(file)).collect::<Result<Vec<_>>>()?.into_iter().flatten());
     Ok(rows)
 }
 
-/// One depth, every CPU busy: the kernel's walk on a program with frame pointers, ours on the same one without.
-fn walk(frequency: u32, depth: u32, goal: Option<f64>) -> Result<Row> {
-    let busy = |program: &Path| (0..online_cpus()).map(|_| Subject::start(program, [depth.to_string()])).collect::<Result<Vec<_>>>();
-    let kernels = {
-        let _load = busy(&build("deep", Build::C)?)?;
-        small_program::cost(Small::StackId, frequency, Duration::from_secs(SECONDS))?
-    };
-    let ours = {
-        let _load = busy(&build("deep", Build::CBare)?)?;
-        our_cost(frequency)?
-    };
-    let what = format!("{frequency} Hz, depth {depth}: all of ours without frame pointers / bpf_get_stackid with them");
-    let figure = format!("{:.2} ({ours:.0} / {kernels:.0} ns)", ours / kernels);
-    Ok(match goal {
-        Some(most) => Row::goal(what, figure, format!("<= {most}"), ours <= most * kernels),
+/// One depth, every CPU busy: the kernel's walk on a program with frame pointers, ours and lightswitch's on the same one without.
+fn walk(frequency: u32, depth: &Depth) -> Result<Vec<Row>> {
+    let (time, peer) = (Duration::from_secs(SECONDS.into()), lightswitch::program());
+    let (framed, bare) = (build("deep", Build::C)?, build("deep", Build::CBare)?);
+    let (mut kernels, mut ours, mut theirs, mut last) = (Vec::new(), Vec::new(), Vec::new(), None);
+    let (mut their_frames, mut their_rooted) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let load = busy(&framed, depth.frames)?;
+        kernels.push(small_program::cost(Small::StackId, frequency, time)?);
+        drop(load);
+        let _load = busy(&bare, depth.frames)?;
+        let run = our_run(frequency, SECONDS)?;
+        ours.push(run.ns);
+        last = Some(run.profile);
+        if let Some(peer) = &peer {
+            let seen = lightswitch::cost(peer, frequency, time)?;
+            theirs.push(seen.ns);
+            their_frames.push(seen.frames);
+            their_rooted.push(seen.rooted);
+        }
+    }
+    let at = format!("{frequency} Hz, depth {}", depth.frames);
+    let ours = least(&ours);
+    let what = format!("{at}: all of ours without frame pointers / bpf_get_stackid with them");
+    let mut rows = vec![ratio(what, ours, least(&kernels), depth.of_kernels)];
+    if !theirs.is_empty() {
+        rows.push(ratio(format!("{at}: ours / lightswitch"), ours, least(&theirs), depth.of_lightswitch));
+        // One that does not walk is fast: what its samples hold says whether it does.
+        let walked = format!("{:.0} frames, {:.1} % to the root", median(&mut their_frames), 100.0 * median(&mut their_rooted));
+        rows.push(Row::beside(format!("{at}: lightswitch's samples"), walked));
+    }
+    if let Some(profile) = last {
+        let (width, rooted) = (Width::of(&profile), profile.rooted()?);
+        let about = format!("{}, {}, {:.2} %", width.stacks, width.addresses, 100.0 * rooted);
+        rows.push(Row::beside(format!("{at}: distinct stacks, distinct addresses, our stacks that reached the root"), about));
+    }
+    Ok(rows)
+}
+
+fn least(figures: &[f64]) -> f64 {
+    figures.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
+/// The program on every CPU.
+fn busy(program: &Path, depth: u32) -> Result<Vec<Subject>> {
+    (0..online_cpus()).map(|_| Subject::start(program, [depth.to_string()])).collect()
+}
+
+/// What ours costs of another's.
+fn ratio(what: String, ours: f64, other: f64, goal: Option<f64>) -> Row {
+    let figure = format!("{:.3} ({ours:.0} / {other:.0} ns)", ours / other);
+    match goal {
+        Some(most) => Row::goal(what, figure, format!("<= {most}"), ours <= most * other),
         None => Row::beside(what, figure),
-    })
+    }
 }
 
 /// One file's table.

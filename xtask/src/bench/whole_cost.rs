@@ -24,14 +24,14 @@ const SECONDS: u32 = 20;
 const RATIO_MAX: f64 = 0.4;
 
 /// Return addresses and files below which a mix is not cold.
-const LOCATIONS_MIN: usize = 20_000;
-const MAPPINGS_MIN: usize = 30;
+pub(super) const LOCATIONS_MIN: usize = 20_000;
+pub(super) const MAPPINGS_MIN: usize = 30;
 
 /// Go's standard library, every package of it anew each time; its cache lies in the folder that the shell is given.
-const GO_BUILDS: &str =
+pub(super) const GO_BUILDS: &str =
     "export GOCACHE=$1 GOFLAGS=-p=2 GOTOOLCHAIN=local GOTMPDIR=$1; while :; do go build -a -o /dev/null std cmd/vet; done";
 /// Compiles of a second and more each.
-const COMPILES: &str = "while :; do
+pub(super) const COMPILES: &str = "while :; do
     g++ -O3 -g -c -o /dev/null tests/subjects/templates.cpp
     rustc -O --crate-type lib --emit obj -A warnings -o /dev/null tests/subjects/rustspin.rs
 done";
@@ -139,7 +139,7 @@ fn seconds(text: &str) -> Option<f64> {
 }
 
 /// Programs over many libraries, each in a loop; ended with the value, with all that they have started.
-struct Mix {
+pub(super) struct Mix {
     loops: Vec<Child>,
     /// For what they keep between two rounds.
     folder: Folder,
@@ -147,7 +147,7 @@ struct Mix {
 
 impl Mix {
     /// Starts these scripts of the shell, which get a folder for their files, and Python and Node beside them.
-    fn start(scripts: &[&str]) -> Result<Self> {
+    pub(super) fn start(scripts: &[&str]) -> Result<Self> {
         let python = "import json, re, decimal, ssl, sqlite3, ctypes, lzma, bz2, hashlib, random
 while True:
     d = {str(i): [random.random() for _ in range(20)] for i in range(300)}

@@ -1,0 +1,73 @@
+//! A JVM: its own code has tables, the code that it makes has none. With `-XX:+PreserveFramePointer` stacks are whole; without, they end where nothing leads
+//! on, and say so.
+
+use anyhow::{Context as _, Result, ensure};
+use profiler_tests::manifest::{hash_bytes, root};
+use profiler_tests::profile::Profile;
+use profiler_tests::run::Profiler;
+use profiler_tests::skip::{Need, ready};
+use profiler_tests::subject::Subject;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Where threads begin.
+const ROOTS: [&str; 5] = ["_start", "clone", "__clone", "clone3", "__clone3"];
+
+fn can_run() -> bool {
+    ready(&[Need::Root, Need::Program("java"), Need::Program("javac")])
+}
+
+/// The folder with the compiled load.
+fn compiled() -> Result<PathBuf> {
+    let source = root().join("tests/subjects/JvmLoad.java");
+    let folder = root().join("target/profiler-tests/subjects").join(hash_bytes(&fs::read(&source)?));
+    if !folder.join("JvmLoad.class").is_file() {
+        let output = Command::new("javac").arg("-d").arg(&folder).arg(&source).output().context("starting javac")?;
+        ensure!(output.status.success(), "javac failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(folder)
+}
+
+/// Records the load from its beginning, while it is interpreted, compiled and collected.
+fn record(options: &[&str]) -> Result<Profile> {
+    let mut command = Command::new("java");
+    command.args(options).args(["-Xmx128m", "-cp"]).arg(compiled()?).arg("JvmLoad");
+    let load = Subject::start_command(command)?;
+    let profile = Profiler::record()?.pid(load.pid()).args(["-F", "499", "-d", "10"]).run()?.success()?.profile()?;
+    ensure!(profile.taken().total(0) > 2000, "{} samples", profile.taken().total(0));
+    Ok(profile)
+}
+
+/// Samples whose outermost frame is where a thread begins.
+fn begun_at_a_root(profile: &Profile) -> i64 {
+    let is_rooted = |names: &[&str]| names.last().is_some_and(|last| ROOTS.contains(last));
+    profile.taken().samples.iter().filter(|sample| is_rooted(&profile.names(sample))).map(|sample| sample.values[0]).sum()
+}
+
+#[test]
+fn with_frame_pointers_stacks_are_whole() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
+    let profile = record(&["-XX:+PreserveFramePointer"])?;
+    let rooted = profile.rooted()?;
+    println!("rooted {rooted:.4}: {:?}", profile.endings()?);
+    ensure!(rooted >= 0.995, "{rooted:.4} of the stacks reached their root: {:?}", profile.endings()?);
+    Ok(())
+}
+
+#[test]
+fn without_them_no_stack_says_that_it_reached_a_root_which_it_did_not() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
+    let profile = record(&[])?;
+    let endings = profile.endings()?;
+    let (said, begun) = (endings.get("root reached").copied().unwrap_or(0), begun_at_a_root(&profile));
+    println!("rooted {said}, with the frame of a root {begun}: {endings:?}");
+    ensure!(said <= begun, "{said} stacks say that they reached their root, {begun} did: {endings:?}");
+    // The JVM's own threads, and Java that is interpreted or happens to keep frame pointers, have their roots all the same.
+    ensure!(profile.rooted()? > 0.1, "{endings:?}");
+    Ok(())
+}
