@@ -1,7 +1,7 @@
 //! Process and mapping events from the kernel: what perf writes beside its samples, on three dummy events for each CPU.
 //!
 //! New names have an event of their own, which wakes us at the first record: an exec is one, and the files that it maps want to be opened before the process
-//! is gone. Mappings, and threads that come and go, wake nobody until their ring fills: a wake-up in the middle of its `mprotect` costs a process 25 us, and
+//! is gone. Mappings, and threads that come and go, wake nobody until their ring begins to fill: a wake-up in the middle of its `mprotect` costs a process 25 us, and
 //! there are some that change their mappings all the time.
 
 use super::cpus;
@@ -23,8 +23,8 @@ const RECORD_MMAP2: u32 = 10;
 const MISC_COMM_EXEC: u16 = 1 << 13;
 const MISC_BUILD_ID: u16 = 1 << 14;
 
-/// Bytes of one CPU's ring of mappings: room for some thousand while the drain is held up; a quarter of it on a machine with many CPUs.
-const MAPPING_RING_BYTES: usize = 256 << 10;
+/// Bytes of one CPU's ring of mappings: room for 5,000 of them, which a process can make in 20 ms; a quarter of it on a machine with many CPUs.
+const MAPPING_RING_BYTES: usize = 512 << 10;
 /// Bytes of one CPU's ring of everything else, of which some thousand records find room as well.
 const TASK_RING_BYTES: usize = 128 << 10;
 /// Bytes of one CPU's ring of names.
@@ -83,7 +83,7 @@ impl SideBand {
             Ok(Some((event, ring)))
         };
         let (mapping_bytes, task_bytes) = (MAPPING_RING_BYTES / self.share, TASK_RING_BYTES / self.share);
-        let mappings = open(flag::MMAP | flag::MMAP2, mapping_bytes, mapping_bytes / 4)?;
+        let mappings = open(flag::MMAP | flag::MMAP2, mapping_bytes, mapping_bytes / 32)?;
         let tasks = open(flag::TASK, task_bytes, task_bytes / 4)?;
         let names = open(flag::COMM | flag::COMM_EXEC, NAME_RING_BYTES / self.share, 1)?;
         if let (Some(mappings), Some(tasks), Some(names)) = (mappings, tasks, names) {
