@@ -23,13 +23,15 @@ const RECORD_MMAP2: u32 = 10;
 const MISC_COMM_EXEC: u16 = 1 << 13;
 const MISC_BUILD_ID: u16 = 1 << 14;
 
-/// Bytes of one CPU's ring of mappings: room for 5,000 of them, which a process can make in 20 ms; a quarter of it on a machine with many CPUs.
-const MAPPING_RING_BYTES: usize = 512 << 10;
+/// Bytes of one CPU's ring of mappings: room for 10,000 of them, which a process can make in 40 ms; a quarter of it on a machine with many CPUs.
+const MAPPING_RING_BYTES: usize = 1 << 20;
+/// A wake-up for so many bytes, some ten mappings. It also holds up who makes thousands at once until we have taken them: without, they overtake us.
+const MAPPING_WAKE_BYTES: usize = 1 << 10;
 /// Bytes of one CPU's ring of everything else, of which some thousand records find room as well.
 const TASK_RING_BYTES: usize = 128 << 10;
 /// Bytes of one CPU's ring of names.
 const NAME_RING_BYTES: usize = 32 << 10;
-const MANY_CPUS: usize = 16;
+const MANY_CPUS: usize = 8;
 
 /// The dummy events and their rings, by CPU.
 #[derive(Debug)]
@@ -83,7 +85,7 @@ impl SideBand {
             Ok(Some((event, ring)))
         };
         let (mapping_bytes, task_bytes) = (MAPPING_RING_BYTES / self.share, TASK_RING_BYTES / self.share);
-        let mappings = open(flag::MMAP | flag::MMAP2, mapping_bytes, mapping_bytes / 32)?;
+        let mappings = open(flag::MMAP | flag::MMAP2, mapping_bytes, MAPPING_WAKE_BYTES)?;
         let tasks = open(flag::TASK, task_bytes, task_bytes / 4)?;
         let names = open(flag::COMM | flag::COMM_EXEC, NAME_RING_BYTES / self.share, 1)?;
         if let (Some(mappings), Some(tasks), Some(names)) = (mappings, tasks, names) {
