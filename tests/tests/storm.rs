@@ -14,18 +14,18 @@ use std::time::Duration;
 /// What the profiler may use in all, by its default.
 const MEMORY_LIMIT_KB: u64 = 128 << 10;
 
-/// The peak of a process and its children, kB.
-fn peak_kb(pid: u32) -> Result<u64> {
+/// What a process and its children have now (`VmRSS:`), or the sum of the most that each has had (`VmHWM:`), kB.
+fn memory_kb(pid: u32, field: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let own =
-        status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?.trim().trim_end_matches(" kB").parse::<u64>()?;
+        status.lines().find_map(|line| line.strip_prefix(field)).context("no such field")?.trim().trim_end_matches(" kB").parse::<u64>()?;
     let mut sum = own;
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Ok(sum) };
     for thread in threads {
         let children = fs::read_to_string(thread?.path().join("children")).unwrap_or_default();
         for child in children.split_whitespace() {
             // One that ends meanwhile has given its memory back.
-            sum += peak_kb(child.parse()?).unwrap_or(0);
+            sum += memory_kb(child.parse()?, field).unwrap_or(0);
         }
     }
     Ok(sum)
@@ -33,13 +33,16 @@ fn peak_kb(pid: u32) -> Result<u64> {
 
 /// Ends a recording, and checks its balance and the memory that it had used by then and uses to the end: files are parsed after the recording.
 fn bounded(running: Running) -> Result<Profile> {
+    // While it records, its peak and its reader's, whenever each was; then what they have at the same time, millisecond by millisecond.
+    let mut peak = memory_kb(running.pid(), "VmHWM:")?;
+    println!("{peak} kB while it recorded");
     running.signal(Signal::INT)?;
-    let mut peak = 0;
     // One that has ended has no memory any more, before it is waited for.
-    while let Ok(now) = peak_kb(running.pid()) {
+    while let Ok(now) = memory_kb(running.pid(), "VmRSS:") {
         peak = peak.max(now);
         std::thread::sleep(Duration::from_millis(1));
     }
+    println!("{peak} kB at the peak");
     ensure!(peak > 0 && peak < MEMORY_LIMIT_KB, "the profiler and its processes used {peak} kB at their peak");
     let profile = running.finish()?.success()?.profile()?;
     let balance = profile.balance()?;

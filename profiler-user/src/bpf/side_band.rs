@@ -1,7 +1,8 @@
-//! Process and mapping events from the kernel: what perf writes beside its samples, on two dummy events for each CPU.
+//! Process and mapping events from the kernel: what perf writes beside its samples, on three dummy events for each CPU.
 //!
-//! Mappings have an event of their own, which wakes us at the first record: the file wants to be opened before the process is gone. Threads that come
-//! and go wake nobody until their ring fills.
+//! New names have an event of their own, which wakes us at the first record: an exec is one, and the files that it maps want to be opened before the process
+//! is gone. Mappings, and threads that come and go, wake nobody until their ring begins to fill: a wake-up in the middle of its `mprotect` costs a process 25 us, and
+//! there are some that change their mappings all the time.
 
 use super::cpus;
 use super::error::BpfError;
@@ -22,16 +23,20 @@ const RECORD_MMAP2: u32 = 10;
 const MISC_COMM_EXEC: u16 = 1 << 13;
 const MISC_BUILD_ID: u16 = 1 << 14;
 
-/// Bytes of one CPU's ring of mappings: room for some thousand while the drain is held up; a quarter of it on a machine with many CPUs.
-const MAPPING_RING_BYTES: usize = 256 << 10;
+/// Bytes of one CPU's ring of mappings: room for 10,000 of them, which a process can make in 40 ms; a quarter of it on a machine with many CPUs.
+const MAPPING_RING_BYTES: usize = 1 << 20;
+/// A wake-up for so many bytes, some ten mappings. It also holds up who makes thousands at once until we have taken them: without, they overtake us.
+const MAPPING_WAKE_BYTES: usize = 1 << 10;
 /// Bytes of one CPU's ring of everything else, of which some thousand records find room as well.
 const TASK_RING_BYTES: usize = 128 << 10;
-const MANY_CPUS: usize = 16;
+/// Bytes of one CPU's ring of names.
+const NAME_RING_BYTES: usize = 32 << 10;
+const MANY_CPUS: usize = 8;
 
 /// The dummy events and their rings, by CPU.
 #[derive(Debug)]
 pub(super) struct SideBand {
-    cpus: BTreeMap<u32, [(PerfEvent, MmapRing); 2]>,
+    cpus: BTreeMap<u32, [(PerfEvent, MmapRing); 3]>,
     /// What the rings are divided by.
     share: usize,
 }
@@ -80,10 +85,11 @@ impl SideBand {
             Ok(Some((event, ring)))
         };
         let (mapping_bytes, task_bytes) = (MAPPING_RING_BYTES / self.share, TASK_RING_BYTES / self.share);
-        let mappings = open(flag::MMAP | flag::MMAP2, mapping_bytes, 1)?;
-        let tasks = open(flag::COMM | flag::COMM_EXEC | flag::TASK, task_bytes, task_bytes / 4)?;
-        if let (Some(mappings), Some(tasks)) = (mappings, tasks) {
-            self.cpus.insert(cpu, [mappings, tasks]);
+        let mappings = open(flag::MMAP | flag::MMAP2, mapping_bytes, MAPPING_WAKE_BYTES)?;
+        let tasks = open(flag::TASK, task_bytes, task_bytes / 4)?;
+        let names = open(flag::COMM | flag::COMM_EXEC, NAME_RING_BYTES / self.share, 1)?;
+        if let (Some(mappings), Some(tasks), Some(names)) = (mappings, tasks, names) {
+            self.cpus.insert(cpu, [mappings, tasks, names]);
         }
         Ok(())
     }

@@ -10,6 +10,8 @@ use profiler_common::unwind::rule::{Cfa, Rule, Saved};
 const LARGE: usize = 4096;
 /// `push %rbp; mov %rsp,%rbp`, in both encodings of the move.
 const PROLOGUES: [&[u8]; 2] = [&[0x55, 0x48, 0x89, 0xe5], &[0x55, 0x48, 0x8b, 0xec]];
+/// `pause; mov $1,%rax; ret`: `SpinPause` of HotSpot, in which the threads of a JVM's collector wait. It was written by hand and has no rows.
+const SPIN: &[u8] = &[0xf3, 0x90, 0x48, 0xc7, 0xc0, 1, 0, 0, 0, 0xc3];
 /// The entry point of a file and the few instructions that follow it: `_start` of the dynamic linker has no rows.
 const ENTRY_BYTES: u64 = 256;
 
@@ -40,6 +42,10 @@ impl Gaps<'_> {
             return parts.push(from, Rule::FRAME_POINTER);
         }
         parts.push(from, Rule::NONE);
+        if let Some(at) = self.code(from, to).and_then(|code| code.windows(SPIN.len()).position(|window| window == SPIN)) {
+            parts.push(from + at as u64, Rule::new(Cfa::Sp(8), Saved::Same, Saved::Same));
+            return parts.push(from + (at + SPIN.len()) as u64, Rule::NONE);
+        }
         for (start, end) in self.stubs.iter().filter(|(start, end)| from <= *start && *end <= to) {
             self.stub(parts, *start, *end);
         }

@@ -13,6 +13,8 @@ const TIMER: Duration = Duration::from_millis(500);
 /// After news of a process, its other mappings follow within a moment: one drain takes them all. A process that ends within this time after its exec may
 /// be gone when its files are looked for; its mappings are still known.
 const SETTLE: Duration = Duration::from_millis(3);
+/// An exec wakes us before anything of the new image is mapped, and what it maps later wakes nobody: so there is another drain so long after.
+const LATER: Duration = Duration::from_millis(20);
 
 /// Descriptors that ask for a drain.
 pub(super) struct Wakers {
@@ -30,7 +32,11 @@ impl Wakers {
         tokio::select! {
             () = self.timer_expired() => {}
             // The thread itself sleeps: a signal may wait that long, and a sleep of the runtime would be two wake-ups.
-            () = self.readable() => std::thread::sleep(SETTLE),
+            () = self.readable() => {
+                // A timer that cannot be set goes on as it was: the files are looked for a moment later.
+                let _ = set(self.timer.get_ref(), LATER);
+                std::thread::sleep(SETTLE);
+            }
         }
     }
 
@@ -61,7 +67,13 @@ impl Wakers {
 /// A timer of the kernel's: the runtime's own wheel wakes up twice for each such interval, to sort its slots.
 fn timer() -> io::Result<OwnedFd> {
     let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
-    let interval = Timespec { tv_sec: 0, tv_nsec: i64::from(TIMER.subsec_nanos()) };
-    timerfd_settime(&timer, TimerfdTimerFlags::empty(), &Itimerspec { it_interval: interval, it_value: interval })?;
+    set(&timer, TIMER)?;
     Ok(timer)
+}
+
+/// Lets it expire after `first`, and then as always.
+fn set(timer: &OwnedFd, first: Duration) -> io::Result<()> {
+    let spec = |duration: Duration| Timespec { tv_sec: 0, tv_nsec: i64::from(duration.subsec_nanos()) };
+    timerfd_settime(timer, TimerfdTimerFlags::empty(), &Itimerspec { it_interval: spec(TIMER), it_value: spec(first) })?;
+    Ok(())
 }

@@ -131,6 +131,7 @@ impl Tables {
         let mut how = Ended::NoUserStack;
         if let UserStack::Walked { addresses, ended } = &raw.user {
             how = *ended;
+            let mut is_made_code = false;
             for (depth, address) in addresses.iter().enumerate() {
                 // No frame of the program: the one behind it is where the call returns to.
                 if depth > 0 && space.is_return_probe(*address) {
@@ -138,7 +139,10 @@ impl Tables {
                 }
                 let address = code_address(depth, *address).for_lookup();
                 match space.find(address) {
-                    Some(range) => frames.push(self.user_frame(range, address, process)),
+                    Some(range) => {
+                        is_made_code = matches!(range.kind, MappingKind::Anonymous(_));
+                        frames.push(self.user_frame(range, address, process));
+                    }
                     None => {
                         // What lies in no executable mapping is no code, and what a walk found beyond it no frame. A leaf is kept: it was executed.
                         how = Ended::NoMapping;
@@ -148,6 +152,10 @@ impl Tables {
                         break;
                     }
                 }
+            }
+            if is_made_code && how == Ended::Root {
+                // No thread begins in code that was made at run time: it uses rbp for something else, which was 0 here.
+                how = Ended::BadFramePointer;
             }
         }
         let stack = self.stacks.intern(&frames);
