@@ -3,11 +3,15 @@
 
 mod captured;
 mod cfi;
+#[cfg(target_arch = "x86_64")]
+mod framehop;
 mod go;
+#[cfg(target_arch = "x86_64")]
+mod stopped;
 
 use anyhow::{Context as _, Result, ensure};
 use cfi::{Caller, Followed, Row, Says, memory, rows};
-use profiler::model::unwind::UnwindTable;
+use profiler::model::unwind::{UnwindPart, UnwindTable};
 use profiler::parse::eh_frame::unwind_table_for;
 use profiler::parse::machine::Machine;
 use profiler_common::ended::Ended;
@@ -130,17 +134,30 @@ fn every_row_of_this_machine_leads_where_gimli_says() -> Result<()> {
     Ok(())
 }
 
+/// Says what is missing; an error with `CI=true`.
+fn skip(needs: &str) -> Result<()> {
+    eprintln!("SKIPPED: needs {needs}");
+    ensure!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "with CI=true a skipped test is a failure");
+    Ok(())
+}
+
 /// Debian's libraries for cross compilers; without them there is nothing to compare, and that is said.
 #[test]
 fn every_row_for_arm64_leads_where_gimli_says() -> Result<()> {
     let (compared, total) = compare_all(&["/usr/aarch64-linux-gnu/lib"], Machine::Arm64)?;
     if compared == 0 {
-        eprintln!("SKIPPED: needs /usr/aarch64-linux-gnu/lib (Debian: libstdc++6-arm64-cross)");
-        ensure!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "with CI=true a skipped test is a failure");
-        return Ok(());
+        return skip("/usr/aarch64-linux-gnu/lib (Debian: libstdc++6-arm64-cross)");
     }
     ensure!(compared > 5 && total > 50_000, "{compared} files and {total} rows are too few to say anything");
     Ok(())
+}
+
+/// Makes every second rule eight bytes wrong.
+fn spoil(part: &mut UnwindPart) {
+    let rules = (part.words[3] - 4) / 2;
+    for rule in (0..rules).step_by(2) {
+        part.words[(5 + 2 * rule) as usize] = part.words[(5 + 2 * rule) as usize].wrapping_add(8);
+    }
 }
 
 #[test]
@@ -148,12 +165,7 @@ fn a_wrong_rule_is_noticed() -> Result<()> {
     let libc = std::fs::read("/usr/lib/x86_64-linux-gnu/libc.so.6")?;
     let table = unwind_table_for(&libc, Machine::X86_64).map_err(|error| anyhow::anyhow!("{error}"))?;
     let mut other = table.clone();
-    // Every second rule of the first part is eight bytes off.
-    let part = other.parts.first_mut().context("libc has a table")?;
-    let rules = (part.words[3] - 4) / 2;
-    for rule in (0..rules).step_by(2) {
-        part.words[(5 + 2 * rule) as usize] = part.words[(5 + 2 * rule) as usize].wrapping_add(8);
-    }
+    spoil(other.parts.first_mut().context("libc has a table")?);
     let (mut right, mut wrong) = (0, 0);
     let machine = Machine::X86_64;
     rows(&libc, machine, |row| match agree(machine, ours(&other, machine, row.first, row.bias), row.says) {
