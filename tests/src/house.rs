@@ -40,7 +40,7 @@ impl fmt::Display for Violation {
 /// A file cannot be read.
 pub fn load(root: &Path) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
-    for package in ["profiler-common", "profiler-ebpf", "profiler-user", "xtask", "tests"] {
+    for package in ["profiler-common", "profiler-ebpf", "profiler-user", "xtask", "tests", "fuzz"] {
         walk(root, &root.join(package), &mut sources)?;
     }
     sources.sort_by(|a, b| a.path.cmp(&b.path));

@@ -12,13 +12,23 @@ use crate::model::unwind::{Elsewhere, UnwindPart, UnwindTable};
 use gimli::{BaseAddresses, CieOrFde, CommonInformationEntry, DebugFrame, EhFrame, LittleEndian, UnwindContext, UnwindSection};
 use object::{Object, ObjectSection};
 use profiler_common::unwind::rule::{Cfa, Rule, Saved};
+use std::borrow::Cow;
+use std::cell::Cell;
 
 /// Rows of one file: what fits into an answer. A compiler of 154 MB has 1.2 million.
 const ROWS_MAX: u64 = 3_500_000;
-/// Functions of one file.
-const FUNCTIONS_MAX: usize = 4_000_000;
+/// Functions of one file: 32 bytes each while it is read. The compiler has 120,000.
+const FUNCTIONS_MAX: usize = 1_000_000;
+/// Bytes of a section that are looked at: what is behind them has no rows. The compiler's are 10 MB.
+const SECTION_MAX_BYTES: usize = 64 << 20;
 /// Bytes of a section that is compressed, once it is not.
-const INFLATED_MAX_BYTES: u64 = 128 << 20;
+const INFLATED_MAX_BYTES: u64 = 32 << 20;
+/// Bytes of the entry that functions have in common: each of them executes it anew. Real ones have some 20.
+const CIE_MAX_BYTES: usize = 1 << 10;
+/// Bytes of code without rows that are looked at.
+const CODE_MAX_BYTES: usize = 32 << 20;
+/// Bytes of one function's entry.
+const FDE_MAX_BYTES: usize = 1 << 20;
 
 /// What the kernel laid down for a handler: the same word on every machine.
 const SIGNAL: Rule = Rule::new(Cfa::Signal, Saved::Same, Saved::Same);
@@ -53,7 +63,7 @@ pub fn unwind_table_for(bytes: &[u8], machine: Machine) -> Result<UnwindTable, P
             let mut section = EhFrame::new(&data, LittleEndian);
             section.set_address_size(8);
             section.set_vendor(machine.vendor());
-            rows(&section, &bases, &code, &gaps)
+            rows(&section, &data, &bases, (&code, &gaps))
         }
         // Go's own table says more, and is there in stripped programs too.
         _ if gaps.go.is_some() => between_nothing(&code, &gaps),
@@ -61,20 +71,24 @@ pub fn unwind_table_for(bytes: &[u8], machine: Machine) -> Result<UnwindTable, P
             let mut section = DebugFrame::new(&data, LittleEndian);
             section.set_address_size(8);
             section.set_vendor(machine.vendor());
-            rows(&section, &bases, &code, &gaps)
+            rows(&section, &data, &bases, (&code, &gaps))
         }
         _ => (Vec::new(), 0),
     };
     Ok(UnwindTable { parts, elsewhere, rows })
 }
 
-fn contents<'a>(file: &object::File<'a>, name: &str) -> Result<Option<std::borrow::Cow<'a, [u8]>>, ParseError> {
+fn contents<'a>(file: &object::File<'a>, name: &str) -> Result<Option<Cow<'a, [u8]>>, ParseError> {
     let Some(section) = file.section_by_name(name) else { return Ok(None) };
     let data = section.compressed_data().map_err(|error| ParseError::Elf(error.to_string()))?;
     if data.format != object::CompressionFormat::None && data.uncompressed_size > INFLATED_MAX_BYTES {
         return Ok(None);
     }
-    data.decompress().map(Some).map_err(|error| ParseError::Elf(error.to_string()))
+    let data = data.decompress().map_err(|error| ParseError::Elf(error.to_string()))?;
+    Ok(Some(match data {
+        Cow::Borrowed(bytes) => Cow::Borrowed(&bytes[..bytes.len().min(SECTION_MAX_BYTES)]),
+        inflated @ Cow::Owned(_) => inflated,
+    }))
 }
 
 fn bases(file: &object::File<'_>) -> BaseAddresses {
@@ -116,15 +130,21 @@ fn gaps<'a>(bytes: &'a [u8], file: &object::File<'_>, code: &[LoadSegment], mach
         go: None,
         stubs: [".init", ".fini"].into_iter().filter_map(stub).collect(),
         linkage: stub(".plt"),
+        left: Cell::new(CODE_MAX_BYTES),
     }
 }
 
-fn rows<'a, S>(section: &'a S, bases: &'a BaseAddresses, code: &[LoadSegment], gaps: &Gaps<'_>) -> (Vec<UnwindPart>, u64)
+fn rows<'a, S>(
+    section: &'a S,
+    data: &'a [u8],
+    bases: &'a BaseAddresses,
+    (code, gaps): (&[LoadSegment], &Gaps<'_>),
+) -> (Vec<UnwindPart>, u64)
 where
     S: UnwindSection<Bytes<'a>>,
     S::Offset: gimli::UnwindOffset<usize> + std::hash::Hash,
 {
-    let mut cies = Cies(None);
+    let mut cies = Cies { data, held: None };
     let mut functions = functions(section, bases, code, &mut cies);
     if functions.is_empty() && gaps.go.is_none() {
         return (Vec::new(), 0);
@@ -188,6 +208,9 @@ where
     let (mut functions, mut entries) = (Vec::new(), section.entries(bases));
     while let Ok(Some(entry)) = entries.next() {
         let CieOrFde::Fde(entry) = entry else { continue };
+        if !is_short(cies.data, entry.offset(), FDE_MAX_BYTES) {
+            continue;
+        }
         let Ok(fde) = entry.parse(|_, bases, offset| cies.get(section, bases, offset)) else { continue };
         let (start, length) = (fde.initial_address(), fde.len());
         let holds = |segment: &&LoadSegment| start.checked_sub(segment.virtual_address).is_some_and(|at| at < segment.file_size);
@@ -195,26 +218,42 @@ where
         let bias = segment.virtual_address.wrapping_sub(segment.file_offset);
         let Some(end) = start.checked_add(length) else { continue };
         let last = segment.file_offset.saturating_add(segment.file_size);
-        let end = end.wrapping_sub(bias).min(last);
-        if length > 0 && functions.len() < FUNCTIONS_MAX {
-            functions.push(Function { first: start.wrapping_sub(bias), end, bias, entry: S::Offset::from(entry.offset()) });
+        let first = segment.file_offset.saturating_add(start - segment.virtual_address);
+        let end = first.saturating_add(end - start).min(last);
+        if first < end && functions.len() < FUNCTIONS_MAX {
+            functions.push(Function { first, end, bias, entry: S::Offset::from(entry.offset()) });
         }
     }
     functions
 }
 
 /// The entry that many functions have in common, read once in a row.
-struct Cies<'a, S: UnwindSection<Bytes<'a>>>(Option<(S::Offset, CommonInformationEntry<Bytes<'a>>)>);
+struct Cies<'a, S: UnwindSection<Bytes<'a>>> {
+    data: &'a [u8],
+    held: Option<(S::Offset, CommonInformationEntry<Bytes<'a>>)>,
+}
 
-impl<'a, S: UnwindSection<Bytes<'a>>> Cies<'a, S> {
+impl<'a, S: UnwindSection<Bytes<'a>>> Cies<'a, S>
+where
+    S::Offset: gimli::UnwindOffset<usize>,
+{
     fn get(&mut self, section: &S, bases: &BaseAddresses, offset: S::Offset) -> gimli::Result<CommonInformationEntry<Bytes<'a>>> {
-        match &self.0 {
+        match &self.held {
             Some((held, cie)) if *held == offset => Ok(cie.clone()),
+            _ if !is_short(self.data, gimli::UnwindOffset::into(offset), CIE_MAX_BYTES) => {
+                Err(gimli::Error::UnexpectedEof(gimli::ReaderOffsetId(0)))
+            }
             _ => {
                 let cie = section.cie_from_offset(bases, offset)?;
-                self.0 = Some((offset, cie.clone()));
+                self.held = Some((offset, cie.clone()));
                 Ok(cie)
             }
         }
     }
+}
+
+/// Whether an entry says that it is no longer than that; its length stands first.
+fn is_short(data: &[u8], at: usize, bytes_max: usize) -> bool {
+    let length = data.get(at..).and_then(|rest| rest.first_chunk().copied()).map(u32::from_le_bytes);
+    length.is_some_and(|length| length as usize <= bytes_max)
 }

@@ -9,9 +9,14 @@ use super::pclntab::{Function, GoTable};
 use super::unwind_parts::Parts;
 use crate::model::answer::LoadSegment;
 use profiler_common::unwind::rule::{Cfa, Rule, Saved};
+use std::cell::Cell;
 
 /// Rows of one function: those of real ones are a few hundred.
 const STEPS_MAX: usize = 1 << 14;
+/// Steps of all functions: many may share one table. Real programs have a few for each function.
+const STEPS_IN_ALL_MAX: usize = 3_500_000;
+/// Functions of one file: 48 bytes each while it is read. Large programs have 200,000.
+const FUNCTIONS_MAX: usize = 500_000;
 /// `runtime.goexit`: what every goroutine's first function returns to.
 const GOEXIT: &str = "runtime.goexit";
 /// What signal handlers return to, on Linux and by its older name: it asks the kernel to put all registers back.
@@ -28,6 +33,8 @@ pub(super) struct GoFrames<'a> {
     bytes: &'a [u8],
     /// First and last byte in the file, and the difference of address and place.
     functions: Vec<Placed>,
+    /// How many steps may still be taken.
+    left: Cell<usize>,
 }
 
 struct Placed {
@@ -41,14 +48,14 @@ impl<'a> GoFrames<'a> {
     /// Takes the functions of a table.
     pub(super) fn new(table: &'a GoTable, bytes: &'a [u8], code: &[LoadSegment]) -> Self {
         let mut functions: Vec<Placed> = Vec::new();
-        for (function, end) in table.functions(bytes) {
+        for (function, end) in table.functions(bytes).take(FUNCTIONS_MAX) {
             let (Some(first), true) = (elf::file_offset(code, function.entry), end > function.entry) else { continue };
             if functions.last().is_none_or(|last| last.end <= first) {
                 let bias = function.entry.wrapping_sub(first);
                 functions.push(Placed { first, end: first.saturating_add(end - function.entry), bias, function });
             }
         }
-        Self { table, bytes, functions }
+        Self { table, bytes, functions, left: Cell::new(STEPS_IN_ALL_MAX) }
     }
 
     /// Rows for the functions that lie between two places.
@@ -68,7 +75,8 @@ impl<'a> GoFrames<'a> {
         if SIGNAL_RETURNS.contains(&name.as_str()) {
             return parts.push(placed.first, Rule::new(Cfa::Signal, Saved::Same, Saved::Same));
         }
-        let steps: Vec<(u64, i32)> = self.table.stack_sizes(self.bytes, placed.function).take(STEPS_MAX).collect();
+        let steps: Vec<(u64, i32)> = self.table.stack_sizes(self.bytes, placed.function).take(STEPS_MAX.min(self.left.get())).collect();
+        self.left.set(self.left.get() - steps.len());
         let has_frame = steps.iter().any(|(_, size)| *size > 0);
         let switches = self.table.writes_stack_pointer(self.bytes, placed.function);
         if steps.is_empty() || (switches && !has_frame) {

@@ -5,6 +5,7 @@ use super::machine::Machine;
 use super::unwind_gaps_arm64 as arm64;
 use super::unwind_parts::Parts;
 use profiler_common::unwind::rule::{Cfa, Rule, Saved};
+use std::cell::Cell;
 
 /// A gap of this size, bytes, or larger is looked at as code of a compiler of its own.
 const LARGE: usize = 4096;
@@ -27,6 +28,8 @@ pub(super) struct Gaps<'a> {
     pub(super) entry: Option<u64>,
     /// `.init` and `.fini`: a function each, put together by the linker from pieces of many files.
     pub(super) stubs: Vec<(u64, u64)>,
+    /// Bytes of code that may still be looked at: a file with holes has gigabytes for nothing.
+    pub(super) left: Cell<usize>,
     /// `.plt`, of which the files for x86-64 have rows, and those for arm64 not.
     pub(super) linkage: Option<(u64, u64)>,
 }
@@ -90,6 +93,8 @@ impl Gaps<'_> {
     }
 
     fn code(&self, from: u64, to: u64) -> Option<&[u8]> {
-        self.bytes.get(usize::try_from(from).ok()?..usize::try_from(to).ok()?)
+        let code = self.bytes.get(usize::try_from(from).ok()?..usize::try_from(to).ok()?)?;
+        self.left.set(self.left.get().checked_sub(code.len())?);
+        Some(code)
     }
 }

@@ -26,15 +26,18 @@ pub(super) struct Parts {
     rules: Vec<Rule>,
     numbers: HashMap<Rule, u16>,
     last: Option<Rule>,
+    /// Where the last row begins.
+    reached: u64,
     total: u64,
 }
 
 impl Parts {
-    /// A rule holds from `place` on. Places do not go down.
+    /// A rule holds from `place` on. Places do not go down: a file that says otherwise is not believed in that row.
     pub(super) fn push(&mut self, place: u64, rule: Rule) {
-        if self.last == Some(rule) {
+        if self.last == Some(rule) || place < self.reached {
             return;
         }
+        self.reached = place;
         let distance = place.saturating_sub(self.first);
         if let Some((at, _)) = self.rows.last()
             && u64::from(*at) == distance

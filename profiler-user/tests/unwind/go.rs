@@ -1,6 +1,6 @@
 //! Go's functions: the rules from Go's own table of stack sizes against the call frame information that Go's linker writes for debuggers.
 
-use super::{look_up, ours};
+use super::{Numbers, bounded, look_up, ours};
 use crate::cfi::Followed;
 use anyhow::{Context as _, Result, ensure};
 use gimli::{BaseAddresses, CfaRule, CieOrFde, DebugFrame, LittleEndian, UnwindContext, UnwindSection as _, X86_64};
@@ -97,5 +97,62 @@ fn a_stripped_program_has_the_same_table() -> Result<()> {
     let table = |path: PathBuf| -> Result<_> { unwind_table(&std::fs::read(path)?).map_err(|error| anyhow::anyhow!("{error}")) };
     let (whole, stripped) = (table(whole)?, table(stripped)?);
     ensure!(whole.rows == stripped.rows && whole.rows > 20_000, "{} rows, stripped {}", whole.rows, stripped.rows);
+    Ok(())
+}
+
+/// Go's own table, broken in every way: each offset in it is the stranger's.
+#[test]
+fn broken_go_tables_are_bounded() -> Result<()> {
+    let Some(program) = subject("broken", &["-ldflags=-s -w"])? else { return Ok(()) };
+    let mut bytes = std::fs::read(&program)?;
+    std::fs::remove_dir_all(program.parent().context("a folder")?)?;
+    let section = |file: &object::File<'_>| file.section_by_name(".gopclntab").and_then(|section| section.file_range());
+    let (at, length) = section(&object::File::parse(&*bytes)?).context(".gopclntab")?;
+    let (mut numbers, mut tables, mut rows) = (Numbers(3), 0, 0);
+    for round in 0..400 {
+        // The header, the beginning of the table of functions, or anywhere.
+        let extent = [72, 4096, length][round % 3];
+        let broken: Vec<(usize, u8)> = (0..1 + round % 20).map(|_| ((at + numbers.below(extent)) as usize, numbers.next() as u8)).collect();
+        let honest: Vec<(usize, u8)> = broken.iter().map(|(place, _)| (*place, bytes[*place])).collect();
+        broken.iter().for_each(|(place, byte)| bytes[*place] = *byte);
+        let found = bounded::file(&bytes, Machine::X86_64);
+        tables += u64::from(found.is_some());
+        rows += found.unwrap_or(0);
+        honest.iter().rev().for_each(|(place, byte)| bytes[*place] = *byte);
+    }
+    ensure!(tables > 300 && rows > 100_000, "{tables} tables with {rows} rows");
+    Ok(())
+}
+
+/// Every function has the same long table of stack sizes: rows without end out of a small file.
+#[test]
+fn go_functions_that_share_one_long_table_are_bounded() -> Result<()> {
+    let Some(program) = subject("shared", &["-ldflags=-s -w"])? else { return Ok(()) };
+    let mut bytes = std::fs::read(&program)?;
+    std::fs::remove_dir_all(program.parent().context("a folder")?)?;
+    let file = object::File::parse(&*bytes)?;
+    let (at, length) = file.section_by_name(".gopclntab").and_then(|section| section.file_range()).context(".gopclntab")?;
+    let (at, length) = (at as usize, length as usize);
+    let word = |place: usize| bytes.get(place..).and_then(|rest| rest.first_chunk().copied()).map(u64::from_le_bytes);
+    // `runtime.pcHeader`: the number of functions, and where the values of all tables and the table of functions begin.
+    let functions = word(at + 8).context("a count")? as usize;
+    let (values, lines) = (word(at + 56).context("values")? as usize, word(at + 64).context("lines")? as usize);
+    let records: Vec<usize> = (0..functions)
+        .filter_map(|index| bytes.get(at + lines + 8 * index + 4..)?.first_chunk().copied().map(u32::from_le_bytes))
+        .map(|record| at + lines + record as usize + 16)
+        .collect();
+    for place in records {
+        if let Some(field) = bytes.get_mut(place..place + 4) {
+            field.copy_from_slice(&1_u32.to_le_bytes());
+        }
+    }
+    // Up by eight bytes, and down by eight, a byte of code each; it ends where other parts of the table begin, which are needed.
+    let room = (lines - values).min(length).min(1 << 15);
+    for step in 0..room / 2 - 4 {
+        bytes[at + values + 1 + 2 * step] = if step % 2 == 0 { 18 } else { 15 };
+        bytes[at + values + 2 + 2 * step] = 1;
+    }
+    let rows = bounded::file(&bytes, Machine::X86_64).context("a table")?;
+    ensure!(functions > 2_000 && rows > 1_000, "{functions} functions, {rows} rows");
     Ok(())
 }

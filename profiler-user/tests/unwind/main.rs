@@ -1,11 +1,13 @@
 //! Every row of every library and of the large programs of this machine, and of those for arm64 that it has: what our table leads to is what gimli's own
 //! evaluation leads to.
 
+mod bounded;
 mod captured;
 mod cfi;
 #[cfg(target_arch = "x86_64")]
 mod framehop;
 mod go;
+mod hostile;
 #[cfg(target_arch = "x86_64")]
 mod stopped;
 
@@ -185,6 +187,10 @@ impl Numbers {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.0 >> 11
     }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end.max(1)
+    }
 }
 
 /// What a broken file makes of itself is some table or none, in bounded room: never a panic, never a part that does not fit, never a row without a rule.
@@ -205,19 +211,9 @@ fn broken_tables_are_bounded() -> Result<()> {
         if round % 7 == 0 {
             bytes.truncate((frames.0 + numbers.next() % frames.1) as usize);
         }
-        let Ok(table) = unwind_table_for(&bytes, Machine::X86_64) else {
-            others += 1;
-            continue;
-        };
-        tables += 1;
-        let mut end = 0;
-        for part in &table.parts {
-            ensure!(part.first >= end && part.words.len() <= 1 << 18, "a part that overlaps another, or is too large");
-            end = part.first + u64::from(part.length());
-            for _ in 0..200 {
-                let place = numbers.next() % u64::from(part.length().max(1));
-                table::find(|word| part.words[word as usize], place, |value| value);
-            }
+        match bounded::file(&bytes, Machine::X86_64) {
+            Some(_) => tables += 1,
+            None => others += 1,
         }
     }
     ensure!(tables > 1_000 && others > 0, "{tables} tables and {others} refusals");
