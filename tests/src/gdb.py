@@ -44,6 +44,12 @@ class Maps:
         return None
 
 
+def is_read(place, pc):
+    """Whether gdb has read the file of a place: it learns of libraries a moment after they are mapped, and until then guesses how their functions begin."""
+    name = place.split(":", 1)[1]
+    return not name.startswith("/") or gdb.solib_name(pc) is not None or name == os.readlink("/proc/%s/exe" % os.environ["TARGET"])
+
+
 def frames(maps):
     """The stack, leaf first, and behind it why gdb went no further."""
     words, frame, exact = [], gdb.newest_frame(), True
@@ -57,6 +63,8 @@ def frames(maps):
                 # gdb takes what it found for a return address; code that is not there was never executed.
                 return words + ["!no code"]
             words.append(place)
+            if not is_read(place, frame.pc()):
+                return words + ["!in a file that gdb has not read"]
             exact = kind == gdb.SIGTRAMP_FRAME
         try:
             frame = frame.older()

@@ -6,6 +6,7 @@ pub mod gdb;
 pub mod house;
 pub mod manifest;
 pub mod perf;
+pub mod planted;
 pub mod pprof_tool;
 pub mod profile;
 pub mod run;

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use profiler_tests::gdb::Gdb;
 use profiler_tests::manifest::root;
+use profiler_tests::planted::enlarge_frames;
 use profiler_tests::profile::Profile;
 use profiler_tests::run::{Folder, Profiler};
 use profiler_tests::side_by_side::{Compared, compare};
@@ -95,5 +96,32 @@ fn no_frame_is_another_than_gdbs() -> Result<()> {
     equal += agrees("the compiler", held(&folder, &compile)?, 400, begin)?;
     println!("{equal} stacks are gdb's");
     ensure!(equal >= EQUAL_MIN, "{equal} stacks are too few to say so");
+    Ok(())
+}
+
+/// Runs a copy of `walks` whose rows were changed; gdb reads those of the program as it was built.
+fn planted(change: impl FnOnce(&Path) -> Result<()>) -> Result<(Compared, Profile)> {
+    let (intact, folder) = (build("walks", Build::CBare)?, Folder::create()?);
+    let copy = folder.join("walks");
+    fs::copy(&intact, &copy)?;
+    change(&copy)?;
+    beside_gdb(Subject::start(&copy, ["deep", "0.05", "endless"])?, Some(&intact), 100, at_once)
+}
+
+#[test]
+fn rows_made_wrong_are_found() -> Result<()> {
+    if !possible(&[Build::CBare], &["nm", "readelf"]) {
+        return Ok(());
+    }
+    let (intact, _) = planted(|_| Ok(()))?;
+    ensure!(intact.wrong == 0 && intact.equal >= 90, "with nothing planted: {intact:?}");
+    // Every second frame is left out; and of two hundred a single one. Both walks reach their root, and look right.
+    for function in ["deep_walk", "burn"] {
+        let (compared, profile) = planted(|copy| enlarge_frames(copy, function, 16))?;
+        println!("{function}: {compared:?}, {:?}", profile.endings()?);
+        let rooted = profile.rooted()?;
+        ensure!(rooted >= 0.9, "{function}: what is planted is found without gdb: {:?}", profile.endings()?);
+        ensure!(compared.wrong >= 90 && compared.equal * 10 <= compared.wrong, "{function}: what is planted is not found: {compared:?}");
+    }
     Ok(())
 }
