@@ -2,8 +2,10 @@
 //! reads the profiles back with a decoder of its own, which shares no line with the product's encoder.
 
 pub mod cgroup;
+pub mod forged;
 pub mod house;
 pub mod manifest;
+pub mod peak;
 pub mod perf;
 pub mod pprof_tool;
 pub mod profile;
