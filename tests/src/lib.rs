@@ -2,9 +2,11 @@
 //! reads the profiles back with a decoder of its own, which shares no line with the product's encoder.
 
 pub mod cgroup;
+pub mod forged;
 pub mod gdb;
 pub mod house;
 pub mod manifest;
+pub mod peak;
 pub mod perf;
 pub mod planted;
 pub mod pprof_tool;

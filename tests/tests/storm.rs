@@ -1,6 +1,7 @@
 //! Many processes, many forks, many mappings: bounded memory, and nothing lost that is not counted.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use profiler_tests::peak::{Counted, memory_kb, until_end_kb};
 use profiler_tests::profile::Profile;
 use profiler_tests::run::{Profiler, Running};
 use profiler_tests::skip::can_record;
@@ -9,39 +10,17 @@ use rustix::process::Signal;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command};
-use std::time::Duration;
 
 /// What the profiler may use in all, by its default.
 const MEMORY_LIMIT_KB: u64 = 128 << 10;
 
-/// What a process and its children have now (`VmRSS:`), or the sum of the most that each has had (`VmHWM:`), kB.
-fn memory_kb(pid: u32, field: &str) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let own =
-        status.lines().find_map(|line| line.strip_prefix(field)).context("no such field")?.trim().trim_end_matches(" kB").parse::<u64>()?;
-    let mut sum = own;
-    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Ok(sum) };
-    for thread in threads {
-        let children = fs::read_to_string(thread?.path().join("children")).unwrap_or_default();
-        for child in children.split_whitespace() {
-            // One that ends meanwhile has given its memory back.
-            sum += memory_kb(child.parse()?, field).unwrap_or(0);
-        }
-    }
-    Ok(sum)
-}
-
 /// Ends a recording, and checks its balance and the memory that it had used by then and uses to the end: files are parsed after the recording.
 fn bounded(running: Running) -> Result<Profile> {
     // While it records, its peak and its reader's, whenever each was; then what they have at the same time, millisecond by millisecond.
-    let mut peak = memory_kb(running.pid(), "VmHWM:")?;
+    let mut peak = memory_kb(running.pid(), Counted::Most)?;
     println!("{peak} kB while it recorded");
     running.signal(Signal::INT)?;
-    // One that has ended has no memory any more, before it is waited for.
-    while let Ok(now) = memory_kb(running.pid(), "VmRSS:") {
-        peak = peak.max(now);
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    peak = peak.max(until_end_kb(&running, Counted::Now));
     println!("{peak} kB at the peak");
     ensure!(peak > 0 && peak < MEMORY_LIMIT_KB, "the profiler and its processes used {peak} kB at their peak");
     let profile = running.finish()?.success()?.profile()?;
