@@ -30,7 +30,22 @@ impl Symbols {
         if let Some(debug) = debug_file(&printed("readelf", &["-n"], file)?).filter(|debug| debug.is_file()) {
             symbols.add(&printed("nm", &["-S", "--defined-only"], &debug)?);
         }
+        // A file may lack any of the sections, which is no failure here.
+        let linkage = ["-d", "-j", ".plt", "-j", ".plt.got", "-j", ".plt.sec"];
+        let linkage = Command::new("objdump").args(linkage).arg(file).output().context("starting objdump")?;
+        symbols.add_linkage(&String::from_utf8_lossy(&linkage.stdout));
         Ok(symbols)
+    }
+
+    /// Takes in what objdump calls the entries of the procedure linkage table: `ADDRESS <NAME@plt>:`.
+    fn add_linkage(&mut self, text: &str) {
+        let headings = text.lines().filter_map(|line| line.strip_suffix(">:")?.split_once(" <"));
+        let entries: Vec<(u64, &str)> =
+            headings.filter_map(|(start, name)| Some((u64::from_str_radix(start, 16).ok()?, name.strip_suffix("@plt")?))).collect();
+        for (at, (start, name)) in entries.iter().enumerate() {
+            let next = entries.get(at + 1).map_or(u64::MAX, |(next, _)| *next);
+            self.by_start.entry(*start).or_default().push((next.min(start + 16), base(name).to_owned()));
+        }
     }
 
     /// Takes in lines of nm: `ADDRESS SIZE TYPE NAME`; those without a size cover nothing.
