@@ -26,7 +26,7 @@ pub(crate) fn all(names: &[String]) -> Result<()> {
     }
     as_root(&mut command);
     // One at a time: they measure shares of the machine's time, and most of them use all of it.
-    let tested = run(command.args(["--", "--test-threads=1"]));
+    let tested = run(command.args(["--no-fail-fast", "--", "--test-threads=1"]));
     let skipped = skip::skipped()?;
     if !skipped.is_empty() {
         eprintln!("{} tests were SKIPPED on this machine:\n{}", skipped.len(), skipped.join("\n"));
