@@ -1,6 +1,7 @@
 //! The nouns that pass between the rooms. No I/O, no clocks; each stage of a sample has a type of its own.
 
 pub mod address;
+pub mod allocator;
 pub mod answer;
 pub mod container;
 pub mod encoded;
