@@ -18,6 +18,10 @@ pub enum Counter {
     Stacks = 4,
     /// Bytes written to the ring.
     RingBytes = 5,
+    /// Frees of blocks that were not sampled, or not seen when they were allocated.
+    OtherFrees = 6,
+    /// Blocks that were freed or moved and had been sampled.
+    Frees = 7,
 }
 
 /// Where the losses begin in the array of counters.

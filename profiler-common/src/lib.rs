@@ -8,6 +8,11 @@
 //!        filtered by ◄──────── SETTINGS, TARGET_* ◄───────── what the user asked for          settings.rs target.rs
 //!        stack, once a hash ──► RING: StackHeader + addresses ─┐
 //!        sample ──────────────► RING: SampleRecord ────────────┴► `Tally<RawStack>`           record.rs
+//!   call of an allocator ──► heap programs
+//!        which function ◄───── SITES ◄────────────────────── where its functions are              tally.rs
+//!        taken or not           sampling.rs
+//!        counted ─────────────► TALLIES ──────────────────► counts by stack and size class       tally.rs size_class.rs
+//!        whose a key is ──────► RING: TallyRecord ─────────► a `Tally<RawStack>` without events   record.rs
 //!   fork / exit ──► follow the targets' children in TARGET_PROCESSES                          target.rs
 //! ```
 //!
@@ -26,6 +31,9 @@ pub mod limits;
 pub mod loss;
 pub mod process;
 pub mod record;
+pub mod sampling;
 pub mod settings;
+pub mod size_class;
+pub mod tally;
 pub mod target;
 pub mod unwind;

@@ -42,6 +42,22 @@ pub const UNFINISHED_SLOTS: usize = 4096;
 /// Unfinished stacks of one slot in one span of 2^28 ns (268 ms); beyond it a stack ends where its table is missing.
 pub const UNFINISHED_PER_SPAN: u64 = 1024;
 
+/// Places where a stack of a probe is built, for each CPU: programs of probes can be preempted by others.
+pub const PROBE_PLACES_PER_CPU: u32 = 4;
+/// Rules by address that each of these places remembers.
+pub const PROBE_CACHE_SLOTS: usize = 256;
+/// Sites of probes.
+pub const SITES_MAX: u32 = 4096;
+/// Stretches of an allocator's own code that a site has.
+pub const SITE_OWN_MAX: usize = 4;
+/// Keys of what is counted in the kernel, over all processes.
+pub const TALLIES_MAX: u32 = 65_536;
+/// Sampled blocks that may live at once, over all processes.
+pub const LIVE_BLOCKS_MAX: u32 = 1 << 18;
+/// Sampled calls that may be on their way at once; beyond, those that wait longest are forgotten.
+pub const PENDING_CALLS_MAX: u32 = 16_384;
+
+const _: () = assert!(PROBE_CACHE_SLOTS.is_power_of_two() && SITES_MAX.is_power_of_two());
 const _: () = assert!(SENT_STACK_SLOTS.is_power_of_two() && RULE_CACHE_SLOTS.is_power_of_two() && UNFINISHED_SLOTS.is_power_of_two());
 const _: () = assert!(ARENA_CHUNK_WORDS.is_power_of_two());
 const _: () = assert!(RING_BYTES.is_power_of_two() && RING_BYTES.is_multiple_of(4096));

@@ -45,6 +45,14 @@ losses! {
     ProcessEvents = 7, "process events dropped";
     /// Per-CPU scratch was not there.
     NoScratch = 8, "no scratch";
+    /// The map of what is counted in the kernel is full.
+    TallyFull = 9, "tally map full";
+    /// More blocks live than their map holds: the block is counted as allocated, and as freed at once.
+    LiveFull = 10, "live map full";
+    /// A sampled call that never returned: its thread ended, or jumped over it.
+    NoReturn = 11, "call never returned";
+    /// A block was allocated where one lives: a call that freed that one was not seen.
+    FreeUnseen = 12, "free not seen";
 }
 
 impl Loss {
@@ -53,7 +61,7 @@ impl Loss {
 
     /// Whether a lost event of this kind is a sample of the clock (and so part of the conservation sum), or something beside it.
     pub const fn is_sample(self) -> bool {
-        !matches!(self, Loss::ProcessEvents | Loss::TargetFull)
+        !matches!(self, Loss::ProcessEvents | Loss::TargetFull | Loss::LiveFull | Loss::FreeUnseen)
     }
 
     /// Whether it happens before the target is looked at, so that nobody knows whether the sample had been asked for.

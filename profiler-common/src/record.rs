@@ -1,6 +1,7 @@
 //! What crosses the ring: a small fixed record for each sample, and a stack of variable length the first time its hash is seen.
 
 use crate::process::ProcessKey;
+use crate::tally::TallyKey;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// The kinds of record, as the first word of each.
@@ -13,6 +14,8 @@ pub enum RecordKind {
     Stack = 2,
     /// A [`MoreHeader`] and a page of an unfinished stack.
     More = 3,
+    /// A [`TallyRecord`].
+    Tally = 4,
 }
 
 impl TryFrom<u32> for RecordKind {
@@ -22,6 +25,7 @@ impl TryFrom<u32> for RecordKind {
             1 => Ok(Self::Sample),
             2 => Ok(Self::Stack),
             3 => Ok(Self::More),
+            4 => Ok(Self::Tally),
             other => Err(other),
         }
     }
@@ -46,6 +50,24 @@ pub struct SampleRecord {
 }
 
 const _: () = assert!(size_of::<SampleRecord>() == 48);
+
+/// What is counted in the kernel under a key: whose it is. Sent when the key is new; its stack has been sent before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct TallyRecord {
+    /// [`RecordKind::Tally`].
+    pub kind: u32,
+    /// Thread of the first event.
+    pub tid: u32,
+    /// The process image.
+    pub process: ProcessKey,
+    /// When that was, on `CLOCK_MONOTONIC`.
+    pub time_ns: u64,
+    /// The key.
+    pub key: TallyKey,
+}
+
+const _: () = assert!(size_of::<TallyRecord>() == 48);
 
 /// The head of a stack; `kernel_frames + user_frames` addresses of 8 bytes follow, each part leaf first
 /// and each caller as [`crate::unwind::caller_word`] has it. If its `form` is [`FORM_UNFINISHED`], then come

@@ -6,6 +6,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Settings {
+    /// Mean distance between sampled blocks, bytes; 1: every block.
+    pub sample_bytes: u64,
     /// Mixed into every stack hash, so that no process can prepare collisions.
     pub seed: u64,
     /// 1: take the kernel part of stacks.
@@ -34,7 +36,7 @@ pub struct Settings {
     pub address_bits: u32,
     /// 1: after a sample in user mode its thread gets a SIGSTOP, so that a debugger sees what the walk saw. For tests.
     pub stop_at_sample: u32,
-    /// 0.
+    /// Zero.
     pub reserved: u32,
 }
 

@@ -3,17 +3,18 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
-mod counters;
 mod emit;
 mod maps;
+mod place;
 mod probe;
 mod settings;
 mod stack;
 mod target;
 mod task;
 
-use aya_ebpf::macros::{perf_event, raw_tracepoint};
-use aya_ebpf::programs::{PerfEventContext, RawTracePointContext};
+use aya_ebpf::macros::{perf_event, raw_tracepoint, uprobe, uretprobe};
+use aya_ebpf::programs::{PerfEventContext, ProbeContext, RawTracePointContext, RetProbeContext};
+use probe::heap::Return;
 
 /// A tick of the CPU clock, or of the cycles counter.
 #[perf_event]
@@ -33,6 +34,40 @@ pub fn follow_fork(context: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "sched_process_free")]
 pub fn forget_process(context: RawTracePointContext) -> i32 {
     probe::process::freed(&context);
+    0
+}
+
+/// Both ends of a call that makes a block, where the kernel has sessions (6.13): 0 asks for the return.
+#[uprobe]
+pub fn heap_session(context: ProbeContext) -> u32 {
+    u32::from(probe::heap::session(&context) == Return::NotSeen)
+}
+
+/// The entry of such a call, where it has none.
+#[uprobe]
+pub fn heap_entry(context: ProbeContext) -> u32 {
+    probe::heap::entered(&context);
+    0
+}
+
+/// The return of such a call, where it has none.
+#[uretprobe]
+pub fn heap_return(context: RetProbeContext) -> u32 {
+    probe::heap::returned_alone(&context);
+    0
+}
+
+/// The entry of a call that makes a block, where only what is allocated is counted.
+#[uprobe]
+pub fn allocs_entry(context: ProbeContext) -> u32 {
+    probe::heap::allocated(&context);
+    0
+}
+
+/// A block is given back.
+#[uprobe]
+pub fn heap_free(context: ProbeContext) -> u32 {
+    probe::heap::free(&context);
     0
 }
 

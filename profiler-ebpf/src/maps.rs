@@ -1,13 +1,14 @@
 //! The maps, every one bounded; sizes are those of `limits.rs` unless the loader was told otherwise.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use profiler_common::counter::COUNTERS;
 use profiler_common::limits::{
-    OWN_PROCESSES_MAX, RING_BYTES, RULE_CACHE_SLOTS, SENT_STACK_SLOTS, STACK_FRAMES_MAX, TARGET_PROCESSES_MAX, UNFINISHED_BYTES_MAX,
-    UNFINISHED_SLOTS, UNWIND_PROCESSES_MAX,
+    LIVE_BLOCKS_MAX, OWN_PROCESSES_MAX, PENDING_CALLS_MAX, PROBE_CACHE_SLOTS, RING_BYTES, RULE_CACHE_SLOTS, SENT_STACK_SLOTS, SITES_MAX,
+    STACK_FRAMES_MAX, TALLIES_MAX, TARGET_PROCESSES_MAX, UNFINISHED_BYTES_MAX, UNFINISHED_SLOTS, UNWIND_PROCESSES_MAX,
 };
 use profiler_common::record::{StackHeader, UnfinishedAt};
+use profiler_common::tally::{LiveBlock, LiveKey, PendingCall, PendingKey, Site, TallyCounts, TallyKey};
 use profiler_common::target::TargetProcess;
 use profiler_common::unwind::Registers;
 use profiler_common::unwind::range::ProcessRanges;
@@ -127,3 +128,37 @@ pub static RULE_CACHE: PerCpuArray<[CachedRule; RULE_CACHE_SLOTS]> = PerCpuArray
 /// How many unfinished stacks a process has sent of late: the span (bits 32..64) and the number.
 #[map]
 pub static UNFINISHED: Array<u64> = Array::with_max_entries(UNFINISHED_SLOTS as u32, 0);
+
+/// A place where a probe's program builds and walks a stack. Such a program can be preempted by another one on its CPU, so it claims a place.
+#[repr(C)]
+pub struct ProbePlace {
+    /// 1: claimed.
+    pub is_claimed: u64,
+    pub walk: Walk,
+    pub scratch: Scratch,
+    pub cache: [CachedRule; PROBE_CACHE_SLOTS],
+}
+
+/// The places of probes, some for each CPU; one where no probe is.
+#[map]
+pub static PROBE_PLACES: Array<ProbePlace> = Array::with_max_entries(1, 0);
+
+/// Where probes are, by the cookie of each.
+#[map]
+pub static SITES: Array<Site> = Array::with_max_entries(SITES_MAX, 0);
+
+/// Blocks by stack and size class.
+#[map]
+pub static TALLIES: HashMap<TallyKey, TallyCounts> = HashMap::with_max_entries(TALLIES_MAX, NO_PREALLOC);
+
+/// Sampled blocks that live.
+#[map]
+pub static LIVE: HashMap<LiveKey, LiveBlock> = HashMap::with_max_entries(LIVE_BLOCKS_MAX, NO_PREALLOC);
+
+/// Sampled calls on their way.
+#[map]
+pub static PENDING: LruHashMap<PendingKey, PendingCall> = LruHashMap::with_max_entries(PENDING_CALLS_MAX, 0);
+
+/// Whether the programs of probes count: 0 before the recording has begun, and when it is over.
+#[map]
+pub static COUNTING: Array<u32> = Array::with_max_entries(1, 0);

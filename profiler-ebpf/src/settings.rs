@@ -6,6 +6,7 @@ use profiler_common::target::{TargetCgroup, TargetComm};
 
 #[unsafe(no_mangle)]
 pub static SETTINGS: Settings = Settings {
+    sample_bytes: 0,
     seed: 0,
     kernel_stacks: 0,
     user_stacks: 0,

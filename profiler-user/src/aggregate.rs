@@ -4,17 +4,24 @@ use crate::model::loss::{Endings, Loss, Losses};
 use crate::model::window::{Counts, SampleKey};
 use foldhash::HashMap;
 use profiler_common::ended::Ended;
+use profiler_common::tally::{TallyCounts, TallyKey};
 
 /// Bytes of one key with its counts and the map's spare room.
 const KEY_BYTES: u64 = 2 * (size_of::<SampleKey>() + size_of::<Counts>()) as u64;
+
+/// The same of a named key, and of what will be counted under it.
+const NAMED_BYTES: u64 = 2 * (size_of::<TallyKey>() + 2 * size_of::<SampleKey>() + size_of::<TallyCounts>()) as u64;
 
 /// The counts of the window that is open.
 #[derive(Debug, Default)]
 pub struct Aggregator {
     tallies: HashMap<SampleKey, Counts>,
+    /// What the keys of the kernel's own counts are, and how their stacks ended.
+    named: HashMap<TallyKey, (SampleKey, Ended)>,
+    blocks: HashMap<SampleKey, TallyCounts>,
     endings: Endings,
     losses: Losses,
-    /// Events in `tallies`.
+    /// Events in `tallies`, or sampled blocks.
     events: u64,
 }
 
@@ -23,6 +30,8 @@ pub struct Aggregator {
 pub struct Aggregated {
     /// Counts by key.
     pub tallies: HashMap<SampleKey, Counts>,
+    /// Blocks by key.
+    pub blocks: HashMap<SampleKey, TallyCounts>,
     /// How stacks ended, by samples.
     pub endings: Endings,
     /// What found no room here.
@@ -41,6 +50,25 @@ impl Aggregator {
         self.endings.add(ended, counts.events);
     }
 
+    /// Notes what a key of the kernel's own counts is.
+    pub fn name(&mut self, kernel_key: TallyKey, key: SampleKey, ended: Ended) {
+        self.named.insert(kernel_key, (key, ended));
+    }
+
+    /// Takes over what the kernel has counted itself. What nobody has named is lost.
+    pub fn settle(&mut self, counted: &[(TallyKey, TallyCounts)]) {
+        for (kernel_key, counts) in counted {
+            let Some((key, ended)) = self.named.get(kernel_key) else {
+                self.losses.add(Loss::StackMissing, counts.allocated);
+                continue;
+            };
+            let mine = self.blocks.entry(*key).or_default();
+            *mine = sum(mine, counts);
+            self.events += counts.allocated;
+            self.endings.add(*ended, counts.allocated);
+        }
+    }
+
     /// Counts events that the window has no room for.
     pub fn refuse(&mut self, events: u64) {
         self.losses.add(Loss::WindowFull, events);
@@ -48,7 +76,7 @@ impl Aggregator {
 
     /// About how much memory the counts hold, bytes.
     pub fn bytes(&self) -> u64 {
-        self.tallies.len() as u64 * KEY_BYTES
+        self.tallies.len() as u64 * KEY_BYTES + self.named.len() as u64 * NAMED_BYTES
     }
 
     /// Events so far.
@@ -58,7 +86,20 @@ impl Aggregator {
 
     /// Closes the window.
     pub fn finish(self) -> Aggregated {
-        Aggregated { tallies: self.tallies, endings: self.endings, losses: self.losses, events: self.events }
+        Aggregated { tallies: self.tallies, blocks: self.blocks, endings: self.endings, losses: self.losses, events: self.events }
+    }
+}
+
+fn sum(one: &TallyCounts, other: &TallyCounts) -> TallyCounts {
+    TallyCounts {
+        allocated: one.allocated + other.allocated,
+        allocated_bytes: one.allocated_bytes + other.allocated_bytes,
+        allocated_for: one.allocated_for + other.allocated_for,
+        allocated_for_bytes: one.allocated_for_bytes + other.allocated_for_bytes,
+        freed: one.freed + other.freed,
+        freed_bytes: one.freed_bytes + other.freed_bytes,
+        freed_for: one.freed_for + other.freed_for,
+        freed_for_bytes: one.freed_for_bytes + other.freed_for_bytes,
     }
 }
 
@@ -71,7 +112,7 @@ mod tests {
     #[test]
     fn equal_keys_are_counted_together() {
         let mut aggregator = Aggregator::default();
-        let key = |stack| SampleKey { process: ProcessId(0), thread: None, stack: StackId(stack) };
+        let key = |stack| SampleKey { process: ProcessId(0), thread: None, stack: StackId(stack), class_bytes: 0 };
         for stack in [1, 2, 1] {
             aggregator.add(key(stack), Counts { events: 1, weight: 5 }, Ended::Root);
         }
@@ -79,5 +120,20 @@ mod tests {
         let done = aggregator.finish();
         assert_eq!(done.tallies[&key(1)], Counts { events: 2, weight: 10 });
         assert_eq!((done.events, done.losses.of(Loss::WindowFull)), (3, 4));
+    }
+
+    #[test]
+    fn what_the_kernel_counted_is_taken_over_under_its_name_and_the_rest_is_lost() {
+        let mut aggregator = Aggregator::default();
+        let key = SampleKey { process: ProcessId(0), thread: None, stack: StackId(1), class_bytes: 64 };
+        let kernel = |stack_hash| TallyKey { stack_hash, class_bytes: 64 };
+        let counts = |allocated| TallyCounts { allocated, allocated_bytes: 60 * allocated, freed: 1, ..TallyCounts::default() };
+        // Two stacks that turned out to be one.
+        aggregator.name(kernel(1), key, Ended::Root);
+        aggregator.name(kernel(2), key, Ended::NoTable);
+        aggregator.settle(&[(kernel(1), counts(3)), (kernel(2), counts(2)), (kernel(3), counts(7))]);
+        let done = aggregator.finish();
+        assert_eq!(done.blocks[&key], TallyCounts { allocated: 5, allocated_bytes: 300, freed: 2, ..TallyCounts::default() });
+        assert_eq!((done.events, done.losses.of(Loss::StackMissing)), (5, 7));
     }
 }

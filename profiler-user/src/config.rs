@@ -33,6 +33,17 @@ pub enum Event {
     Cycles,
     /// Page faults: who makes memory resident.
     PageFaults,
+    /// Calls of allocators: what is allocated, and what of it lives.
+    Heap,
+    /// Calls of allocators: what is allocated.
+    Allocs,
+}
+
+impl Event {
+    /// Whether calls are probed, and nothing ticks.
+    pub const fn is_of_calls(self) -> bool {
+        matches!(self, Self::Heap | Self::Allocs)
+    }
 }
 
 /// Which part of the machine's time is recorded.
@@ -64,6 +75,10 @@ pub struct Bounds {
     pub ring_bytes: u32,
     /// Entries of the map of followed processes.
     pub target_processes: u32,
+    /// Keys that the kernel counts blocks under.
+    pub tallies: u32,
+    /// Sampled blocks that may live at once.
+    pub live_blocks: u32,
     /// Bytes that a window may hold: stacks, keys, names.
     pub window_bytes: u64,
     /// A thread gets a SIGSTOP after each of its samples in user mode, for a debugger that has attached. For tests.
@@ -75,6 +90,8 @@ impl Default for Bounds {
         Self {
             ring_bytes: profiler_common::limits::RING_BYTES,
             target_processes: profiler_common::limits::TARGET_PROCESSES_MAX,
+            tallies: profiler_common::limits::TALLIES_MAX,
+            live_blocks: profiler_common::limits::LIVE_BLOCKS_MAX,
             window_bytes: 64 << 20,
             stop_at_sample: false,
         }
@@ -90,6 +107,8 @@ pub struct Config {
     pub event: Event,
     /// Samples a second and CPU; for what no clock makes, about so many.
     pub frequency_hz: u32,
+    /// Mean distance between sampled blocks, bytes, for calls of allocators; 1: every block.
+    pub sample_bytes: u64,
     /// Which mode.
     pub mode: Mode,
     /// When it ends by itself.
@@ -120,6 +139,7 @@ impl Default for Config {
             targets: vec![Target::All],
             event: Event::CpuClock,
             frequency_hz: 99,
+            sample_bytes: 512 << 10,
             mode: Mode::Any,
             duration: None,
             inherit: true,
@@ -147,6 +167,8 @@ impl Config {
             Event::CpuClock => Kind::Cpu,
             Event::Cycles => Kind::CpuCycles,
             Event::PageFaults => Kind::Faults,
+            Event::Heap => Kind::Heap,
+            Event::Allocs => Kind::Allocs,
         }
     }
 }

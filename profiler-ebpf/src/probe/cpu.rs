@@ -1,9 +1,9 @@
 //! Ticks of the CPU clock (or of the cycles counter): every one ends in exactly one counter.
 
-use crate::counters::{add, lose};
 use crate::emit;
+use crate::place::{OfCpu, Place as _};
 use crate::settings::setting;
-use crate::stack::{interrupted, take};
+use crate::stack::{From, interrupted, take};
 use crate::target::{is_own, is_wanted};
 use crate::task::Current;
 use aya_ebpf::EbpfContext as _;
@@ -18,29 +18,29 @@ use profiler_common::settings::{MODE_KERNEL, MODE_USER};
 /// One tick.
 #[inline(always)]
 pub fn tick(context: &PerfEventContext) {
-    add(Counter::Runs, 1);
+    OfCpu::add(Counter::Runs, 1);
     // SAFETY: no arguments, no preconditions.
     let id = unsafe { bpf_get_current_pid_tgid() };
     let (tgid, tid) = ((id >> 32) as u32, id as u32);
     if tid == 0 {
-        return add(Counter::Idle, 1);
+        return OfCpu::add(Counter::Idle, 1);
     }
     let at = interrupted(context);
     let mode = setting!(mode);
     if (mode == MODE_USER && at.is_kernel) || (mode == MODE_KERNEL && !at.is_kernel) {
-        return add(Counter::Filtered, 1);
+        return OfCpu::add(Counter::Filtered, 1);
     }
     let task = Current::task();
     if (setting!(own_count) != 0 && is_own(tgid)) || !is_wanted(task, tgid) {
-        return add(Counter::Filtered, 1);
+        return OfCpu::add(Counter::Filtered, 1);
     }
     let process = task.process(tgid);
-    let Some(stack) = take(context, &process, task, &at) else { return lose(Loss::NoScratch) };
+    let Some(stack) = take(OfCpu, &From::Tick { context, at: &at }, &process, task) else { return OfCpu::lose(Loss::NoScratch) };
     let weight = if setting!(weigh_period) != 0 { period(context) } else { 1 };
     // SAFETY: no arguments, no preconditions.
     let time_ns = unsafe { bpf_ktime_get_ns() };
     let record = SampleRecord { kind: RecordKind::Sample as u32, tid, process, time_ns, weight, stack_hash: stack.hash };
-    emit::sample(&record, &stack);
+    emit::sample::<OfCpu>(&record, &stack);
     if setting!(stop_at_sample) != 0 && !at.is_kernel {
         stop();
     }

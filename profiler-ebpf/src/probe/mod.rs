@@ -1,4 +1,5 @@
 //! One file an event source.
 
 pub mod cpu;
+pub mod heap;
 pub mod process;

@@ -1,7 +1,7 @@
 //! Following the target: a child of a target process is one from its first instruction, and an ended one makes room.
 
-use crate::counters::lose;
 use crate::maps::TARGET_PROCESSES;
+use crate::place::{OfProbe, Place as _};
 use crate::task::Task;
 use aya_ebpf::programs::RawTracePointContext;
 use profiler_common::loss::Loss;
@@ -18,7 +18,7 @@ pub fn forked(context: &RawTracePointContext) {
     }
     let value = TargetProcess { start_boot_ns: child.start_boot_ns() };
     if TARGET_PROCESSES.insert(new, value, 0).is_err() {
-        lose(Loss::TargetFull);
+        OfProbe::lose(Loss::TargetFull);
     }
 }
 

@@ -1,7 +1,8 @@
 //! The kernel part of a stack, walked by the kernel's own unwinder.
 
 use super::mix;
-use crate::maps::{SCRATCH, Scratch};
+use crate::maps::Scratch;
+use crate::place::Place;
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::{bpf_get_stack, bpf_loop};
 use profiler_common::limits::KERNEL_FRAMES_MAX;
@@ -15,27 +16,29 @@ pub fn take(context: *mut c_void, scratch: *mut Scratch) -> u32 {
 }
 
 struct Hashing {
+    /// The place's number; first, as [`Place::passed`] has it.
+    place: u64,
     hash: u64,
 }
 
 /// The hash of the kernel part, begun with another.
 #[inline(always)]
-pub fn hash(_scratch: *mut Scratch, start: u64, frames: u32) -> u64 {
-    let mut state = Hashing { hash: start };
+pub fn hash<P: Place>(place: P, start: u64, frames: u32) -> u64 {
+    let mut state = Hashing { place: place.number(), hash: start };
     if frames == 0 {
         return start;
     }
-    let callback: extern "C" fn(u64, *mut c_void) -> i64 = one;
+    let callback: extern "C" fn(u64, *mut c_void) -> i64 = one::<P>;
     // SAFETY: the callback takes what is passed here, and `state` outlives the call.
     unsafe { bpf_loop(frames, callback as *const () as *mut c_void, (&raw mut state).cast(), 0) };
     state.hash
 }
 
 #[inline(never)]
-extern "C" fn one(at: u64, state: *mut c_void) -> i64 {
+extern "C" fn one<P: Place>(at: u64, state: *mut c_void) -> i64 {
     // SAFETY: `bpf_loop` passes on the pointer that `hash` gave it.
     let state = unsafe { &mut *state.cast::<Hashing>() };
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 1 };
+    let Some(scratch) = P::numbered(state.place).scratch() else { return 1 };
     if at >= KERNEL_FRAMES_MAX as u64 {
         return 1;
     }

@@ -1,9 +1,10 @@
 //! From an address to the rule that holds there: the cache, else the process's list and the file's table in the arena.
 
-use crate::maps::{CHUNKS, CachedRule, PROCESS_RANGES, RULE_CACHE, Ranges};
+use crate::maps::{CHUNKS, CachedRule, PROCESS_RANGES, Ranges};
+use crate::place::Place;
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::bpf_map_lookup_elem;
-use profiler_common::limits::{ARENA_CHUNK_WORDS, RULE_CACHE_SLOTS};
+use profiler_common::limits::ARENA_CHUNK_WORDS;
 use profiler_common::process::ProcessKey;
 use profiler_common::unwind::range::{self, ProcessRanges, RANGE_FRAME_POINTER, RANGE_GO, RANGE_RETURN_PROBE, RANGE_TABLE, RangeEntry};
 use profiler_common::unwind::rule::Rule;
@@ -26,14 +27,14 @@ pub fn take_list(ranges: &mut Ranges, process: &ProcessKey) {
 
 /// The rule for an address; None if user space must be asked.
 #[inline(always)]
-pub fn rule(ranges: &mut Ranges, address: u64) -> Option<Rule> {
+pub fn rule<P: Place>(place: P, ranges: &mut Ranges, address: u64) -> Option<Rule> {
     if ranges.list == 0 {
         return None;
     }
-    let cache = RULE_CACHE.get_ptr_mut(0)?;
-    let slot = (address.wrapping_mul(super::MIX) >> (64 - RULE_CACHE_SLOTS.trailing_zeros())) as usize & (RULE_CACHE_SLOTS - 1);
-    // SAFETY: the slot is masked to the cache's bounds; the cache is this CPU's own.
-    let cached = unsafe { &mut (*cache)[slot] };
+    let cache = place.cache()?;
+    let slot = (address.wrapping_mul(super::MIX) >> (64 - P::CACHE_SLOTS.trailing_zeros())) as usize & (P::CACHE_SLOTS - 1);
+    // SAFETY: the slot is masked to the cache's bounds; the cache is this program's own.
+    let cached = unsafe { &mut *cache.add(slot) };
     if cached.address == address && cached.list == ranges.list {
         return Some(Rule(cached.rule));
     }

@@ -9,7 +9,8 @@ mod user;
 mod window;
 
 use crate::emit::Wake;
-use crate::maps::{SCRATCH, Scratch};
+use crate::maps::Scratch;
+use crate::place::Place;
 use crate::settings::setting;
 use crate::task::Current;
 use aya_ebpf::EbpfContext as _;
@@ -22,7 +23,8 @@ pub use registers::{Interrupted, interrupted};
 use unfinished::Allowed;
 
 /// A stack in scratch, ready to be sent.
-pub struct Taken {
+pub struct Taken<P> {
+    pub place: P,
     pub scratch: *mut Scratch,
     pub hash: u64,
     /// Words behind the header: addresses, and what an unfinished stack carries.
@@ -43,16 +45,25 @@ pub fn mix(hash: u64, word: u64) -> u64 {
     mixed ^ (mixed >> 32)
 }
 
+/// What a stack is taken from.
+pub enum From<'a> {
+    /// A tick, which may have interrupted the kernel.
+    Tick { context: &'a PerfEventContext, at: &'a Interrupted },
+    /// A probe in user code.
+    Probe,
+}
+
 /// Takes the stack of the current task.
 #[inline(always)]
-pub fn take(context: &PerfEventContext, process: &ProcessKey, task: Current, at: &Interrupted) -> Option<Taken> {
-    let scratch = SCRATCH.get_ptr_mut(0)?;
-    let start = mix(mix(mix(setting!(seed), process.start_boot_ns), u64::from(process.tgid)), u64::from(process.exec_generation));
-    let mut kernel_frames = 0;
-    if at.is_kernel && setting!(kernel_stacks) != 0 {
-        kernel_frames = kernel::take(context.as_ptr(), scratch);
-    }
-    let user = if setting!(user_stacks) != 0 { user::walk(process, task, start, kernel_frames) } else { user::Walked::none(start) };
+pub fn take<P: Place>(place: P, from: &From<'_>, process: &ProcessKey, task: Current) -> Option<Taken<P>> {
+    let scratch = place.scratch()?;
+    let start = mix(process_hash(process), u64::from(process.exec_generation));
+    let kernel_frames = match from {
+        From::Tick { context, at } if at.is_kernel && setting!(kernel_stacks) != 0 => kernel::take(context.as_ptr(), scratch),
+        _ => 0,
+    };
+    let user =
+        if setting!(user_stacks) != 0 { user::walk(place, process, task, (start, kernel_frames)) } else { user::Walked::none(start) };
     let (mut words, mut form, mut hash, mut more_at) = (kernel_frames + user.frames, FORM_WALKED, user.hash, 0);
     let mut wake = Wake::WhenMuchWaits;
     if let Some(walk) = user.unfinished {
@@ -73,7 +84,7 @@ pub fn take(context: &PerfEventContext, process: &ProcessKey, task: Current, at:
     let ended = user.ended;
     // The same addresses by another list may be another stack: what they were walked with is a part of what they are.
     hash = mix(hash, u64::from(user.list));
-    hash = mix(kernel::hash(scratch, hash, kernel_frames), u64::from(ended) | u64::from(kernel_frames) << 8);
+    hash = mix(kernel::hash(place, hash, kernel_frames), u64::from(ended) | u64::from(kernel_frames) << 8);
     if hash == 0 {
         hash = 1; // 0 is an empty slot.
     }
@@ -87,9 +98,15 @@ pub fn take(context: &PerfEventContext, process: &ProcessKey, task: Current, at:
         reserved: [0; 2],
         list: user.list,
     };
-    // SAFETY: scratch is this CPU's own, and this program is the only one that uses it.
+    // SAFETY: scratch is this program's own.
     unsafe { (*scratch).header = header };
-    Some(Taken { scratch, hash, words, more_at, wake })
+    Some(Taken { place, scratch, hash, words, more_at, wake })
+}
+
+/// A hash of a process that no other process can guess.
+#[inline(always)]
+pub fn process_hash(process: &ProcessKey) -> u64 {
+    mix(mix(setting!(seed), process.start_boot_ns), u64::from(process.tgid))
 }
 
 /// No user part was taken.

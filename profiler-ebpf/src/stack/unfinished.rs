@@ -1,7 +1,8 @@
 //! A stack that meets no table takes its registers and its bytes along, and user space walks on. Bounded for each process and for the ring.
 
 use crate::emit::{Wake, is_half_full, output};
-use crate::maps::{SCRATCH, Scratch, UNFINISHED, Walk};
+use crate::maps::{Scratch, UNFINISHED, Walk};
+use crate::place::Place;
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_loop, bpf_probe_read_user};
 use profiler_common::limits::{STACK_FRAMES_MAX, UNFINISHED_BYTES_MAX, UNFINISHED_MORE_PAGES_MAX, UNFINISHED_PER_SPAN, UNFINISHED_SLOTS};
@@ -54,7 +55,7 @@ pub struct Appended {
 /// Writes registers and bytes behind `frames` addresses.
 #[inline(always)]
 pub fn append(scratch: *mut Scratch, frames: u32, walk: *const Walk) -> Appended {
-    // SAFETY: the walk is this CPU's own, and over.
+    // SAFETY: the walk is this program's own, and over.
     let (registers, is_exact) = unsafe { ((*walk).registers, (*walk).is_exact as u32) };
     let at = core::hint::black_box(u64::from(frames));
     if at > STACK_FRAMES_MAX as u64 {
@@ -83,31 +84,33 @@ struct More {
 
 /// What the pages that follow have in common.
 struct Sending {
+    /// The place's number.
+    place: u64,
     at: u64,
     hash: u64,
 }
 
 /// Sends the pages that follow, until one cannot be read or finds no room. `scratch` has been sent, and is used again.
 #[inline(always)]
-pub fn send_more(at: u64, hash: u64) {
-    let mut sending = Sending { at, hash };
-    let callback: extern "C" fn(u64, *mut c_void) -> i64 = send_page;
+pub fn send_more<P: Place>(place: P, at: u64, hash: u64) {
+    let mut sending = Sending { place: place.number(), at, hash };
+    let callback: extern "C" fn(u64, *mut c_void) -> i64 = send_page::<P>;
     // SAFETY: the callback takes what is passed here, and `sending` outlives the call.
     unsafe { bpf_loop(UNFINISHED_MORE_PAGES_MAX, callback as *const () as *mut c_void, (&raw mut sending).cast(), 0) };
 }
 
 #[inline(never)]
-extern "C" fn send_page(index: u64, sending: *mut c_void) -> i64 {
+extern "C" fn send_page<P: Place>(index: u64, sending: *mut c_void) -> i64 {
     // SAFETY: `bpf_loop` passes on the pointer that `send_more` gave it.
     let sending = unsafe { &*sending.cast::<Sending>() };
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 1 };
+    let Some(scratch) = P::numbered(sending.place).scratch() else { return 1 };
     let more = scratch.cast::<More>();
-    // SAFETY: scratch is this CPU's own and longer than this.
+    // SAFETY: scratch is this program's own and longer than this.
     let failed = unsafe {
         (*more).head = MoreHeader { kind: RecordKind::More as u32, reserved: 0, stack_hash: sending.hash };
         bpf_probe_read_user((&raw mut (*more).page).cast(), PAGE as u32, sending.at.wrapping_add(index << 12) as *const _)
     };
-    if failed != 0 || is_half_full() || !output(more.cast(), size_of::<More>() as u64, Wake::WhenMuchWaits) {
+    if failed != 0 || is_half_full() || !output::<P>(more.cast(), size_of::<More>() as u64, Wake::WhenMuchWaits) {
         return 1;
     }
     0

@@ -5,7 +5,8 @@ use super::registers::{UserSide, code_address, register, user_side};
 use super::return_probe::replaced;
 use super::window::read;
 use super::{NO_USER, mix};
-use crate::maps::{SCRATCH, WALK, Walk};
+use crate::maps::Walk;
+use crate::place::Place;
 use crate::settings::setting;
 use crate::task::Current;
 use aya_ebpf::cty::c_void;
@@ -36,11 +37,11 @@ impl Walked {
     }
 }
 
-/// Walks the user part; it goes to scratch behind `first` addresses.
+/// Walks the user part; hash and addresses go on behind the kernel part, of which there are `first`.
 #[inline(always)]
-pub fn walk(process: &ProcessKey, task: Current, hash: u64, first: u32) -> Walked {
-    let Some(walk) = WALK.get_ptr_mut(0) else { return Walked::none(hash) };
-    // SAFETY: the walk is this CPU's own.
+pub fn walk<P: Place>(place: P, process: &ProcessKey, task: Current, (hash, first): (u64, u32)) -> Walked {
+    let Some(walk) = place.walk() else { return Walked::none(hash) };
+    // SAFETY: the walk is this program's own.
     let walk = unsafe { &mut *walk };
     (walk.hash, walk.first, walk.frames, walk.unfinished, walk.is_exact) = (hash, u64::from(first), 0, 0, 1);
     (walk.view.have, walk.ended, walk.ranges.list) = (0, Ended::DepthLimit as u64, 0);
@@ -48,7 +49,7 @@ pub fn walk(process: &ProcessKey, task: Current, hash: u64, first: u32) -> Walke
         UserSide::None => return Walked::none(hash),
         UserSide::Compat(ip) => {
             walk.registers = Registers { ip, sp: 0, fp: 0, bx: 0 };
-            push(walk, 0);
+            push(place, walk, 0);
             walk.ended = Ended::Compat as u64;
             return walked(walk);
         }
@@ -57,9 +58,10 @@ pub fn walk(process: &ProcessKey, task: Current, hash: u64, first: u32) -> Walke
     if setting!(walk) != WALK_FRAME_POINTERS {
         take_list(&mut walk.ranges, process);
     }
-    let callback: extern "C" fn(u64, *mut c_void) -> i64 = frame;
-    // SAFETY: the callback uses nothing of what is passed here.
-    unsafe { bpf_loop(USER_FRAMES_MAX as u32, callback as *const () as *mut c_void, core::ptr::null_mut(), 0) };
+    let callback: extern "C" fn(u64, *mut c_void) -> i64 = frame::<P>;
+    let mut number = place.number();
+    // SAFETY: the callback takes what is passed here, and `number` outlives the call.
+    unsafe { bpf_loop(USER_FRAMES_MAX as u32, callback as *const () as *mut c_void, (&raw mut number).cast(), 0) };
     walked(walk)
 }
 
@@ -71,8 +73,8 @@ fn walked(walk: &Walk) -> Walked {
 
 /// Writes the current frame down; false when there is no room.
 #[inline(always)]
-fn push(walk: &mut Walk, index: u64) -> bool {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+fn push<P: Place>(place: P, walk: &mut Walk, index: u64) -> bool {
+    let Some(scratch) = place.scratch() else {
         walk.ended = Ended::NoScratch as u64;
         return false;
     };
@@ -81,7 +83,7 @@ fn push(walk: &mut Walk, index: u64) -> bool {
         return false;
     }
     let word = if index == 0 { walk.registers.ip } else { caller_word(walk.registers.ip, walk.is_exact) };
-    // SAFETY: the index was checked; scratch is this CPU's own.
+    // SAFETY: the index was checked; scratch is this program's own.
     unsafe { (*scratch).frames[at as usize] = word };
     walk.frames = index + 1;
     walk.hash = mix(walk.hash, word);
@@ -90,14 +92,16 @@ fn push(walk: &mut Walk, index: u64) -> bool {
 
 /// One frame: write it down, find its caller. 1 ends the loop.
 #[inline(never)]
-extern "C" fn frame(index: u64, _context: *mut c_void) -> i64 {
-    let Some(walk) = WALK.get_ptr_mut(0) else { return 1 };
-    // SAFETY: the walk is this CPU's own.
+extern "C" fn frame<P: Place>(index: u64, context: *mut c_void) -> i64 {
+    // SAFETY: `bpf_loop` passes on the pointer that `walk` gave it.
+    let place = unsafe { P::passed(context) };
+    let Some(walk) = place.walk() else { return 1 };
+    // SAFETY: the walk is this program's own.
     let walk = unsafe { &mut *walk };
-    if !push(walk, index) {
+    if !push(place, walk, index) {
         return 1;
     }
-    let Some(rule) = rule_at(walk) else {
+    let Some(rule) = rule_at(place, walk) else {
         walk.unfinished = 1;
         walk.ended = Ended::NoTable as u64;
         return 1;
@@ -131,12 +135,12 @@ fn through_return_probe(walk: &mut Walk) -> i64 {
 }
 
 #[inline(always)]
-fn rule_at(walk: &mut Walk) -> Option<Rule> {
+fn rule_at<P: Place>(place: P, walk: &mut Walk) -> Option<Rule> {
     if setting!(walk) == WALK_FRAME_POINTERS {
         return Some(Rule::FRAME_POINTER);
     }
     // A call may be the last instruction of its function: where it returns to is the next one's.
     let before = if walk.is_exact != 0 { 0 } else { 1 };
     let address = walk.registers.ip.wrapping_sub(before);
-    rule(&mut walk.ranges, address)
+    rule(place, &mut walk.ranges, address)
 }

@@ -7,17 +7,21 @@ use super::error::BpfError;
 use super::hotplug::{CpuChange, Hotplug};
 use super::options::CaptureOptions;
 use super::order::{Drained, Order};
-use super::program::Programs;
+use super::arena::wait_for_programs;
+use super::program::{Counting, Programs};
 use super::sampled_events::SampledEvents;
 use super::self_cost::{self, ProgramCost};
 use super::sent_stacks::SentStacks;
 use super::side_band::{Record, SideBand};
+use super::tallies;
+use crate::model::allocator::Allocator;
 use crate::model::event::{MonotonicNs, ProcessEvent};
 use crate::model::loss::{Loss, Losses};
 use crate::model::mapping::MappedRange;
 use crate::model::process::{Pid, Tid};
 use crate::model::stack::{RawStack, Tally};
-use profiler_common::record::{RecordKind, SampleRecord};
+use profiler_common::record::{RecordKind, SampleRecord, TallyRecord};
+use profiler_common::tally::{TallyCounts, TallyKey};
 use profiler_common::unwind::range::ProcessRanges;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use zerocopy::FromBytes as _;
@@ -77,12 +81,39 @@ impl Capture {
     /// The kernel refused to enable an event.
     pub fn start(&mut self) -> Result<(), BpfError> {
         self.away_at_start = TimesAway::now();
+        self.programs.count_calls(Counting::On)?;
         self.events.enable()
     }
 
     /// Stops the clock; what has arrived can still be drained.
     pub fn stop(&mut self) {
         self.events.disable();
+        // At one moment for all probes, which takes longer to take away.
+        let _ = self.programs.count_calls(Counting::Off);
+        wait_for_programs();
+    }
+
+    /// Arms an allocator's functions in a process; the file is that which it maps.
+    ///
+    /// # Errors
+    /// The kernel refuses, or the process has ended.
+    pub fn arm(&mut self, pid: Pid, file: BorrowedFd<'_>, allocator: &Allocator) -> Result<(), BpfError> {
+        self.programs.probes.as_mut().map_or(Ok(()), |probes| probes.arm(pid, file, allocator))
+    }
+
+    /// Takes the probes of a process away.
+    pub fn disarm(&mut self, pid: Pid) {
+        if let Some(probes) = &mut self.programs.probes {
+            probes.disarm(pid);
+        }
+    }
+
+    /// What was counted in the kernel.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn tallies(&self) -> Result<Vec<(TallyKey, TallyCounts)>, BpfError> {
+        tallies::read(&self.programs.tallies)
     }
 
     /// Takes a process into the target, whoever has the pid now.
@@ -265,9 +296,20 @@ fn take_record(bytes: &[u8], sent: &mut SentStacks, order: &mut Order, losses: &
                     of: RawStack { process: record.process, tid: Tid(record.tid), time: MonotonicNs(record.time_ns), addresses },
                     events: 1,
                     weight: record.weight,
+                    counted_under: None,
                 })),
                 None => losses.add(Loss::StackMissing, 1),
             },
+            Err(_) => losses.add(Loss::Malformed, 1),
+        },
+        Some(Ok(RecordKind::Tally)) => match TallyRecord::read_from_prefix(bytes) {
+            // Without its stack what is counted under it has no name, and is counted as lost at the end.
+            Ok((record, _)) => {
+                if let Some(addresses) = sent.find(record.key.stack_hash) {
+                    let of = RawStack { process: record.process, tid: Tid(record.tid), time: MonotonicNs(record.time_ns), addresses };
+                    order.push(Drained::Stack(Tally { of, events: 0, weight: 0, counted_under: Some(record.key) }));
+                }
+            }
             Err(_) => losses.add(Loss::Malformed, 1),
         },
         _ => losses.add(Loss::Malformed, 1),

@@ -33,6 +33,14 @@ pub enum BpfError {
     /// The programs or their maps could not be loaded.
     #[error("loading the eBPF programs: {0}")]
     Load(String),
+    /// Probes could not be set in a process.
+    #[error("setting probes in process {pid}: {source}{}", probe_advice(source))]
+    Probe {
+        /// Which process.
+        pid: u32,
+        /// Why not.
+        source: io::Error,
+    },
     /// The ring of an event could not be mapped.
     #[error("mapping the ring of {what}: {source}; the limit on locked memory (ulimit -l) or kernel.perf_event_mlock_kb may be too low")]
     Ring {
@@ -57,6 +65,15 @@ pub enum BpfError {
 /// What the kernel calls itself.
 fn release() -> String {
     std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
+}
+
+fn probe_advice(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::EACCES | libc::EPERM) => "; CAP_PERFMON and CAP_BPF are needed, or root",
+        Some(libc::EINVAL) => "; this needs Linux 6.6 or later",
+        Some(libc::ESRCH) => "; it has ended",
+        _ => "",
+    }
 }
 
 fn advice(source: &io::Error) -> &'static str {

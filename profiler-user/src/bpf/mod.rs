@@ -15,12 +15,15 @@ mod mmap_ring;
 mod options;
 mod order;
 mod perf_event;
+mod probe_programs;
+mod probes;
 mod program;
 mod program_size;
 mod sampled_events;
 mod self_cost;
 mod sent_stacks;
 mod side_band;
+mod tallies;
 
 pub use arena::{Arena, wait_for_programs};
 pub use btf::{KernelTypes, controller_index};

@@ -26,6 +26,10 @@ pub struct CaptureOptions {
     pub ring_bytes: u32,
     /// Entries of the map of target processes.
     pub target_processes: u32,
+    /// Keys that the kernel counts blocks under.
+    pub tallies: u32,
+    /// Sampled blocks that may live at once.
+    pub live_blocks: u32,
     /// Measure what the programs cost.
     pub self_cost: bool,
 }

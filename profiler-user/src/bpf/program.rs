@@ -3,14 +3,17 @@
 use super::arena::Arena;
 use super::error::BpfError;
 use super::options::CaptureOptions;
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use super::probes::Probes;
+use super::tallies::Tallies;
+use crate::config::Event;
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{PerfEvent, RawTracePoint};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use profiler_common::counter::COUNTERS;
-use profiler_common::limits::{OWN_PROCESSES_MAX, TARGET_CGROUPS_MAX, TARGET_COMMS_MAX};
+use profiler_common::limits::{OWN_PROCESSES_MAX, PENDING_CALLS_MAX, PROBE_PLACES_PER_CPU, SITES_MAX, TARGET_CGROUPS_MAX, TARGET_COMMS_MAX};
 use profiler_common::target::{TARGET_PROCESSES, TargetCgroup, TargetComm};
 use profiler_common::unwind::range::ProcessRanges;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use zerocopy::IntoBytes as _;
 
 /// The object that `cargo xtask ebpf` built from `profiler-ebpf`; 8-byte aligned, as an ELF file must be to be read in place.
@@ -29,6 +32,19 @@ pub(super) struct Programs {
     own: Array<MapData, [u32; OWN_PROCESSES_MAX]>,
     ranges: HashMap<MapData, u32, [u64; RANGES_WORDS]>,
     pub(super) arena: Arena,
+    pub(super) tallies: Tallies,
+    counting: Array<MapData, u32>,
+    /// Where calls are probed and not ticks sampled.
+    pub(super) probes: Option<Probes>,
+}
+
+/// Whether the programs of probes count what they see.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Counting {
+    /// They do.
+    On,
+    /// Not yet, or not any more.
+    Off,
 }
 
 /// A [`ProcessRanges`] as the map's value.
@@ -38,6 +54,7 @@ impl Programs {
     /// Loads everything; nothing runs yet but the followers of a target's children.
     pub(super) fn load(options: &CaptureOptions) -> Result<Self, BpfError> {
         let mut ebpf = load_object(options)?;
+        let descriptors = map_descriptors(&ebpf);
         let ring = RingBuf::try_from(take(&mut ebpf, "RING")?).map_err(|error| map_error("RING", &error))?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS_CELLS")?).map_err(|error| map_error("COUNTERS_CELLS", &error))?;
         let targets = HashMap::try_from(take(&mut ebpf, "TARGET_PROCESSES")?).map_err(|error| map_error("TARGET_PROCESSES", &error))?;
@@ -45,7 +62,11 @@ impl Programs {
         let ranges = HashMap::try_from(take(&mut ebpf, "PROCESS_RANGES")?).map_err(|error| map_error("PROCESS_RANGES", &error))?;
         let arena = Arena::open()?;
         arena.stand_in(declared(&ebpf, "CHUNKS")?)?;
-        let mut programs = Self { ebpf, ring, counters, targets, own, ranges, arena };
+        let tallies = HashMap::try_from(take(&mut ebpf, "TALLIES")?).map_err(|error| map_error("TALLIES", &error))?;
+        let counting = Array::try_from(take(&mut ebpf, "COUNTING")?).map_err(|error| map_error("COUNTING", &error))?;
+        let sites = Array::try_from(take(&mut ebpf, "SITES")?).map_err(|error| map_error("SITES", &error))?;
+        let probes = options.event.is_of_calls().then(|| Probes::load(options.event, EMBEDDED_OBJECT, &descriptors, sites)).transpose()?;
+        let mut programs = Self { ebpf, ring, counters, targets, own, ranges, arena, tallies, counting, probes };
         for (pid, process) in &options.processes {
             programs.add_target(pid.0, process.start_boot_ns)?;
         }
@@ -79,6 +100,11 @@ impl Programs {
     /// Takes it away; it may have none.
     pub(super) fn remove_ranges(&mut self, pid: u32) {
         let _ = self.ranges.remove(&pid);
+    }
+
+    /// Says whether the programs of probes count.
+    pub(super) fn count_calls(&mut self, counting: Counting) -> Result<(), BpfError> {
+        self.counting.set(0, u32::from(counting == Counting::On), 0).map_err(|error| map_error("COUNTING", &error))
     }
 
     /// Loads the program that runs at each tick, and gives its descriptor.
@@ -123,8 +149,31 @@ fn load_object(options: &CaptureOptions) -> Result<Ebpf, BpfError> {
         .override_global("TARGET_COMMS", comms.as_bytes(), true)
         .map_max_entries("RING", options.ring_bytes)
         .map_max_entries("TARGET_PROCESSES", options.target_processes)
+        .map_max_entries("PROBE_PLACES", if options.event.is_of_calls() { probe_places() } else { 1 })
+        .map_max_entries("SITES", if options.event.is_of_calls() { SITES_MAX } else { 1 })
+        .map_max_entries("TALLIES", if options.event.is_of_calls() { options.tallies } else { 1 })
+        .map_max_entries("LIVE", if options.event == Event::Heap { options.live_blocks } else { 1 })
+        .map_max_entries("PENDING", if options.event == Event::Heap { PENDING_CALLS_MAX } else { 64 })
         .load(EMBEDDED_OBJECT)
         .map_err(|error| BpfError::Load(describe(&error)))
+}
+
+/// Places for the programs of probes: some for each CPU that there may be.
+fn probe_places() -> u32 {
+    PROBE_PLACES_PER_CPU * aya::util::nr_cpus().map_or(256, |cpus| cpus as u32)
+}
+
+/// The maps by name, as numbers that stay open as long as the maps.
+fn map_descriptors(ebpf: &Ebpf) -> Vec<(String, RawFd)> {
+    ebpf.maps().filter_map(|(name, map)| Some((name.to_owned(), data_of(map)?.fd().as_fd().as_raw_fd()))).collect()
+}
+
+/// What all maps that the programs refer to have in common.
+fn data_of(map: &Map) -> Option<&MapData> {
+    match map {
+        Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => Some(data),
+        _ => None,
+    }
 }
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, BpfError> {

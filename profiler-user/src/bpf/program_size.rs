@@ -46,6 +46,7 @@ pub fn program_sizes() -> Result<Vec<ProgramSize>, BpfError> {
 /// Every branch can be taken: the verifier does not look at code that the settings switch off.
 fn everything() -> Result<CaptureOptions, BpfError> {
     let settings = Settings {
+        sample_bytes: 1,
         seed: 1,
         kernel_stacks: 1,
         user_stacks: 1,
@@ -72,6 +73,8 @@ fn everything() -> Result<CaptureOptions, BpfError> {
         frequency_hz: 1,
         ring_bytes: RING_BYTES,
         target_processes: TARGET_PROCESSES_MAX,
+        tallies: 1,
+        live_blocks: 1,
         self_cost: false,
     })
 }

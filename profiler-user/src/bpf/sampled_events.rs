@@ -32,7 +32,7 @@ impl SampledEvents {
     pub(super) fn open(event: Event, frequency_hz: u32, program: OwnedFd) -> Result<Self, BpfError> {
         let rate = match event {
             Event::CpuClock => period_ns(frequency_hz),
-            Event::Cycles | Event::PageFaults => u64::from(frequency_hz),
+            Event::Cycles | Event::PageFaults | Event::Heap | Event::Allocs => u64::from(frequency_hz),
         };
         let mut events = Self { event, rate, program, events: BTreeMap::new(), closed_ticks: BTreeMap::new(), running: false };
         for cpu in cpus::online()? {
@@ -43,13 +43,13 @@ impl SampledEvents {
 
     /// Takes in a CPU that came on line.
     pub(super) fn add(&mut self, cpu: u32) -> Result<(), BpfError> {
-        if self.events.contains_key(&cpu) {
+        if self.event.is_of_calls() || self.events.contains_key(&cpu) {
             return Ok(());
         }
         let (name, kind, config) = match self.event {
             Event::CpuClock => ("cpu-clock", TYPE_SOFTWARE, SOFTWARE_CPU_CLOCK),
             Event::Cycles => ("cycles", TYPE_HARDWARE, HARDWARE_CPU_CYCLES),
-            Event::PageFaults => ("page-faults", TYPE_SOFTWARE, SOFTWARE_PAGE_FAULTS),
+            Event::PageFaults | Event::Heap | Event::Allocs => ("page-faults", TYPE_SOFTWARE, SOFTWARE_PAGE_FAULTS),
         };
         // The clock has a fixed period, not a frequency: the kernel then takes exactly `enabled time / period` samples, which is what conservation compares
         // with.
@@ -95,7 +95,7 @@ impl SampledEvents {
     fn apart(&self) -> Duration {
         let period = match self.event {
             Event::CpuClock => Duration::from_nanos(self.rate),
-            Event::Cycles | Event::PageFaults => Duration::ZERO,
+            Event::Cycles | Event::PageFaults | Event::Heap | Event::Allocs => Duration::ZERO,
         };
         period.min(SPREAD_MAX) / u32::try_from(self.events.len()).unwrap_or(u32::MAX).max(1)
     }
@@ -112,7 +112,7 @@ impl SampledEvents {
     pub(super) fn period(&self) -> u64 {
         match self.event {
             Event::CpuClock => self.rate,
-            Event::Cycles | Event::PageFaults => 0,
+            Event::Cycles | Event::PageFaults | Event::Heap | Event::Allocs => 0,
         }
     }
 

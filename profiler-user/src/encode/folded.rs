@@ -1,4 +1,4 @@
-//! One line a stack: the process, the frames from the root to the leaf, and how many events; the input of flame graph tools.
+//! One line a stack: the process, the frames from the root to the leaf, and how many events or bytes; the input of flame graph tools.
 
 use super::frame::{self, Origin};
 use super::lost;
@@ -7,7 +7,7 @@ use crate::model::text::printable;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// The profile's first column, equal stacks summed, in the order of the text.
+/// The profile's column of events, or of bytes, equal stacks summed, in the order of the text.
 pub(super) fn encode(profile: &Profile) -> String {
     let mut stacks: BTreeMap<String, i64> = BTreeMap::new();
     for sample in &profile.samples {
@@ -21,12 +21,12 @@ pub(super) fn encode(profile: &Profile) -> String {
                 stack.push_str("_[k]");
             }
         }
-        add(&mut stacks, stack, sample.values[0]);
+        add(&mut stacks, stack, sample.values[profile.kind.shown_column()]);
     }
     for lost in lost::samples(profile) {
         let mut stack = String::new();
         push(&mut stack, &lost.name);
-        add(&mut stacks, stack, lost.values[0]);
+        add(&mut stacks, stack, lost.values[profile.kind.shown_column()]);
     }
     let mut out = String::new();
     for (stack, events) in &stacks {

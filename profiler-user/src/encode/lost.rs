@@ -32,7 +32,8 @@ impl Lost {
 /// to the comments: it would be the whole machine's loss in the profile of one process. So is everything in a part of a recording: each part would show
 /// the same loss again.
 pub(super) fn samples(profile: &Profile) -> Vec<Lost> {
-    let is_shown = |loss: Loss| !profile.is_part && loss.is_sample() && !(profile.balance.is_narrowed && loss.is_before_filter());
+    // What a call would have made that was not counted, nobody knows.
+    let is_shown = |loss: Loss| !profile.kind.is_of_blocks() && !profile.is_part && loss.is_sample() && !(profile.balance.is_narrowed && loss.is_before_filter());
     profile.losses.iter().filter(|(loss, _)| is_shown(*loss)).map(|(loss, events)| lost(profile, loss, events)).collect()
 }
 
@@ -61,7 +62,8 @@ pub(super) fn comments(profile: &Profile) -> Vec<String> {
 fn sums(profile: &Profile) -> Vec<String> {
     let balance = &profile.balance;
     let mut sums = vec![format!(
-        "balance: ticks {} = idle {} + filtered {} + samples {} + lost {} (difference {})",
+        "balance: {} {} = idle {} + filtered {} + samples {} + lost {} (difference {})",
+        profile.kind.event(),
         balance.ticks,
         balance.idle,
         balance.filtered,

@@ -75,6 +75,7 @@ fn message(profile: &Profile) -> proto::Profile {
     out.location = profile.locations.iter().enumerate().map(|(at, location)| to_location(at, location, &ids)).collect();
     out.sample = profile.samples.iter().map(|sample| to_sample(sample, &mut strings)).collect();
     push_lost(profile, &mut strings, &mut out);
+    out.drop_frames = strings.index(profile.kind.drop_frames());
     out.comment = lost::comments(profile).iter().map(|comment| strings.index(comment)).collect();
     out.string_table = strings.table;
     out

@@ -1,10 +1,12 @@
 //! Go's text form (`debug=1`) in the shape of a count profile, which pprof reads too; then the mappings, so that it can symbolize by itself.
 //!
-//! It carries the first column, the events: a count profile's unit is fixed to `count`. What starts with `#` is for people, pprof skips it.
+//! It carries the first column, the events: a count profile's unit is fixed to `count`. A heap profile has a shape of its own, with the sampled blocks
+//! themselves: whoever reads it works out what they stand for. What starts with `#` is for people, pprof skips it.
 
 use super::{frame, lost, tabs};
 use crate::model::label::{Label, LabelValue};
-use crate::model::profile::{Line, Location, Profile, ProfileMapping, Sample};
+use crate::model::kind::Kind;
+use crate::model::profile::{Line, Location, Profile, ProfileMapping, RawBlocks, Sample};
 use crate::model::text::printable;
 use std::fmt::Write;
 
@@ -18,6 +20,8 @@ const MAX_LABELS: usize = 60_000;
 /// One stack of the listing.
 struct Row<'a> {
     events: i64,
+    /// What stands before the addresses.
+    head: String,
     /// Runtime addresses, leaf first; never none.
     addresses: Vec<u64>,
     shows: Shows<'a>,
@@ -32,8 +36,7 @@ enum Shows<'a> {
 /// The profile as text.
 pub(super) fn encode(profile: &Profile) -> String {
     let rows = rows(profile);
-    let total = rows.iter().fold(0_i64, |sum, row| sum.saturating_add(row.events));
-    let mut out = format!("{} profile: total {total}\n", profile.kind.name());
+    let mut out = if profile.kind.is_of_blocks() { blocks_header(profile) } else { header(profile, &rows) };
     for comment in lost::comments(profile) {
         line(&mut out, format_args!("# {}", cell(&comment)));
     }
@@ -48,6 +51,31 @@ pub(super) fn encode(profile: &Profile) -> String {
     out
 }
 
+fn header(profile: &Profile, rows: &[Row<'_>]) -> String {
+    let total = rows.iter().fold(0_i64, |sum, row| sum.saturating_add(row.events));
+    format!("{} profile: total {total}\n", profile.kind.name())
+}
+
+/// The first line of a heap profile (runtime/pprof, `writeHeapInternal`, Go 1.26): the totals, and twice the distance between samples. Readers take equal
+/// pairs for a profile of two columns: so the bytes of all blocks are one more where all live, and where only what is allocated is known the pairs are equal.
+fn blocks_header(profile: &Profile) -> String {
+    let mut total = RawBlocks::default();
+    profile.samples.iter().filter_map(|sample| sample.raw).for_each(|raw| total.add(&raw));
+    if profile.kind == Kind::Heap && total.in_use_bytes == total.allocated_bytes {
+        total.allocated_bytes += 1;
+    }
+    format!("heap profile: {} @ heap/{}\n", blocks(profile.kind, &total), profile.period.saturating_mul(2))
+}
+
+/// Blocks in use and their bytes, then allocated ones.
+fn blocks(kind: Kind, raw: &RawBlocks) -> String {
+    let RawBlocks { allocated, allocated_bytes, in_use, in_use_bytes } = raw;
+    match kind {
+        Kind::Heap => format!("{in_use}: {in_use_bytes} [{allocated}: {allocated_bytes}]"),
+        _ => format!("{allocated}: {allocated_bytes} [{allocated}: {allocated_bytes}]"),
+    }
+}
+
 /// Writing to a string does not fail.
 fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
     let _ = out.write_fmt(text);
@@ -58,13 +86,17 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
 fn rows(profile: &Profile) -> Vec<Row<'_>> {
     let kept = profile.samples.iter().map(|sample| {
         let addresses: Vec<u64> = sample.locations.iter().map(|at| profile.locations[*at].address).take(MAX_ADDRESSES).collect();
+        let head = sample.raw.map_or_else(|| sample.values[0].to_string(), |raw| blocks(profile.kind, &raw));
+        let events = sample.raw.map_or(sample.values[0], |raw| if profile.kind == Kind::Heap { raw.in_use_bytes } else { raw.allocated_bytes });
+        let events = if sample.raw.is_some() { events.max(1) } else { events };
         match addresses.is_empty() {
-            true => Row { events: sample.values[0], addresses: vec![0], shows: Shows::Name(lost::NO_STACK.to_owned()) },
-            false => Row { events: sample.values[0], addresses, shows: Shows::Sample(sample) },
+            true => Row { events, head, addresses: vec![0], shows: Shows::Name(lost::NO_STACK.to_owned()) },
+            false => Row { events, head, addresses, shows: Shows::Sample(sample) },
         }
     });
     let lost = lost::samples(profile).into_iter().map(|lost| Row {
         events: lost.values[0],
+        head: lost.values[0].to_string(),
         addresses: vec![lost.address()],
         shows: Shows::Name(lost.name),
     });
@@ -76,7 +108,7 @@ fn rows(profile: &Profile) -> Vec<Row<'_>> {
 /// The line that pprof reads, then the labels and the frames. pprof takes every address for a return address and subtracts 1, the leaf's too;
 /// ours lie within the instruction already, so each is printed one higher.
 fn push_row(profile: &Profile, row: &Row<'_>, out: &mut String) {
-    let _ = write!(out, "{} @", row.events);
+    let _ = write!(out, "{} @", row.head);
     for address in &row.addresses {
         let _ = write!(out, " {:#x}", address.saturating_add(1));
     }

@@ -9,6 +9,36 @@ pub struct ValueType {
     pub unit: &'static str,
 }
 
+/// Entry points of allocators.
+const ALLOCATORS: &str = r"(__libc_|__GI___libc_|__GI_|je_|_rjem_|rjem_|tc_|mi_)?(malloc|calloc|realloc|reallocarray|memalign|aligned_alloc|posix_memalign|valloc|pvalloc|mallocx|rallocx)|operator new(\[\])?(\(.*\))?";
+
+/// What names of allocators' functions begin with, by themselves or by the library that has them.
+const PREFIXES: [&str; 9] = ["__libc_", "__GI___libc_", "__GI_", "je_", "_rjem_", "rjem_", "tc_", "mi_", ""];
+/// Entry points of allocators, without those.
+const ENTRY_POINTS: [&str; 11] = [
+    "malloc",
+    "calloc",
+    "realloc",
+    "reallocarray",
+    "memalign",
+    "aligned_alloc",
+    "posix_memalign",
+    "valloc",
+    "pvalloc",
+    "mallocx",
+    "rallocx",
+];
+
+/// Whether a function is the entry point of an allocator: what [`ALLOCATORS`] matches.
+fn is_allocator(name: &str) -> bool {
+    let is_entry_point = |prefix: &&str| name.strip_prefix(*prefix).is_some_and(|rest| ENTRY_POINTS.contains(&rest));
+    let is_new = |rest: &str| {
+        let rest = rest.strip_prefix("[]").unwrap_or(rest);
+        rest.is_empty() || rest.starts_with('(') && rest.ends_with(')')
+    };
+    PREFIXES.iter().any(is_entry_point) || name.strip_prefix("operator new").is_some_and(is_new)
+}
+
 /// A kind of profile.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Kind {
@@ -18,6 +48,10 @@ pub enum Kind {
     CpuCycles,
     /// Where page faults are taken: who makes memory resident.
     Faults,
+    /// What was allocated, and what of it lives.
+    Heap,
+    /// What was allocated.
+    Allocs,
 }
 
 impl Kind {
@@ -26,6 +60,8 @@ impl Kind {
         match self {
             Self::Cpu | Self::CpuCycles => "cpu",
             Self::Faults => "faults",
+            Self::Heap => "heap",
+            Self::Allocs => "allocs",
         }
     }
 
@@ -35,6 +71,13 @@ impl Kind {
             Self::Cpu => &[ValueType { name: "samples", unit: "count" }, ValueType { name: "cpu", unit: "nanoseconds" }],
             Self::CpuCycles => &[ValueType { name: "samples", unit: "count" }, ValueType { name: "cycles", unit: "count" }],
             Self::Faults => &[ValueType { name: "samples", unit: "count" }, ValueType { name: "faults", unit: "count" }],
+            Self::Heap => &[
+                ValueType { name: "alloc_objects", unit: "count" },
+                ValueType { name: "alloc_space", unit: "bytes" },
+                ValueType { name: "inuse_objects", unit: "count" },
+                ValueType { name: "inuse_space", unit: "bytes" },
+            ],
+            Self::Allocs => &[ValueType { name: "alloc_objects", unit: "count" }, ValueType { name: "alloc_space", unit: "bytes" }],
         }
     }
 
@@ -44,6 +87,42 @@ impl Kind {
             Self::Cpu => ValueType { name: "cpu", unit: "nanoseconds" },
             Self::CpuCycles => ValueType { name: "cycles", unit: "count" },
             Self::Faults => ValueType { name: "faults", unit: "count" },
+            Self::Heap | Self::Allocs => ValueType { name: "space", unit: "bytes" },
+        }
+    }
+
+    /// Whether a function is dropped from a stack with all that it calls, as [`Self::drop_frames`] says it to other readers.
+    pub fn drops(self, name: &str) -> bool {
+        self.is_of_blocks() && is_allocator(name)
+    }
+
+    /// What an event is called, of which there are several.
+    pub const fn event(self) -> &'static str {
+        match self {
+            Self::Cpu | Self::CpuCycles | Self::Faults => "ticks",
+            Self::Heap | Self::Allocs => "calls",
+        }
+    }
+
+    /// The column that forms with one number show: the events, or bytes of memory.
+    pub const fn shown_column(self) -> usize {
+        match self {
+            Self::Cpu | Self::CpuCycles | Self::Faults => 0,
+            Self::Heap => 3,
+            Self::Allocs => 1,
+        }
+    }
+
+    /// Whether it counts blocks of memory, and not ticks.
+    pub const fn is_of_blocks(self) -> bool {
+        matches!(self, Self::Heap | Self::Allocs)
+    }
+
+    /// Functions that are left out at the leaf's end of a stack, with all that they call: a pattern for a whole name, in the syntax of RE2. Empty: none.
+    pub const fn drop_frames(self) -> &'static str {
+        match self {
+            Self::Cpu | Self::CpuCycles | Self::Faults => "",
+            Self::Heap | Self::Allocs => ALLOCATORS,
         }
     }
 
@@ -52,6 +131,23 @@ impl Kind {
         match self {
             Self::Cpu | Self::CpuCycles => "nothing that was asked for used the CPU in that time",
             Self::Faults => "nothing that was asked for took a page fault in that time",
+            Self::Heap | Self::Allocs => "nothing that was asked for allocated enough in that time; --sample-bytes 1 records every block",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Kind;
+
+    #[test]
+    fn entry_points_of_allocators_are_dropped() {
+        for name in ["malloc", "__libc_calloc", "je_malloc", "mi_realloc", "operator new(unsigned long)", "operator new[](unsigned long)", "operator new"] {
+            assert!(Kind::Heap.drops(name), "{name}");
+        }
+        for name in ["mallocate", "my_malloc", "operator newest", "free", "main", "PyMem_Malloc"] {
+            assert!(!Kind::Heap.drops(name), "{name}");
+        }
+        assert!(!Kind::Cpu.drops("malloc"));
     }
 }

@@ -89,6 +89,29 @@ pub struct Location {
     pub lines: Result<Vec<Line>, Unresolved>,
 }
 
+/// Sampled blocks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RawBlocks {
+    /// How many were allocated.
+    pub allocated: i64,
+    /// Their bytes.
+    pub allocated_bytes: i64,
+    /// How many of them live.
+    pub in_use: i64,
+    /// Their bytes.
+    pub in_use_bytes: i64,
+}
+
+impl RawBlocks {
+    /// Adds others.
+    pub fn add(&mut self, other: &Self) {
+        self.allocated += other.allocated;
+        self.allocated_bytes += other.allocated_bytes;
+        self.in_use += other.in_use;
+        self.in_use_bytes += other.in_use_bytes;
+    }
+}
+
 /// Events of one key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Sample {
@@ -96,6 +119,8 @@ pub struct Sample {
     pub locations: Vec<usize>,
     /// As many as [`Profile::sample_types`].
     pub values: Vec<i64>,
+    /// The sampled blocks themselves, where blocks are counted and `values` says what they stand for.
+    pub raw: Option<RawBlocks>,
     /// Index into [`Profile::processes`]; none for what was lost.
     pub process: Option<usize>,
     /// Labels, the process's among them; no key twice.

@@ -5,6 +5,7 @@ use super::event::MonotonicNs;
 use super::mapping::MappingId;
 use super::process::{ProcessKey, Tid};
 use profiler_common::ended::Ended;
+use profiler_common::tally::TallyKey;
 use profiler_common::unwind::Registers;
 use std::sync::Arc;
 
@@ -17,6 +18,8 @@ pub struct Tally<T> {
     pub events: u64,
     /// Their sum in the unit of the kind.
     pub weight: u64,
+    /// The key under which the kernel counts the events, of which there are then none here; None: they are these.
+    pub counted_under: Option<TallyKey>,
 }
 
 /// A stack as it crossed the border: runtime addresses, valid for its process at its time.

@@ -6,6 +6,7 @@ use super::mapping::{Mapping, MappingId};
 use super::process::{ProcessId, ProcessInfo, Tid};
 use super::stack::{Frame, StackId};
 use foldhash::HashMap;
+use profiler_common::tally::TallyCounts;
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -19,6 +20,8 @@ pub struct SampleKey {
     pub thread: Option<u32>,
     /// The stack.
     pub stack: StackId,
+    /// Bytes of the size class, where blocks of memory are counted; else 0.
+    pub class_bytes: u64,
 }
 
 /// Events and their weight.
@@ -154,6 +157,8 @@ pub struct Window {
     pub period: u64,
     /// The samples.
     pub tallies: HashMap<SampleKey, Counts>,
+    /// Sampled blocks of memory, where those are counted: what was added, and what of it was removed.
+    pub blocks: HashMap<SampleKey, TallyCounts>,
     /// Process images by [`ProcessId`].
     pub processes: Vec<ProcessInfo>,
     /// Threads by the index in [`SampleKey::thread`]; empty when threads are not told apart.

@@ -1,5 +1,7 @@
 //! Who calls whom, and when: one recording from its first event to a symbolized profile.
 
+mod allocator_finder;
+mod arming;
 mod command;
 mod finishing;
 mod memory;

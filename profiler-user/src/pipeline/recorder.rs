@@ -1,5 +1,6 @@
 //! `Recorder`: what `profiler record` does, as a library.
 
+use super::arming::{Arming, Whom};
 use super::command::{Command, CommandEnd};
 use super::finishing::Finishing;
 use super::memory::{Memory, resident_bytes};
@@ -156,11 +157,15 @@ impl Recorder {
         if let Some(finishing) = &finishing {
             descriptors.push(finishing.news().map_err(RecordError::Runtime)?);
         }
+        let arming = config.event.is_of_calls().then(|| Arming::new(whom(&filter, config.inherit))).transpose().map_err(RecordError::Runtime)?;
+        if let Some(arming) = &arming {
+            descriptors.push(arming.news().map_err(RecordError::Runtime)?);
+        }
         let wakers = Wakers::new(descriptors).map_err(RecordError::Runtime)?;
         let kernel = KernelLayout { slide: KernelSymbols::slide_of_this_boot() };
         // Before the clock starts and a command is let go: from here on a signal ends the recording, and never the profiler in the middle of it.
         let mut signals = Signals::new(command.is_some()).map_err(RecordError::Runtime)?;
-        let mut session = Session::start(capture, Parts { finishing, own, memory }, &config, kernel)?;
+        let mut session = Session::start(capture, Parts { finishing, arming, own, memory }, &config, kernel)?;
         control.started();
         command = command.map(Command::release).transpose()?;
         let named: Vec<Pid> = if command.is_none() { named_alone(&config) } else { Vec::new() };
@@ -220,9 +225,15 @@ fn named_alone(config: &Config) -> Vec<Pid> {
     pids.collect::<Option<Vec<_>>>().unwrap_or_default()
 }
 
+/// Whose calls are probed.
+fn whom(filter: &Filter, inherit: bool) -> Whom {
+    Whom { pids: filter.processes.iter().map(|(pid, _)| *pid).collect(), comms: filter.comms.clone(), inherit: inherit.into() }
+}
+
 fn capture_options(config: &Config, filter: &Filter, offsets: settings::KernelOffsets) -> CaptureOptions {
     CaptureOptions {
         settings: Settings {
+            sample_bytes: config.sample_bytes,
             seed: seed(),
             kernel_stacks: u32::from(config.mode != Mode::User),
             user_stacks: u32::from(config.mode != Mode::Kernel),
@@ -254,6 +265,8 @@ fn capture_options(config: &Config, filter: &Filter, offsets: settings::KernelOf
         frequency_hz: config.frequency_hz,
         ring_bytes: config.bounds.ring_bytes,
         target_processes: config.bounds.target_processes,
+        tallies: config.bounds.tallies,
+        live_blocks: config.bounds.live_blocks,
         self_cost: config.self_cost,
     }
 }

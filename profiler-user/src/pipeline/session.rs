@@ -1,5 +1,6 @@
 //! A recording while it runs: every drain goes through here, from raw records to counts.
 
+use super::arming::Arming;
 use super::finishing::{Finishing, Sample};
 use super::memory::Memory;
 use crate::aggregate::Aggregator;
@@ -83,6 +84,8 @@ impl OwnProcesses {
 /// What a session is made of, beside the open capture.
 pub(super) struct Parts {
     pub(super) finishing: Option<Finishing>,
+    /// Where calls are probed.
+    pub(super) arming: Option<Arming>,
     pub(super) own: OwnProcesses,
     pub(super) memory: Arc<Memory>,
 }
@@ -111,6 +114,7 @@ pub(super) struct Session {
     perf_maps_seen: usize,
     /// None when stacks are walked by frame pointers alone.
     finishing: Option<Finishing>,
+    arming: Option<Arming>,
     own: OwnProcesses,
     started: Instant,
     start: SystemTime,
@@ -126,6 +130,7 @@ impl Session {
             capture,
             objects: ObjectStore::new(),
             finishing: parts.finishing,
+            arming: parts.arming,
             own: parts.own,
             processes: Processes::default(),
             tables: Tables::default(),
@@ -140,6 +145,9 @@ impl Session {
             first_sample: None,
         };
         session.processes.scan(&mut World { objects: &mut session.objects });
+        if let Some(arming) = &mut session.arming {
+            arming.begin(&session.processes, &session.objects, &mut session.capture)?;
+        }
         Ok(session)
     }
 
@@ -158,6 +166,9 @@ impl Session {
                     if let Some(finishing) = &mut self.finishing {
                         finishing.note(&event.event);
                     }
+                    if let Some(arming) = &mut self.arming {
+                        arming.note(&event.event, &mut self.capture);
+                    }
                     self.apply(event);
                 }
                 Drained::Stack(tally) => self.take(tally),
@@ -169,6 +180,9 @@ impl Session {
                 done.extend(finishing.end(&self.objects, &mut self.capture)?);
             }
             done.into_iter().for_each(|sample| self.count(&sample));
+        }
+        if let Some(arming) = &mut self.arming {
+            arming.go_on(&self.processes, &self.objects, &mut self.capture);
         }
         self.keep_perf_maps();
         Ok(())
@@ -212,7 +226,10 @@ impl Session {
 
     fn count(&mut self, (met, tally): &Sample) {
         let normalized = self.tables.place(met, tally, self.kernel);
-        self.aggregator.add(normalized.key, normalized.counts, normalized.ended);
+        match tally.counted_under {
+            Some(key) => self.aggregator.name(key, normalized.key, normalized.ended),
+            None => self.aggregator.add(normalized.key, normalized.counts, normalized.ended),
+        }
         self.first_sample.get_or_insert_with(Instant::now);
     }
 
@@ -247,11 +264,16 @@ impl Session {
         self.perf_maps_seen = 0;
         self.drain(Last::Yes)?;
         let counted = self.capture.counted()?;
+        self.aggregator.settle(&self.capture.tallies()?);
         let aggregated = self.aggregator.finish();
         let mut losses = counted.losses;
         losses.merge(&aggregated.losses);
         // What the kernel's clock says beyond what our program was run for.
         losses.add(Loss::NotRun, ticks.all.saturating_sub(counted.runs + ticks.unseen_away));
+        if config.event.is_of_calls() {
+            // What was sampled at its entry and is in no count.
+            losses.add(Loss::NoReturn, ticks.all.saturating_sub(counted.filtered + counted.samples + losses.samples()));
+        }
         let idle = counted.idle + ticks.unseen_away;
         let is_narrowed = config.is_narrowed();
         let balance =
@@ -260,8 +282,9 @@ impl Session {
             kind: config.kind(),
             start: self.start,
             duration,
-            period: self.capture.period().max(1),
+            period: if config.event.is_of_calls() { config.sample_bytes } else { self.capture.period().max(1) },
             tallies: aggregated.tallies,
+            blocks: aggregated.blocks,
             processes: self.tables.processes,
             threads: self.tables.threads,
             stacks: self.tables.stacks,

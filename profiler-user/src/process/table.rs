@@ -203,6 +203,16 @@ impl Processes {
         found
     }
 
+    /// All that are known, those that have just ended among them.
+    pub fn pids(&self) -> impl Iterator<Item = Pid> {
+        self.table.keys().copied()
+    }
+
+    /// The name of a process.
+    pub fn comm(&self, pid: Pid) -> Option<&str> {
+        Some(&self.table.get(&pid)?.comm)
+    }
+
     /// How many processes are known and have not ended.
     pub fn living(&self) -> usize {
         self.table.len().saturating_sub(self.ended.len())

@@ -5,14 +5,14 @@ use super::jobs::{Answers, Used};
 use super::kernel::KernelSymbols;
 use super::layout::Layout;
 use super::native::LinesOrWhy;
+use super::values;
 use crate::model::address::FileAddress;
-use crate::model::kind::Kind;
 use crate::model::label::Label;
 use crate::model::mapping::{MappingId, MappingKind, ObjectId};
 use crate::model::process::ProcessId;
 use crate::model::profile::{Function, Line, Location, Profile, ProfileProcess, Sample, Unresolved};
 use crate::model::stack::Frame;
-use crate::model::window::{Counts, SampleKey, Window};
+use crate::model::window::{SampleKey, Window};
 use crate::object::ObjectStore;
 use foldhash::{HashMap, HashMapExt as _};
 use std::sync::Arc;
@@ -104,36 +104,29 @@ impl<'a> Builder<'a> {
     /// The samples. Stacks whose frames turn out to be the same places are one.
     fn samples(&mut self, processes: &HashMap<ProcessId, usize>) -> Vec<Sample> {
         let mut samples: Vec<Sample> = Vec::with_capacity(self.used.samples.len());
-        let mut known: HashMap<(ProcessId, Option<u32>, Vec<usize>), usize> = HashMap::new();
+        let mut known: HashMap<(ProcessId, Option<u32>, Vec<usize>, u64), usize> = HashMap::new();
         let used = self.used;
         for (key, counts) in &used.samples {
             let frames = self.window.stacks.frames(key.stack);
             let locations: Vec<usize> = frames.into_iter().map(|frame| self.location(frame)).collect();
-            let values = self.values(*counts);
-            match known.entry((key.process, key.thread, locations)) {
+            let (values, raw) = values::of(self.window.kind, self.window.period, counts);
+            match known.entry((key.process, key.thread, locations, key.class_bytes)) {
                 std::collections::hash_map::Entry::Occupied(at) => {
-                    for (sum, value) in samples[*at.get()].values.iter_mut().zip(values) {
-                        *sum = sum.saturating_add(value);
+                    let sample = &mut samples[*at.get()];
+                    sample.values.iter_mut().zip(values).for_each(|(sum, value)| *sum = sum.saturating_add(value));
+                    if let (Some(sum), Some(raw)) = (&mut sample.raw, raw) {
+                        sum.add(&raw);
                     }
                 }
                 std::collections::hash_map::Entry::Vacant(entry) => {
                     let locations = entry.key().2.clone();
                     entry.insert(samples.len());
                     let process = processes.get(&key.process).copied();
-                    samples.push(Sample { locations, values: values.to_vec(), process, labels: self.labels(*key) });
+                    samples.push(Sample { locations, values, raw, process, labels: self.labels(*key) });
                 }
             }
         }
         samples
-    }
-
-    /// Events, and their weight in the unit of the kind: a tick of the clock weighs its period, the others are counted already.
-    fn values(&self, counts: Counts) -> [i64; 2] {
-        let weight = match self.window.kind {
-            Kind::Cpu => counts.weight.saturating_mul(self.window.period),
-            Kind::CpuCycles | Kind::Faults => counts.weight,
-        };
-        [signed(counts.events), signed(weight)]
     }
 
     /// A number has a unit, a text is not empty, and no key is there twice: everything else confuses readers of pprof's format.
@@ -145,6 +138,9 @@ impl<'a> Builder<'a> {
         if let Some(thread) = key.thread.and_then(|at| self.window.threads.get(at as usize)) {
             labels.push(Label::number("tid", i64::from(thread.tid.0), "tid"));
             labels.extend(text("thread", &thread.name));
+        }
+        if key.class_bytes != 0 {
+            labels.push(Label::number("bytes", signed(key.class_bytes), "bytes"));
         }
         for label in process.labels.iter() {
             let is_empty = matches!(&label.value, crate::model::label::LabelValue::Text(text) if text.is_empty());

@@ -7,6 +7,7 @@ use crate::model::process::{ProcessId, ProcessKey};
 use crate::model::profile::Unresolved;
 use crate::model::stack::Frame;
 use crate::model::window::{Counts, SampleKey, Window};
+use profiler_common::tally::TallyCounts;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 
@@ -18,10 +19,19 @@ pub(super) fn plain_name(name: &str) -> &str {
     name.strip_suffix(DELETED).unwrap_or(name)
 }
 
+/// What was measured of a key: by the shape of its kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Measured {
+    /// Events and their weight.
+    Events(Counts),
+    /// Blocks that were added and removed.
+    Blocks(TallyCounts),
+}
+
 /// What the samples of a window use, in a fixed order.
 pub(super) struct Used {
-    /// The samples, by process, thread and stack.
-    pub(super) samples: Vec<(SampleKey, Counts)>,
+    /// The samples, by process, thread, stack and size class.
+    pub(super) samples: Vec<(SampleKey, Measured)>,
     /// Processes with samples.
     pub(super) processes: Vec<ProcessId>,
     /// The main binaries of the processes, then the other mappings, as they are met.
@@ -32,8 +42,9 @@ pub(super) struct Used {
 
 impl Used {
     pub(super) fn of(window: &Window) -> Self {
-        let mut samples: Vec<_> = window.tallies.iter().map(|(key, counts)| (*key, *counts)).collect();
-        samples.sort_by_key(|(key, _)| (key.process, key.thread, key.stack));
+        let events = window.tallies.iter().map(|(key, counts)| (*key, Measured::Events(*counts)));
+        let mut samples: Vec<_> = events.chain(window.blocks.iter().map(|(key, counts)| (*key, Measured::Blocks(*counts)))).collect();
+        samples.sort_by_key(|(key, _)| (key.process, key.thread, key.stack, key.class_bytes));
         let mut processes: Vec<ProcessId> = samples.iter().map(|(key, _)| key.process).collect();
         processes.dedup();
         let (mut stacks, mut frames, mut seen) = (HashSet::new(), Vec::new(), HashSet::new());

@@ -11,6 +11,7 @@ mod native_reader;
 pub mod split;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use crate::model::profile::Profile;
 use crate::model::window::Window;

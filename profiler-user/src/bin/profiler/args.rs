@@ -63,6 +63,9 @@ pub(crate) struct RecordArgs {
     /// Samples a second and CPU [default: 99; 997 for page faults]
     #[arg(short = 'F', long = "frequency", value_name = "HZ", value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = "Sampling")]
     pub frequency: Option<u32>,
+    /// Of heap and allocs: mean distance between sampled blocks, such as 512K; 1 records every block
+    #[arg(long, value_name = "SIZE", default_value = "512K", value_parser = parse_sample_bytes, help_heading = "Sampling")]
+    pub sample_bytes: u64,
     /// How long: 30s, 5m, 1h, 500ms, or a number of seconds. Without it until Ctrl-C, or until the command or the processes end
     #[arg(short = 'd', long, value_name = "TIME", value_parser = parse_duration, help_heading = "Sampling")]
     pub duration: Option<Duration>,
@@ -113,6 +116,12 @@ pub(crate) struct RecordArgs {
     /// Entries of the map of target processes (for tests)
     #[arg(long, value_name = "N", hide = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub target_entries: Option<u32>,
+    /// Entries of the map of what the kernel counts (for tests)
+    #[arg(long, value_name = "N", hide = true, value_parser = clap::value_parser!(u32).range(1..))]
+    pub tally_entries: Option<u32>,
+    /// Sampled blocks that may live at once, for -e heap; those beyond are counted as lost
+    #[arg(long, value_name = "N", default_value_t = LIVE_BLOCKS_MAX, value_parser = clap::value_parser!(u32).range(1..=16_777_216), help_heading = "Limits")]
+    pub live_entries: u32,
     /// Stop a thread after each of its samples in user mode, for a debugger that has attached and lets it go on (for tests)
     #[arg(long, hide = true, requires = "pids")]
     pub stop_at_sample: bool,
@@ -129,6 +138,10 @@ pub(crate) enum KindArg {
     Cpu,
     /// Where page faults are taken: who makes memory resident
     Faults,
+    /// What was allocated since the recording began, and what of it lives
+    Heap,
+    /// What is allocated, live or not; costs half of heap
+    Allocs,
 }
 
 /// What ticks.
@@ -152,17 +165,22 @@ impl RecordArgs {
     pub(crate) fn config(&self) -> Config {
         let event = match (self.kind, self.clock) {
             (KindArg::Faults, _) => Event::PageFaults,
+            (KindArg::Heap, _) => Event::Heap,
+            (KindArg::Allocs, _) => Event::Allocs,
             (KindArg::Cpu, ClockArg::CpuClock) => Event::CpuClock,
             (KindArg::Cpu, ClockArg::Cycles) => Event::Cycles,
         };
         let mut bounds = Bounds { window_bytes: self.memory_limit / 2, ..Bounds::default() };
         bounds.ring_bytes = self.ring_bytes.map_or(bounds.ring_bytes, u32::next_power_of_two);
+        bounds.tallies = self.tally_entries.unwrap_or(bounds.tallies);
+        bounds.live_blocks = self.live_entries;
         bounds.stop_at_sample = self.stop_at_sample;
         bounds.target_processes = self.target_entries.unwrap_or(bounds.target_processes);
         Config {
             targets: self.targets(),
             event,
             frequency_hz: self.frequency.unwrap_or(if event == Event::PageFaults { 997 } else { 99 }),
+            sample_bytes: self.sample_bytes,
             mode: match (self.user_only, self.kernel_only) {
                 (true, _) => Mode::User,
                 (_, true) => Mode::Kernel,
@@ -199,6 +217,23 @@ impl RecordArgs {
             targets.push(Target::All);
         }
         targets
+    }
+
+    /// What is asked for together and does not go together: in a few words, and what to do.
+    pub(crate) fn misfit(&self) -> Option<&'static str> {
+        if !self.config().event.is_of_calls() {
+            return None;
+        }
+        let has_others = !self.cgroups.is_empty() || !self.containers.is_empty() || !self.units.is_empty();
+        match () {
+            () if self.pids.is_empty() && self.comms.is_empty() && self.words.is_empty() => {
+                Some("each allocation of a recorded process costs it a trap, so say which: -p PID, --comm GLOB or -- CMD")
+            }
+            () if has_others => Some("of control groups, containers and units there are no heap profiles yet; use -p PID or --comm GLOB"),
+            () if self.per_thread => Some("blocks are not told apart by thread; leave --per-thread out"),
+            () if self.user_only || self.kernel_only => Some("allocators are user code; leave --user-only and --kernel-only out"),
+            () => None,
+        }
     }
 
     /// The pattern of output names.
@@ -283,6 +318,14 @@ fn parse_size(text: &str) -> Result<u64, String> {
     };
     let bytes = number.checked_shl(shift).filter(|bytes| bytes >> shift == number).ok_or("too large")?;
     Ok(bytes)
+}
+
+fn parse_sample_bytes(text: &str) -> Result<u64, String> {
+    parse_size(text).and_then(|bytes| match bytes {
+        0 => Err("must be more than 0; 1 records every block".to_owned()),
+        bytes if bytes > SAMPLE_BYTES_MAX => Err("at most 1G".to_owned()),
+        bytes => Ok(bytes),
+    })
 }
 
 fn parse_memory_limit(text: &str) -> Result<u64, String> {

@@ -37,6 +37,10 @@ pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
         let error = anyhow::anyhow!("nothing stands behind --: give the command that is to be recorded, or leave -- out");
         return Err(Failure { error, code: MISUSED });
     }
+    if let Some(misfit) = args.misfit() {
+        let error = anyhow::anyhow!("-e {}: {misfit}", args.config().kind().name());
+        return Err(Failure { error, code: MISUSED });
+    }
     if let Some(ending) = args.foreign_ending() {
         let error = anyhow::anyhow!(
             "-o {}: {ending} is no format that is written here; end the name in .prof, .txt, .folded or .svg, or say the format with --format",
@@ -153,8 +157,13 @@ fn comments(args: &RecordArgs) -> Vec<String> {
         Event::CpuClock => "--clock cpu-clock",
         Event::Cycles => "--clock cycles",
         Event::PageFaults => "-e faults",
+        Event::Heap => "-e heap",
+        Event::Allocs => "-e allocs",
     };
-    let mut options = format!("-F {} {event}", config.frequency_hz);
+    let mut options = match config.event.is_of_calls() {
+        true => format!("--sample-bytes {} {event}", config.sample_bytes),
+        false => format!("-F {} {event}", config.frequency_hz),
+    };
     for (is_set, flag) in [
         (args.user_only, " --user-only"),
         (args.kernel_only, " --kernel-only"),
@@ -176,8 +185,12 @@ fn comments(args: &RecordArgs) -> Vec<String> {
     if let Some(program) = args.words.first() {
         options.push_str(&format!(" -- {}", Path::new(program).file_name().unwrap_or_default().to_string_lossy()));
     }
-    vec![
+    let mut comments = vec![
         format!("profiler {} record {options}", env!("CARGO_PKG_VERSION")),
         format!("kernel {} {}", kernel.release().to_string_lossy(), kernel.machine().to_string_lossy()),
-    ]
+    ];
+    if config.event == Event::Heap {
+        comments.push("in use: allocated since the recording began, and not freed before it ended".to_owned());
+    }
+    comments
 }

@@ -3,6 +3,7 @@
 use profiler::bpf::ProgramCost;
 use profiler::encode::Format;
 use profiler::encode::top::{hottest, whole};
+use profiler::model::kind::Kind;
 use profiler::model::profile::Profile;
 use profiler::model::text::{printable, shell_word};
 use profiler::pipeline::{Control, Progress};
@@ -102,7 +103,10 @@ fn top(profile: &Profile, text: &mut String) {
 /// Samples, losses and how stacks ended.
 fn accounts(profile: &Profile) -> String {
     let balance = &profile.balance;
-    let mut text = format!(
+    if profile.kind.is_of_blocks() {
+        return blocks(profile) + &losses(profile);
+    }
+    let text = format!(
         "{} samples of {} ticks in {:.1}s ({} idle, {} not asked for, {} lost)\n",
         balance.samples,
         balance.ticks,
@@ -111,9 +115,45 @@ fn accounts(profile: &Profile) -> String {
         balance.filtered,
         profile.losses.samples()
     );
+    text + &losses(profile)
+}
+
+/// What was allocated, and what of it lives.
+fn blocks(profile: &Profile) -> String {
+    let balance = &profile.balance;
+    let mut text = format!(
+        "{} sampled of {} allocations in {:.1}s ({} lost): {} allocated",
+        balance.samples,
+        balance.ticks,
+        profile.duration.as_secs_f64(),
+        profile.losses.samples(),
+        size(profile.total(1))
+    );
+    if profile.kind == Kind::Heap {
+        text.push_str(&format!(", {} of it in use", size(profile.total(3))));
+    }
+    text.push('\n');
+    text
+}
+
+/// Bytes as people write them.
+fn size(bytes: i64) -> String {
+    let mut number = bytes as f64;
+    for unit in ["B", "kB", "MB", "GB"] {
+        if number < 1024.0 {
+            return format!("{number:.1} {unit}");
+        }
+        number /= 1024.0;
+    }
+    format!("{number:.1} TB")
+}
+
+/// What was lost, and how stacks ended.
+fn losses(profile: &Profile) -> String {
+    let (balance, mut text) = (&profile.balance, String::new());
     let losses: Vec<String> = profile.losses.iter().map(|(loss, events)| format!("{} {events}", loss.label())).collect();
     if !losses.is_empty() {
-        let whose = if balance.is_narrowed { " (on the whole machine, whoever ran)" } else { "" };
+        let whose = if balance.is_narrowed && !profile.kind.is_of_blocks() { " (on the whole machine, whoever ran)" } else { "" };
         text.push_str(&format!("lost: {}{whose}\n", losses.join(", ")));
     }
     let stacks: u64 = profile.endings.iter().map(|(_, events)| events).sum();

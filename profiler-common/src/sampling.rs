@@ -1,0 +1,109 @@
+//! Which blocks are sampled, and what each stands for: the estimator of Go, jemalloc and tcmalloc without a countdown to keep.
+//!
+//! A block of S bytes is taken with probability p = 1 - e^(-S/R), decided for each call alone, and stands for 1/p blocks and S/p bytes. Whatever p is, the
+//! sums are unbiased as long as the same p decides and weighs: so the error of the approximation below costs nothing but a slightly other rate.
+
+/// Largest mean distance between samples, bytes: what keeps the arithmetic within 64 bits.
+pub const SAMPLE_BYTES_MAX: u64 = 1 << 30;
+/// A block of so many times the distance is always taken: p differs from 1 by less than 2^-23.
+const CERTAIN: u64 = 16;
+/// One in the numbers of blocks that a sample stands for.
+pub const ONE_BLOCK: u64 = 1 << 16;
+/// One in the numbers of bytes that a sample stands for.
+pub const ONE_BYTE: u64 = 1 << 8;
+
+/// What 2^32 is to the odds of a sample: certainty.
+const CERTAINTY: u64 = 1 << 32;
+/// e^(-i/16) in units of 2^-32.
+const TABLE: [u64; 256] = table();
+/// Bits behind the point of S/R.
+const POINT: u32 = 28;
+
+/// The odds of a block, out of 2^32; never 0.
+#[inline(always)]
+pub fn odds(size: u64, sample_bytes: u64) -> u64 {
+    if sample_bytes <= 1 || size >= sample_bytes.wrapping_mul(CERTAIN) {
+        return CERTAINTY;
+    }
+    let x = (size << POINT) / sample_bytes;
+    let whole = (x >> (POINT - 4)) as usize & 255;
+    let rest = x & ((1 << (POINT - 4)) - 1);
+    // 1 - e^(-rest), for a rest below 1/16.
+    let square = (rest * rest) >> POINT;
+    let cube = (square * rest) >> POINT;
+    let leaves = rest - square / 2 + cube / 6;
+    let kept = TABLE[whole];
+    let odds = (CERTAINTY - kept) + ((kept * leaves) >> POINT);
+    if odds == 0 { 1 } else { odds }
+}
+
+/// What a sampled block stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Weight {
+    /// Blocks, in units of 2^-16.
+    pub blocks: u64,
+    /// Bytes, in units of 2^-8.
+    pub bytes: u64,
+}
+
+/// What a block that was taken with these odds stands for.
+#[inline(always)]
+pub fn weight(size: u64, odds: u64) -> Weight {
+    if odds >= CERTAINTY {
+        return Weight { blocks: ONE_BLOCK, bytes: size * ONE_BYTE };
+    }
+    let blocks = (ONE_BLOCK << 32) / odds;
+    Weight { blocks, bytes: (size * blocks) / (ONE_BLOCK / ONE_BYTE) }
+}
+
+/// e^(-1/16) to the power of i, in units of 2^-32.
+const fn table() -> [u64; 256] {
+    // e^(-1/16) * 2^62.
+    const STEP: u128 = 4_332_278_087_304_955_804;
+    let mut table = [CERTAINTY; 256];
+    let mut power: u128 = 1 << 62;
+    let mut at = 0;
+    while at < 256 {
+        table[at] = (power >> 30) as u64;
+        power = (power * STEP) >> 62;
+        at += 1;
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn odds_are_those_of_the_exponential() {
+        for sample_bytes in [2, 100, 4096, 512 << 10, 1 << 30] {
+            for size in (0..40).flat_map(|bit| [1u64 << bit, (1 << bit) + (1 << bit) / 3]) {
+                let exact = -(-(size as f64) / sample_bytes as f64).exp_m1() * CERTAINTY as f64;
+                let ours = odds(size, sample_bytes) as f64;
+                assert!((ours - exact).abs() <= (exact * 1e-3).max(17.0), "{size} of {sample_bytes}: {ours} instead of {exact}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_taken_stands_for_what_is_not() {
+        // The expected weight is exact by construction, up to rounding.
+        for sample_bytes in [1, 64, 4096, 512 << 10, 1 << 30] {
+            for size in [1, 8, 24, 64, 1000, 4096, 100_000, 1 << 20, 1 << 26, 1 << 33] {
+                let odds = odds(size, sample_bytes);
+                let Weight { blocks, bytes } = weight(size, odds);
+                let share = odds as f64 / CERTAINTY as f64;
+                assert!((blocks as f64 / 65536.0 * share - 1.0).abs() < 1e-4, "{size} of {sample_bytes}");
+                assert!((bytes as f64 / 256.0 * share / size as f64 - 1.0).abs() < 1e-3, "{size} of {sample_bytes}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_block_is_taken_at_a_distance_of_one() {
+        assert_eq!((odds(0, 1), odds(1, 1)), (CERTAINTY, CERTAINTY));
+        assert_eq!(weight(13, odds(13, 1)), Weight { blocks: ONE_BLOCK, bytes: 13 * ONE_BYTE });
+        assert!(odds(0, 512 << 10) <= 1);
+    }
+}

@@ -1,0 +1,151 @@
+//! What is counted in maps of the kernel: blocks by stack and size class, and the blocks that live.
+
+use crate::limits::SITE_OWN_MAX;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// What blocks have in common that are counted together.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct TallyKey {
+    /// The stack's hash, which covers the process image and a seed of the run.
+    pub stack_hash: u64,
+    /// Bytes of the size class.
+    pub class_bytes: u64,
+}
+
+/// What was counted of blocks; what a sample stands for is that of [`crate::sampling::Weight`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct TallyCounts {
+    /// Sampled blocks that were allocated.
+    pub allocated: u64,
+    /// Their bytes.
+    pub allocated_bytes: u64,
+    /// The blocks that they stand for, in units of 2^-16.
+    pub allocated_for: u64,
+    /// The bytes that they stand for, in units of 2^-8.
+    pub allocated_for_bytes: u64,
+    /// Of the sampled blocks those that were freed since; as above.
+    pub freed: u64,
+    /// As above.
+    pub freed_bytes: u64,
+    /// As above.
+    pub freed_for: u64,
+    /// As above.
+    pub freed_for_bytes: u64,
+}
+
+/// Which block: its address in a process image.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct LiveKey {
+    /// Its address.
+    pub block: u64,
+    /// A hash of the process image.
+    pub process: u64,
+}
+
+/// A sampled block that lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct LiveBlock {
+    /// Where it is counted.
+    pub tally: TallyKey,
+    /// Its size.
+    pub bytes: u64,
+    /// The blocks that it stands for, in units of 2^-16.
+    pub stands_for: u64,
+    /// The bytes that it stands for, in units of 2^-8.
+    pub stands_for_bytes: u64,
+}
+
+/// A call that was sampled, until it returns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PendingCall {
+    /// The block that it makes.
+    pub new: LiveBlock,
+    /// The block that it gives back: that of a `realloc`.
+    pub old: LiveBlock,
+    /// Address of that block.
+    pub old_block: u64,
+    /// Where `posix_memalign` writes the address; 0: it is returned.
+    pub result_at: u64,
+    /// 1: `new` is to be counted.
+    pub is_sampled: u32,
+    /// 1: `old` was taken from the blocks that live.
+    pub has_old: u32,
+}
+
+/// Which call, until it returns: a thread, and its stack pointer at the entry.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PendingKey {
+    /// Process (high half) and thread.
+    pub thread: u64,
+    /// Where its return address is.
+    pub return_at: u64,
+}
+
+/// A place where a probe is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Site {
+    /// One of the `CALL_*`.
+    pub call: u32,
+    /// How far below its value at the entry the stack pointer is, bytes.
+    pub pushed: u32,
+    /// 1: it jumps on to another probed function with a null pointer, or with a small alignment.
+    pub forwards: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The allocator's own code, relative to the place of the probe: first byte and behind the last. A call that comes from there is a part of another.
+    pub own: [[i64; 2]; SITE_OWN_MAX],
+}
+
+/// `malloc(size)`.
+pub const CALL_MALLOC: u32 = 0;
+/// `calloc(count, size)`.
+pub const CALL_CALLOC: u32 = 1;
+/// `realloc(old, size)`.
+pub const CALL_REALLOC: u32 = 2;
+/// `memalign(alignment, size)`.
+pub const CALL_MEMALIGN: u32 = 3;
+/// `operator new(size, alignment)`.
+pub const CALL_ALIGNED_NEW: u32 = 4;
+/// `posix_memalign(&block, alignment, size)`.
+pub const CALL_POSIX_MEMALIGN: u32 = 5;
+/// `free(block)`.
+pub const CALL_FREE: u32 = 6;
+
+/// Alignment that every block has: `2 * sizeof(size_t)` (malloc(3)).
+pub const ALIGNMENT_OF_ALL: u64 = 16;
+
+/// The number that a probe's program is told at each hit (`bpf_get_attach_cookie`): which site it is, and what decides before the site is looked at.
+pub mod cookie {
+    const CALL_SHIFT: u32 = 32;
+    const FORWARDS: u64 = 1 << 40;
+
+    /// Of a site: its number, what is called there, and whether that jumps on.
+    pub const fn of(site: u32, call: u32, forwards: bool) -> u64 {
+        site as u64 | ((call & 0xff) as u64) << CALL_SHIFT | if forwards { FORWARDS } else { 0 }
+    }
+
+    /// The number of the site.
+    #[inline(always)]
+    pub const fn site(cookie: u64) -> u32 {
+        cookie as u32
+    }
+
+    /// What is called: one of the `CALL_*`.
+    #[inline(always)]
+    pub const fn call(cookie: u64) -> u32 {
+        (cookie >> CALL_SHIFT) as u32 & 0xff
+    }
+
+    /// Whether it may jump on.
+    #[inline(always)]
+    pub const fn forwards(cookie: u64) -> bool {
+        cookie & FORWARDS != 0
+    }
+}

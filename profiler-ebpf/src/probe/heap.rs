@@ -1,0 +1,215 @@
+//! Calls of an allocator: which blocks are sampled, where they were allocated, and which of them live.
+//!
+//! The decision is made at the entry, statelessly, so that a call that is not sampled costs its trap and a coin. The stack is taken there, too, where it is
+//! clean. Only a sampled call waits for its return, which tells the block's address. Programs of probes can be preempted: nothing here is per CPU but what
+//! is claimed (`place.rs`).
+
+mod blocks;
+mod call;
+
+use crate::emit;
+use crate::place::{OfProbe, Place as _};
+use crate::settings::setting;
+use crate::stack::{From, process_hash, take};
+use crate::task::Current;
+use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_func_ip, bpf_get_prandom_u32, bpf_ktime_get_ns};
+use aya_ebpf::programs::{ProbeContext, RetProbeContext};
+use aya_ebpf::{EbpfContext as _, bindings::pt_regs};
+use blocks::{Added, add, freed, insert, put_back, take_away};
+use call::Call;
+use profiler_common::counter::Counter;
+use profiler_common::loss::Loss;
+use profiler_common::process::ProcessKey;
+use profiler_common::record::{RecordKind, TallyRecord};
+use profiler_common::sampling::{odds, weight};
+use profiler_common::size_class::class_bytes;
+use profiler_common::tally::{CALL_REALLOC, LiveBlock, LiveKey, PendingCall, TallyKey};
+
+/// Whether a call's return is to be seen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Return {
+    Seen,
+    NotSeen,
+}
+
+/// Both ends of a call, in a session: the kernel asks at the entry whether it wants the return.
+#[inline(always)]
+pub fn session(context: &ProbeContext) -> Return {
+    // SAFETY: the context of a uprobe program; the helper gives the address of the probe at both ends.
+    let probe = unsafe { bpf_get_func_ip(context.as_ptr()) };
+    if call::instruction(context) == probe {
+        return entered(context);
+    }
+    returned(context.regs);
+    Return::NotSeen
+}
+
+/// The entry of a call that makes a block.
+#[inline(always)]
+pub fn entered(context: &ProbeContext) -> Return {
+    if !blocks::are_counted() {
+        return Return::NotSeen;
+    }
+    OfProbe::add(Counter::Runs, 1);
+    let call = Call::of(context);
+    let Some(odds) = sampled(&call) else { return entered_unsampled(context, &call) };
+    let Some(site) = call.site() else { return Return::NotSeen };
+    if call.is_within(context, &site) {
+        OfProbe::add(Counter::Filtered, 1);
+        return Return::NotSeen;
+    }
+    let process = current();
+    let Some(new) = counted_under(&process, &call, odds) else { return Return::NotSeen };
+    let mut pending = PendingCall { new, is_sampled: 1, result_at: call.result_at, ..PendingCall::default() };
+    take_old(&process, &call, &mut pending);
+    blocks::wait(&call.key(context, &site), &pending)
+}
+
+/// A `realloc` that is not sampled still gives back a block that may be.
+#[inline(always)]
+fn entered_unsampled(context: &ProbeContext, call: &Call) -> Return {
+    OfProbe::add(Counter::Filtered, 1);
+    if call.kind != CALL_REALLOC || call.old == 0 {
+        return Return::NotSeen;
+    }
+    let Some(site) = call.site() else { return Return::NotSeen };
+    let mut pending = PendingCall::default();
+    take_old(&current(), call, &mut pending);
+    if pending.has_old == 0 { Return::NotSeen } else { blocks::wait(&call.key(context, &site), &pending) }
+}
+
+/// The entry of a call, where only what is allocated is counted.
+#[inline(always)]
+pub fn allocated(context: &ProbeContext) {
+    if !blocks::are_counted() {
+        return;
+    }
+    OfProbe::add(Counter::Runs, 1);
+    let call = Call::of(context);
+    let Some(odds) = sampled(&call) else { return OfProbe::add(Counter::Filtered, 1) };
+    let Some(site) = call.site() else { return };
+    if call.is_within(context, &site) {
+        return OfProbe::add(Counter::Filtered, 1);
+    }
+    if let Some(new) = counted_under(&current(), &call, odds) {
+        add(&new, Added::Allocated);
+        OfProbe::add(Counter::Samples, 1);
+    }
+}
+
+/// The odds of a call, if it is to be sampled.
+#[inline(always)]
+fn sampled(call: &Call) -> Option<u64> {
+    if call.is_forwarded() {
+        return None;
+    }
+    let odds = odds(call.size, setting!(sample_bytes));
+    // SAFETY: no arguments, no preconditions.
+    let coin = unsafe { bpf_get_prandom_u32() };
+    (u64::from(coin as u32) < odds).then_some(odds)
+}
+
+#[inline(always)]
+fn current() -> ProcessKey {
+    // SAFETY: no arguments, no preconditions.
+    let id = unsafe { bpf_get_current_pid_tgid() };
+    Current::task().process((id >> 32) as u32)
+}
+
+/// Takes the stack and makes sure that there is a count for it. What found no room is lost, and counted.
+#[inline(always)]
+fn counted_under(process: &ProcessKey, call: &Call, odds: u64) -> Option<LiveBlock> {
+    let Some(place) = OfProbe::claim() else {
+        OfProbe::lose(Loss::NoScratch);
+        return None;
+    };
+    let key = named(place, process, call.size);
+    place.leave();
+    let stands_for = weight(call.size, odds);
+    Some(LiveBlock { tally: key?, bytes: call.size, stands_for: stands_for.blocks, stands_for_bytes: stands_for.bytes })
+}
+
+#[inline(always)]
+fn named(place: OfProbe, process: &ProcessKey, size: u64) -> Option<TallyKey> {
+    let Some(stack) = take(place, &From::Probe, process, Current::task()) else {
+        OfProbe::lose(Loss::NoScratch);
+        return None;
+    };
+    let key = TallyKey { stack_hash: stack.hash, class_bytes: class_bytes(size) };
+    if blocks::is_known(&key) {
+        return Some(key);
+    }
+    // SAFETY: no arguments, no preconditions.
+    let (time_ns, id) = unsafe { (bpf_ktime_get_ns(), bpf_get_current_pid_tgid()) };
+    let record = TallyRecord { kind: RecordKind::Tally as u32, tid: id as u32, process: *process, time_ns, key };
+    if !emit::tally(&record, &stack) {
+        return None;
+    }
+    blocks::begin(&key).then_some(key)
+}
+
+/// Takes the block that a `realloc` gives back from those that live, before another thread can be given its address.
+#[inline(always)]
+fn take_old(process: &ProcessKey, call: &Call, pending: &mut PendingCall) {
+    if call.kind != CALL_REALLOC || call.old == 0 {
+        return;
+    }
+    if let Some(old) = take_away(&LiveKey { block: call.old, process: image_hash(process) }) {
+        (pending.old, pending.old_block, pending.has_old) = (old, call.old, 1);
+    }
+}
+
+/// A hash of the process image.
+#[inline(always)]
+fn image_hash(process: &ProcessKey) -> u64 {
+    crate::stack::mix(process_hash(process), u64::from(process.exec_generation))
+}
+
+/// The return of a call that was waited for.
+#[inline(always)]
+pub fn returned(regs: *mut pt_regs) {
+    if !blocks::are_counted() {
+        return;
+    }
+    let Some(pending) = blocks::over(&call::returned_from(regs)) else { return };
+    let process = current();
+    let block = call::result(regs, pending.result_at);
+    let image = image_hash(&process);
+    if pending.has_old != 0 {
+        // `realloc(old, 0)` gives the block back and returns nothing.
+        if block != 0 || pending.new.bytes == 0 && pending.is_sampled != 0 {
+            freed(&pending.old);
+        } else {
+            put_back(&LiveKey { block: pending.old_block, process: image }, &pending.old);
+        }
+    }
+    if pending.is_sampled != 0 && block != 0 {
+        add(&pending.new, Added::Allocated);
+        OfProbe::add(Counter::Samples, 1);
+        insert(&LiveKey { block, process: image }, &pending.new);
+    } else if pending.is_sampled != 0 {
+        OfProbe::add(Counter::Filtered, 1); // It failed, and no block is there.
+    }
+}
+
+/// The same, where returns have a program of their own.
+#[inline(always)]
+pub fn returned_alone(context: &RetProbeContext) {
+    returned(context.regs);
+}
+
+/// A block is given back.
+#[inline(always)]
+pub fn free(context: &ProbeContext) {
+    if !blocks::are_counted() {
+        return;
+    }
+    let Some(block) = context.arg::<u64>(0) else { return };
+    if block == 0 {
+        return;
+    }
+    match take_away(&LiveKey { block, process: image_hash(&current()) }) {
+        Some(live) => freed(&live),
+        None => OfProbe::add(Counter::OtherFrees, 1),
+    }
+}

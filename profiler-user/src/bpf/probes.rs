@@ -1,0 +1,178 @@
+//! Probes on an allocator's functions: which programs, where, for which process. What is armed is disarmed when its link is closed, also by our death.
+
+use super::error::BpfError;
+use super::probe_programs::{AttachType, ProbeObject, descriptor};
+use crate::config::Event;
+use crate::model::allocator::{Allocator, AllocatorCall, AllocatorFunction, ProbePlace};
+use crate::model::process::Pid;
+use aya::maps::{Array, MapData};
+use profiler_common::limits::{SITE_OWN_MAX, SITES_MAX};
+use profiler_common::tally::{self, Site, cookie};
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+
+// include/uapi/linux/bpf.h
+const LINK_CREATE: libc::c_int = 28;
+const RETURN: u32 = 1;
+
+/// Words of a [`Site`] as the map's value.
+pub(super) const SITE_WORDS: usize = size_of::<Site>() / 8;
+
+/// `union bpf_attr`, the part for `BPF_LINK_CREATE` of many uprobes.
+#[repr(C)]
+struct LinkAttr {
+    prog_fd: u32,
+    target_fd: u32,
+    attach_type: u32,
+    flags: u32,
+    path: u64,
+    offsets: u64,
+    ref_ctr_offsets: u64,
+    cookies: u64,
+    cnt: u32,
+    multi_flags: u32,
+    pid: u32,
+    reserved: u32,
+}
+
+/// The programs of a recording's kind.
+enum Programs {
+    /// What is allocated.
+    Allocs { entry: OwnedFd },
+    /// What lives, where the kernel asks whether a return is wanted.
+    Session { both: OwnedFd, free: OwnedFd },
+    /// What lives, elsewhere.
+    Pair { entry: OwnedFd, leave: OwnedFd, free: OwnedFd },
+}
+
+/// The programs, their sites, and what is armed.
+pub(super) struct Probes {
+    programs: Programs,
+    sites: Array<MapData, [u64; SITE_WORDS]>,
+    used_sites: u32,
+    /// Links by process.
+    links: HashMap<Pid, Vec<OwnedFd>>,
+}
+
+/// Functions of one link.
+#[derive(Default)]
+struct Points {
+    offsets: Vec<u64>,
+    cookies: Vec<u64>,
+}
+
+impl Probes {
+    /// Loads the programs for a kind of profile; the maps are those that aya has made.
+    pub(super) fn load(event: Event, object: &[u8], maps: &[(String, RawFd)], sites: Array<MapData, [u64; SITE_WORDS]>) -> Result<Self, BpfError> {
+        let object = ProbeObject::parse(object, maps)?;
+        let multi = |name| object.load(name, AttachType::Multi);
+        let programs = match event {
+            Event::Allocs => Programs::Allocs { entry: multi("allocs_entry")? },
+            _ => match object.load("heap_session", AttachType::Session) {
+                Ok(both) => Programs::Session { both, free: multi("heap_free")? },
+                Err(_) => Programs::Pair { entry: multi("heap_entry")?, leave: multi("heap_return")?, free: multi("heap_free")? },
+            },
+        };
+        Ok(Self { programs, sites, used_sites: 0, links: HashMap::new() })
+    }
+
+    /// Arms an allocator's functions in a process. The file is that of the mapping.
+    pub(super) fn arm(&mut self, pid: Pid, file: BorrowedFd<'_>, allocator: &Allocator) -> Result<(), BpfError> {
+        let (mut makers, mut frees) = (Points::default(), Points::default());
+        for function in &allocator.functions {
+            let is_free = function.call == AllocatorCall::Free;
+            if is_free && matches!(self.programs, Programs::Allocs { .. }) {
+                continue;
+            }
+            let place = if is_free || matches!(self.programs, Programs::Allocs { .. }) { function.after_entry } else { function.at_entry };
+            let cookie = self.site(function, place, allocator)?;
+            let points = if is_free { &mut frees } else { &mut makers };
+            points.offsets.push(place.offset);
+            points.cookies.push(cookie);
+        }
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let mut links = Vec::new();
+        let mut link = |program: &OwnedFd, points: &Points, attach, flags| {
+            if points.offsets.is_empty() {
+                return Ok(());
+            }
+            links.push(create_link(program, &path, points, (attach, flags, pid)).map_err(|source| BpfError::Probe { pid: pid.0, source })?);
+            Ok(())
+        };
+        match &self.programs {
+            Programs::Allocs { entry } => link(entry, &makers, AttachType::Multi, 0)?,
+            Programs::Session { both, free } => {
+                // First what ends blocks: a block that is counted must not end unseen.
+                link(free, &frees, AttachType::Multi, 0)?;
+                link(both, &makers, AttachType::Session, 0)?;
+            }
+            Programs::Pair { entry, leave, free } => {
+                link(free, &frees, AttachType::Multi, 0)?;
+                link(leave, &makers, AttachType::Multi, RETURN)?;
+                link(entry, &makers, AttachType::Multi, 0)?;
+            }
+        }
+        self.links.entry(pid).or_default().extend(links);
+        Ok(())
+    }
+
+    /// Describes a place to the programs, and gives the number that they are told there.
+    fn site(&mut self, function: &AllocatorFunction, place: ProbePlace, allocator: &Allocator) -> Result<u64, BpfError> {
+        let (number, call) = (self.used_sites, call_number(function.call));
+        if number >= SITES_MAX {
+            return Err(BpfError::Map { map: "SITES", reason: "no room for more functions".into() });
+        }
+        let mut own = [[0; 2]; SITE_OWN_MAX];
+        let relative = |offset: u64| offset.wrapping_sub(place.offset) as i64;
+        own.iter_mut().zip(&allocator.own).for_each(|(slot, (first, end))| *slot = [relative(*first), relative(*end)]);
+        let site = Site { call, pushed: place.pushed, forwards: u32::from(function.forwards), reserved: 0, own };
+        let words: [u64; SITE_WORDS] = zerocopy::transmute!(site);
+        self.sites.set(number, words, 0).map_err(|error| BpfError::Map { map: "SITES", reason: error.to_string() })?;
+        self.used_sites += 1;
+        Ok(cookie::of(number, call, function.forwards))
+    }
+
+    /// Disarms what is armed in a process: it has ended, or become another program.
+    pub(super) fn disarm(&mut self, pid: Pid) {
+        self.links.remove(&pid);
+    }
+
+    /// Disarms everything.
+    pub(super) fn disarm_all(&mut self) {
+        self.links.clear();
+    }
+}
+
+const fn call_number(call: AllocatorCall) -> u32 {
+    match call {
+        AllocatorCall::Malloc => tally::CALL_MALLOC,
+        AllocatorCall::Calloc => tally::CALL_CALLOC,
+        AllocatorCall::Realloc => tally::CALL_REALLOC,
+        AllocatorCall::Memalign => tally::CALL_MEMALIGN,
+        AllocatorCall::AlignedNew => tally::CALL_ALIGNED_NEW,
+        AllocatorCall::PosixMemalign => tally::CALL_POSIX_MEMALIGN,
+        AllocatorCall::Free => tally::CALL_FREE,
+    }
+}
+
+fn create_link(program: &OwnedFd, path: &str, points: &Points, (attach, multi_flags, pid): (AttachType, u32, Pid)) -> io::Result<OwnedFd> {
+    let path = CString::new(path).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let attr = LinkAttr {
+        prog_fd: program.as_raw_fd() as u32,
+        target_fd: 0,
+        attach_type: attach as u32,
+        flags: 0,
+        path: path.as_ptr() as u64,
+        offsets: points.offsets.as_ptr() as u64,
+        ref_ctr_offsets: 0,
+        cookies: points.cookies.as_ptr() as u64,
+        cnt: points.offsets.len() as u32,
+        multi_flags,
+        pid: pid.0,
+        reserved: 0,
+    };
+    // SAFETY: the attributes, and all that they point to, outlive the call.
+    descriptor(unsafe { libc::syscall(libc::SYS_bpf, LINK_CREATE, &raw const attr, size_of::<LinkAttr>() - 4) })
+}

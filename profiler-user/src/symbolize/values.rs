@@ -1,0 +1,77 @@
+//! What is measured of a key, in the columns of its kind.
+
+use super::jobs::Measured;
+use crate::model::kind::Kind;
+use crate::model::profile::RawBlocks;
+use crate::model::window::Counts;
+use profiler_common::sampling::{ONE_BLOCK, ONE_BYTE};
+use profiler_common::tally::TallyCounts;
+
+/// The columns, and for blocks the sampled ones themselves. `period`: what an event of the clock weighs.
+pub(super) fn of(kind: Kind, period: u64, measured: &Measured) -> (Vec<i64>, Option<RawBlocks>) {
+    match measured {
+        Measured::Events(counts) => (events(kind, period, *counts), None),
+        Measured::Blocks(counts) => (blocks(kind, counts), Some(raw(counts))),
+    }
+}
+
+/// Events, and their weight in the unit of the kind: a tick of the clock weighs its period, the others are counted already.
+fn events(kind: Kind, period: u64, counts: Counts) -> Vec<i64> {
+    let weight = if kind == Kind::Cpu { counts.weight.saturating_mul(period) } else { counts.weight };
+    vec![signed(counts.events), signed(weight)]
+}
+
+/// What the sampled blocks stand for.
+fn blocks(kind: Kind, counts: &TallyCounts) -> Vec<i64> {
+    let objects = |number: u64| signed((number + ONE_BLOCK / 2) / ONE_BLOCK);
+    let bytes = |number: u64| signed((number + ONE_BYTE / 2) / ONE_BYTE);
+    let mut values = vec![objects(counts.allocated_for), bytes(counts.allocated_for_bytes)];
+    if kind == Kind::Heap {
+        values.push(objects(counts.allocated_for.saturating_sub(counts.freed_for)));
+        values.push(bytes(counts.allocated_for_bytes.saturating_sub(counts.freed_for_bytes)));
+    }
+    values
+}
+
+fn raw(counts: &TallyCounts) -> RawBlocks {
+    RawBlocks {
+        allocated: signed(counts.allocated),
+        allocated_bytes: signed(counts.allocated_bytes),
+        in_use: signed(counts.allocated.saturating_sub(counts.freed)),
+        in_use_bytes: signed(counts.allocated_bytes.saturating_sub(counts.freed_bytes)),
+    }
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sampled_block_stands_for_many_and_one_that_was_freed_for_none_that_lives() {
+        let counts = TallyCounts {
+            allocated: 3,
+            allocated_bytes: 300,
+            allocated_for: 30 * ONE_BLOCK,
+            allocated_for_bytes: 3000 * ONE_BYTE,
+            freed: 1,
+            freed_bytes: 100,
+            freed_for: 10 * ONE_BLOCK,
+            freed_for_bytes: 1000 * ONE_BYTE,
+        };
+        let (values, raw) = of(Kind::Heap, 1, &Measured::Blocks(counts));
+        assert_eq!(values, [30, 3000, 20, 2000]);
+        assert_eq!(raw, Some(RawBlocks { allocated: 3, allocated_bytes: 300, in_use: 2, in_use_bytes: 200 }));
+        assert_eq!(of(Kind::Allocs, 1, &Measured::Blocks(counts)).0, [30, 3000]);
+    }
+
+    #[test]
+    fn a_tick_weighs_its_period() {
+        let counts = Measured::Events(Counts { events: 2, weight: 2 });
+        assert_eq!(of(Kind::Cpu, 10, &counts), (vec![2, 20], None));
+        assert_eq!(of(Kind::Faults, 10, &counts), (vec![2, 2], None));
+    }
+}
