@@ -10,7 +10,7 @@
 //! - tcmalloc 2.10: all names of one thing are one address; `valloc` and `pvalloc` end by a jump to `memalign`.
 //! - mimalloc 2.0: `aligned_alloc`, `memalign`, `valloc` and `pvalloc` end by a jump to `mi_malloc_aligned`.
 
-use super::allocator_names::{call_of, family, is_malloc, is_operator, is_prefixed, is_related, is_valloc};
+use super::allocator_names::{call_of, family, is_free, is_malloc, is_operator, is_prefixed, is_related, is_valloc};
 use super::elf::ParseError;
 use super::linkage::Linkage;
 use super::machine::Machine;
@@ -19,6 +19,7 @@ use super::probe_place::places;
 use super::tail_jumps::{Ends, Subject, ends};
 use crate::model::allocator::{Allocator, AllocatorCall, AllocatorFunction, FUNCTIONS_MAX, OWN_MAX, ProbePlace};
 use object::{Object, ObjectSymbol, SymbolFlags, SymbolIndex};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
 /// Symbols of one table that are looked at.
@@ -63,7 +64,7 @@ pub fn allocator(bytes: &[u8]) -> Result<Allocator, ParseError> {
     let (candidates, entries) = candidates(&file);
     let code = MachineCode::new(&file, bytes);
     let mut found = Allocator::default();
-    let mut strangers = Vec::new();
+    let (mut strangers, mut callers) = (Vec::new(), Vec::new());
     if candidates.is_empty() {
         return Ok(found);
     }
@@ -81,6 +82,7 @@ pub fn allocator(bytes: &[u8]) -> Result<Allocator, ParseError> {
             strangers.push(entry);
         } else if !is_left_out(candidate, &ends) && found.functions.len() < FUNCTIONS_MAX {
             let (at_entry, after_entry) = if is_x86 { places(&code, entry, offset, candidate.call) } else { unemulated(offset) };
+            callers.extend(ends.calls.then_some(offset));
             let (name, forwards) = (candidate.name.to_owned(), forwards(candidate.call, &ends, &candidates));
             found.functions.push(AllocatorFunction { name, call: candidate.call, entry: offset, at_entry, after_entry, forwards });
         }
@@ -88,7 +90,17 @@ pub fn allocator(bytes: &[u8]) -> Result<Allocator, ParseError> {
     // Segments may overlap in a hostile file.
     found.functions.sort_by_key(|function| function.entry);
     found.functions.dedup_by_key(|function| function.entry);
-    found.own = own(&file, &code, &candidates, strangers);
+    let mut own = own(&file, &code, &candidates, strangers);
+    // The most needed first: those from which functions call others, then those with the most functions.
+    let inside = |own: &(u64, u64), offset: u64| (own.0..own.1).contains(&offset);
+    own.sort_by_cached_key(|own| {
+        let calling = callers.iter().filter(|caller| inside(own, **caller)).count();
+        let probed = found.functions.iter().filter(|function| inside(own, function.entry)).count();
+        Reverse((calling, probed, own.1 - own.0))
+    });
+    own.truncate(OWN_MAX);
+    own.sort_unstable();
+    found.own = own;
     Ok(found)
 }
 
@@ -100,7 +112,8 @@ fn unemulated(offset: u64) -> (ProbePlace, ProbePlace) {
 /// Another function counts its calls.
 fn is_left_out(candidate: &Candidate<'_>, ends: &Ends) -> bool {
     let is_thunk = !ends.jumps.is_empty() && !ends.has_others;
-    is_thunk || is_valloc(candidate.name) && ends.jumps_itself
+    let ends_in_one = candidate.call == AllocatorCall::Free && !is_free(candidate.name) || is_valloc(candidate.name);
+    is_thunk || ends_in_one && ends.jumps_itself
 }
 
 /// Whether it jumps on to one that allocates anew, where that is a part of its meaning.
@@ -185,7 +198,11 @@ fn own(file: &object::File<'_>, code: &MachineCode<'_>, candidates: &Candidates<
         let start = code.offset(first)?;
         Some((start, start.checked_add(code.at(first, last - first).len() as u64)?))
     };
-    largest(merged(&stretches, HOLE_MAX_BYTES, &strangers).into_iter().filter_map(in_file).collect())
+    let mut in_file: Vec<(u64, u64)> = merged(&stretches, HOLE_MAX_BYTES, &strangers).into_iter().filter_map(in_file).collect();
+    in_file.retain(|(first, end)| first < end);
+    in_file.sort_unstable();
+    // What overlaps, as segments of a hostile file may make it, becomes one.
+    merged(&in_file, 0, &[])
 }
 
 /// Joins what overlaps or is near, but for what has a stranger between it.
@@ -205,13 +222,6 @@ fn has_between(sorted: &[u64], first: u64, end: u64) -> bool {
     sorted.get(sorted.partition_point(|at| *at < first)).is_some_and(|at| *at < end)
 }
 
-/// The largest that there is room for, in their order; what overlaps, as segments of a hostile file may make it, becomes one.
-fn largest(mut stretches: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
-    stretches.retain(|(first, end)| first < end);
-    stretches.sort_unstable();
-    let mut apart = merged(&stretches, 0, &[]);
-    apart.sort_unstable_by_key(|(first, end)| std::cmp::Reverse(end - first));
-    apart.truncate(OWN_MAX);
-    apart.sort_unstable();
-    apart
-}
+#[cfg(test)]
+#[path = "allocator_tests.rs"]
+mod tests;

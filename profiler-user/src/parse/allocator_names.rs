@@ -46,9 +46,14 @@ pub(super) fn is_malloc(name: &str) -> bool {
     split(name).1 == "malloc"
 }
 
-/// C++'s own operators, that most libraries define by calls of malloc and free.
+/// The function that others jump on to with what they free.
+pub(super) fn is_free(name: &str) -> bool {
+    split(name).1 == "free"
+}
+
+/// C++'s own operators (and what mimalloc has for them), that most libraries define by calls of malloc and free.
 pub(super) fn is_operator(name: &str) -> bool {
-    ["_Znwm", "_Znam", "_ZdlPv", "_ZdaPv"].into_iter().any(|operator| name.starts_with(operator))
+    ["_Znwm", "_Znam", "_ZdlPv", "_ZdaPv", "mi_new"].into_iter().any(|operator| name.starts_with(operator))
 }
 
 /// Whole pages: of those allocators that have it call another function, it does nothing else.
@@ -70,9 +75,18 @@ pub(super) fn call_of(name: &str) -> Option<AllocatorCall> {
         "mallocx" if !matches!(prefix, "tc_" | "mi_") => Some(AllocatorCall::Malloc),
         "rallocx" if !matches!(prefix, "tc_" | "mi_") => Some(AllocatorCall::Realloc),
         "dallocx" | "sdallocx" if !matches!(prefix, "tc_" | "mi_") => Some(AllocatorCall::Free),
-        "malloc_aligned" if prefix == "mi_" => Some(AllocatorCall::AlignedNew),
-        "zalloc" if prefix == "mi_" => Some(AllocatorCall::Malloc),
+        _ if prefix == "mi_" => of_mimalloc(plain),
         _ if prefix.is_empty() => operator(name),
+        _ => None,
+    }
+}
+
+/// What mimalloc adds, and what its operators jump on to; the arguments behind the ones that are said do not matter.
+fn of_mimalloc(plain: &str) -> Option<AllocatorCall> {
+    match plain {
+        "zalloc" | "new" | "new_nothrow" => Some(AllocatorCall::Malloc),
+        "malloc_aligned" | "new_aligned" | "new_aligned_nothrow" => Some(AllocatorCall::AlignedNew),
+        "free_size" | "free_aligned" | "free_size_aligned" => Some(AllocatorCall::Free),
         _ => None,
     }
 }
@@ -91,8 +105,8 @@ fn operator(name: &str) -> Option<AllocatorCall> {
 
 /// Whether a function is a part of the allocator that has `families` of prefixes (of `""`, the plain names).
 pub(super) fn is_related(name: &str, families: &[&str]) -> bool {
-    // They copy texts into new blocks or multiply sizes, and call a function that is probed: calls of theirs count.
-    if ["dup", "realpath", "reallocarr", "reallocn"].into_iter().any(|caller| name.contains(caller)) {
+    // They free what a library keeps, copy texts into new blocks or multiply sizes, and call a function that is probed: calls of theirs count.
+    if ["dup", "freeres", "realpath", "reallocarr", "reallocn"].into_iter().any(|caller| name.contains(caller)) {
         return false;
     }
     let plain = split(name);

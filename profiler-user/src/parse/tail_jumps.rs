@@ -29,7 +29,7 @@ pub(super) struct Ends {
     pub(super) jumps_itself: bool,
     /// It returns, or ends where it cannot be followed.
     pub(super) has_others: bool,
-    /// It calls one of the functions.
+    /// It calls one of the functions from its own code.
     pub(super) calls: bool,
 }
 
@@ -75,7 +75,9 @@ impl Walk<'_> {
                 FlowControl::ConditionalBranch if leaves_without => {}
                 FlowControl::ConditionalBranch => self.jump(&instruction),
                 FlowControl::UnconditionalBranch => return self.jump(&instruction),
-                FlowControl::Call => self.ends.calls |= near_target(&instruction).is_some_and(|to| (self.resolve)(to).is_some()),
+                FlowControl::Call => {
+                    self.ends.calls |= self.is_itself(at) && near_target(&instruction).is_some_and(|to| (self.resolve)(to).is_some())
+                }
                 FlowControl::IndirectCall | FlowControl::XbeginXabortXend => {}
                 FlowControl::Exception => return,
                 FlowControl::Return | FlowControl::IndirectBranch | FlowControl::Interrupt => break,
@@ -85,6 +87,11 @@ impl Walk<'_> {
         self.ends.has_others = true;
     }
 
+    /// Whether the address is in its own code.
+    fn is_itself(&self, address: u64) -> bool {
+        (self.subject.entry..self.subject.end).contains(&address)
+    }
+
     fn jump(&mut self, instruction: &Instruction) {
         let Some(target) = near_target(instruction) else {
             self.ends.has_others = true;
@@ -92,7 +99,7 @@ impl Walk<'_> {
         };
         match (self.resolve)(target) {
             Some(function) if function != self.subject.entry => {
-                self.ends.jumps_itself |= (self.subject.entry..self.subject.end).contains(&instruction.ip());
+                self.ends.jumps_itself |= self.is_itself(instruction.ip());
                 self.ends.jumps.push(function);
             }
             _ => self.waiting.push(target),
