@@ -1,6 +1,8 @@
 //! Pure functions over bytes from strangers. Parses, never opens: the bytes come from whoever calls, and that is `reader/child.rs` alone, so that every
 //! one of these functions runs in a process without rights. None of them panics on any bytes; where a library might, the reader is what pays.
 
+pub mod allocator;
+mod allocator_names;
 pub mod decl_line;
 mod decl_reference;
 pub mod demangle;
@@ -12,9 +14,12 @@ mod go_module;
 pub mod go_table;
 pub mod linkage;
 pub mod machine;
+mod machine_code;
 pub mod native;
 pub mod pclntab;
 pub mod perf_map;
+mod probe_place;
+mod tail_jumps;
 mod unwind_gaps;
 mod unwind_gaps_arm64;
 mod unwind_parts;

@@ -8,6 +8,7 @@ use crate::model::answer::Detail;
 use crate::model::answer::{LINES_MAX, LINES_MEAN, LoadSegment, SymbolLine, bounded};
 use crate::model::mapping::ObjectId;
 use crate::model::profile::Unresolved;
+use crate::parse::allocator;
 use crate::parse::decl_line::{Declarations, Declared};
 use crate::parse::demangle::names;
 use crate::parse::eh_frame;
@@ -113,6 +114,7 @@ impl State {
             }
             Request::PerfMap { addresses } => perf_map(&addresses),
             Request::Unwind => unwind_table(),
+            Request::Allocator => allocator(),
         };
         answer.unwrap_or_else(Answer::Refused)
     }
@@ -242,6 +244,11 @@ fn identify() -> Result<Answer, String> {
 fn unwind_table() -> Result<Answer, String> {
     let map = map(OBJECT)?;
     eh_frame::unwind_table(map.bytes()).map(Answer::Unwind).map_err(|error| error.to_string())
+}
+
+fn allocator() -> Result<Answer, String> {
+    let map = map(OBJECT)?;
+    allocator::allocator(map.bytes()).map(Answer::Allocator).map_err(|error| error.to_string())
 }
 
 /// Read and not mapped: its owner writes to it while we read, and may well make it shorter.

@@ -7,6 +7,7 @@ use super::known::{Known, KnownFiles};
 use super::names::Arguments;
 use super::wire::{ADDRESSES_MAX, ANSWER_MAX_BYTES, Answer, Presence, Request};
 use crate::model::address::FileAddress;
+use crate::model::allocator::Allocator;
 use crate::model::answer::{Detail, ObjectFacts, SymbolLine};
 use crate::model::mapping::ObjectId;
 use crate::model::profile::Unresolved;
@@ -180,6 +181,20 @@ impl Reader {
         let answer = self.ask(&Request::Unwind, &files, deadline);
         match self.judge(object, answer)? {
             Answer::Unwind(table) => Ok(table),
+            _ => Err(self.distrust(object)),
+        }
+    }
+
+    /// The functions of an allocator that the file has; none in most files.
+    ///
+    /// # Errors
+    /// No reader can be had, or the file is bad.
+    pub fn allocator(&mut self, object: ObjectId, file: BorrowedFd<'_>) -> Result<Allocator, ReaderError> {
+        let deadline = self.deadline_for(object)?;
+        let files = Files { object: Some(file), ..Files::default() };
+        let answer = self.ask(&Request::Allocator, &files, deadline);
+        match self.judge(object, answer)? {
+            Answer::Allocator(allocator) => Ok(allocator),
             _ => Err(self.distrust(object)),
         }
     }

@@ -21,6 +21,7 @@ mod known;
 mod names;
 mod sandbox;
 mod wire;
+mod wire_allocator;
 mod wire_unwind;
 
 pub use crate::model::answer::{LoadSegment, ObjectFacts, SymbolLine};

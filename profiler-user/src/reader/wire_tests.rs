@@ -1,6 +1,7 @@
 //! Tests of the messages: what was written is what is read, and no bytes make reading panic or allocate more than they are.
 
 use super::*;
+use crate::model::allocator::{AllocatorCall, AllocatorFunction, ProbePlace};
 use proptest::prelude::*;
 
 fn line(text: &str, number: u32) -> SymbolLine {
@@ -28,6 +29,7 @@ fn a_request_is_read_as_it_was_written() {
         },
         Request::Symbolize { object, detail: Detail::Full, debug: Presence::Given, alt: Presence::Absent, offsets: Vec::new() },
         Request::PerfMap { addresses: vec![0, 5] },
+        Request::Allocator,
     ] {
         assert_eq!(Request::decode(&request.encode()), Ok(request));
     }
@@ -53,6 +55,30 @@ fn an_answer_is_read_as_it_was_written() {
         Answer::Names(vec![None, Some("LazyCompile:~f".into())]),
     ] {
         assert_eq!(Answer::decode(&answer.encode()), Ok(answer));
+    }
+}
+
+fn an_allocator() -> Allocator {
+    let place = ProbePlace { offset: 16, pushed: 0, is_emulated: false };
+    let after_entry = ProbePlace { offset: 25, pushed: 8, is_emulated: true };
+    let free =
+        AllocatorFunction { name: "free".into(), call: AllocatorCall::Free, entry: 16, at_entry: place, after_entry, forwards: true };
+    Allocator { functions: vec![free], own: vec![(16, 40), (60, 61)] }
+}
+
+#[test]
+fn an_allocator_is_read_as_it_was_written_within_its_bounds() {
+    let good = an_allocator();
+    let read = |allocator: &Allocator| Answer::decode(&Answer::Allocator(allocator.clone()).encode());
+    assert_eq!(read(&good), Ok(Answer::Allocator(good.clone())));
+    let twice = Allocator { functions: vec![good.functions[0].clone(); 2], ..good.clone() };
+    let overlapping = Allocator { own: vec![(1, 5), (4, 9)], ..good.clone() };
+    let mut far = good.clone();
+    far.functions[0].after_entry.offset = 1 << 20;
+    let mut before = good.clone();
+    before.functions[0].at_entry.offset = 15;
+    for bad in [twice, overlapping, far, before] {
+        assert!(read(&bad).is_err(), "{bad:?}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a reader promises, with real reader processes: it names, it has no rights, it survives nothing it should not, and a bad file costs itself only.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod allocator;
 mod go_table;
 mod hostile;
 mod memory;
