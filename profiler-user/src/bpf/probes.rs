@@ -138,11 +138,6 @@ impl Probes {
     pub(super) fn disarm(&mut self, pid: Pid) {
         self.links.remove(&pid);
     }
-
-    /// Disarms everything.
-    pub(super) fn disarm_all(&mut self) {
-        self.links.clear();
-    }
 }
 
 const fn call_number(call: AllocatorCall) -> u32 {

@@ -23,6 +23,7 @@ fn part(whole: &Profile, samples: &[&Sample]) -> Profile {
     let samples = samples.iter().map(|sample| Sample {
         locations: sample.locations.iter().map(|location| tables.location(*location)).collect(),
         values: sample.values.clone(),
+        raw: sample.raw,
         process: Some(0),
         labels: sample.labels.clone(),
     });

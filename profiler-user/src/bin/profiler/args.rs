@@ -3,6 +3,8 @@
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use profiler::config::{Bounds, Config, Event, Mode, Target, Walk};
 use profiler::encode::Format;
+use profiler_common::limits::LIVE_BLOCKS_MAX;
+use profiler_common::sampling::SAMPLE_BYTES_MAX;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
