@@ -30,10 +30,12 @@ fn arguments(call: AllocatorCall) -> &'static [Register] {
 /// Only without prefixes: with 0x66 the kernel refuses a branch, and longer forms of `nop` are emulated by newer kernels only; 6.18 makes a call of the one of
 /// five bytes, which writes over what the function keeps below its stack pointer.
 pub(super) fn is_emulated(bytes: &[u8]) -> bool {
+    let plain = [0x50..=0x57, 0x70..=0x7f, 0x90..=0x90, 0xe8..=0xe9, 0xeb..=0xeb];
     match bytes {
-        [0x50..=0x57 | 0x90 | 0xe8 | 0xe9 | 0xeb | 0x70..=0x7f, ..] => true,
-        [0x41, 0x50..=0x57, ..] | [0x0f, 0x80..=0x8f, ..] => true,
-        _ => false,
+        [0x41, second, ..] => (0x50..=0x57).contains(second),
+        [0x0f, second, ..] => (0x80..=0x8f).contains(second),
+        [first, ..] => plain.iter().any(|range| range.contains(first)),
+        [] => false,
     }
 }
 
