@@ -1,13 +1,13 @@
 //! One recording's side of the border: everything that is open, and the one way to take over what has arrived.
 
 use super::arena::Arena;
+use super::arena::wait_for_programs;
 use super::away::TimesAway;
 use super::counters::{self, Counted};
 use super::error::BpfError;
 use super::hotplug::{CpuChange, Hotplug};
 use super::options::CaptureOptions;
 use super::order::{Drained, Order};
-use super::arena::wait_for_programs;
 use super::program::{Counting, Programs};
 use super::sampled_events::SampledEvents;
 use super::self_cost::{self, ProgramCost};

@@ -130,8 +130,7 @@ impl ProbeObject {
 }
 
 fn load_btf(bytes: &[u8]) -> Result<OwnedFd, BpfError> {
-    let attr =
-        BtfAttr { btf: bytes.as_ptr() as u64, log_buf: 0, btf_size: bytes.len() as u32, log_size: 0, log_level: 0, reserved: 0 };
+    let attr = BtfAttr { btf: bytes.as_ptr() as u64, log_buf: 0, btf_size: bytes.len() as u32, log_size: 0, log_level: 0, reserved: 0 };
     // SAFETY: the attributes and the bytes outlive the call.
     let loaded = descriptor(unsafe { libc::syscall(libc::SYS_bpf, BTF_LOAD, &raw const attr, size_of::<BtfAttr>() - 4) });
     loaded.map_err(|error| BpfError::Load(format!("type information: {error}")))
@@ -148,7 +147,8 @@ pub(super) fn descriptor(result: libc::c_long) -> io::Result<OwnedFd> {
 
 /// The end of a verifier's log says why.
 fn end_of(log: &[u8]) -> String {
-    let text = String::from_utf8_lossy(log.split(|byte| *byte == 0).next().unwrap_or_default()).split_whitespace().collect::<Vec<_>>().join(" ");
+    let text =
+        String::from_utf8_lossy(log.split(|byte| *byte == 0).next().unwrap_or_default()).split_whitespace().collect::<Vec<_>>().join(" ");
     text.char_indices().rev().nth(1_500).map_or(text.clone(), |(at, _)| format!("... {}", &text[at..]))
 }
 

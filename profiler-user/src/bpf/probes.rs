@@ -65,7 +65,12 @@ struct Points {
 
 impl Probes {
     /// Loads the programs for a kind of profile; the maps are those that aya has made.
-    pub(super) fn load(event: Event, object: &[u8], maps: &[(String, RawFd)], sites: Array<MapData, [u64; SITE_WORDS]>) -> Result<Self, BpfError> {
+    pub(super) fn load(
+        event: Event,
+        object: &[u8],
+        maps: &[(String, RawFd)],
+        sites: Array<MapData, [u64; SITE_WORDS]>,
+    ) -> Result<Self, BpfError> {
         let object = ProbeObject::parse(object, maps)?;
         let multi = |name| object.load(name, AttachType::Multi);
         let programs = match event {

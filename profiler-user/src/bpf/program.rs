@@ -10,7 +10,9 @@ use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{PerfEvent, RawTracePoint};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use profiler_common::counter::COUNTERS;
-use profiler_common::limits::{OWN_PROCESSES_MAX, PENDING_CALLS_MAX, PROBE_PLACES_PER_CPU, SITES_MAX, TARGET_CGROUPS_MAX, TARGET_COMMS_MAX};
+use profiler_common::limits::{
+    OWN_PROCESSES_MAX, PENDING_CALLS_MAX, PROBE_PLACES_PER_CPU, SITES_MAX, TARGET_CGROUPS_MAX, TARGET_COMMS_MAX,
+};
 use profiler_common::target::{TARGET_PROCESSES, TargetCgroup, TargetComm};
 use profiler_common::unwind::range::ProcessRanges;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};

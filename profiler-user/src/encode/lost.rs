@@ -33,7 +33,10 @@ impl Lost {
 /// the same loss again.
 pub(super) fn samples(profile: &Profile) -> Vec<Lost> {
     // What a call would have made that was not counted, nobody knows.
-    let is_shown = |loss: Loss| !profile.kind.is_of_blocks() && !profile.is_part && loss.is_sample() && !(profile.balance.is_narrowed && loss.is_before_filter());
+    if profile.kind.is_of_blocks() || profile.is_part {
+        return Vec::new();
+    }
+    let is_shown = |loss: Loss| loss.is_sample() && !(profile.balance.is_narrowed && loss.is_before_filter());
     profile.losses.iter().filter(|(loss, _)| is_shown(*loss)).map(|(loss, events)| lost(profile, loss, events)).collect()
 }
 

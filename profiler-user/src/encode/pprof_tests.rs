@@ -163,6 +163,7 @@ prop_compose! {
         }).collect();
         let count = profile.locations.len();
         profile.samples = samples.into_iter().map(|(stack, first, second, text, value)| Sample {
+            raw: None,
             locations: stack.iter().map(|at| at.index(count)).collect(),
             values: vec![first, second],
             process: None,

@@ -4,8 +4,8 @@
 //! themselves: whoever reads it works out what they stand for. What starts with `#` is for people, pprof skips it.
 
 use super::{frame, lost, tabs};
-use crate::model::label::{Label, LabelValue};
 use crate::model::kind::Kind;
+use crate::model::label::{Label, LabelValue};
 use crate::model::profile::{Line, Location, Profile, ProfileMapping, RawBlocks, Sample};
 use crate::model::text::printable;
 use std::fmt::Write;
@@ -87,7 +87,8 @@ fn rows(profile: &Profile) -> Vec<Row<'_>> {
     let kept = profile.samples.iter().map(|sample| {
         let addresses: Vec<u64> = sample.locations.iter().map(|at| profile.locations[*at].address).take(MAX_ADDRESSES).collect();
         let head = sample.raw.map_or_else(|| sample.values[0].to_string(), |raw| blocks(profile.kind, &raw));
-        let events = sample.raw.map_or(sample.values[0], |raw| if profile.kind == Kind::Heap { raw.in_use_bytes } else { raw.allocated_bytes });
+        let events =
+            sample.raw.map_or(sample.values[0], |raw| if profile.kind == Kind::Heap { raw.in_use_bytes } else { raw.allocated_bytes });
         let events = if sample.raw.is_some() { events.max(1) } else { events };
         match addresses.is_empty() {
             true => Row { events, head, addresses: vec![0], shows: Shows::Name(lost::NO_STACK.to_owned()) },

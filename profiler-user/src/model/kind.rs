@@ -10,10 +10,10 @@ pub struct ValueType {
 }
 
 /// Entry points of allocators.
-const ALLOCATORS: &str = r"(__libc_|__GI___libc_|__GI_|je_|_rjem_|rjem_|tc_|mi_)?(malloc|calloc|realloc|reallocarray|memalign|aligned_alloc|posix_memalign|valloc|pvalloc|mallocx|rallocx)|operator new(\[\])?(\(.*\))?";
+const ALLOCATORS: &str = r"(__libc_|__GI___libc_|__GI_|__|je_|_rjem_|rjem_|tc_|mi_)?(malloc|calloc|realloc|reallocarray|memalign|aligned_alloc|posix_memalign|valloc|pvalloc|mallocx|rallocx)|operator new(\[\])?(\(.*\))?";
 
 /// What names of allocators' functions begin with, by themselves or by the library that has them.
-const PREFIXES: [&str; 9] = ["__libc_", "__GI___libc_", "__GI_", "je_", "_rjem_", "rjem_", "tc_", "mi_", ""];
+const PREFIXES: [&str; 10] = ["__libc_", "__GI___libc_", "__GI_", "__", "je_", "_rjem_", "rjem_", "tc_", "mi_", ""];
 /// Entry points of allocators, without those.
 const ENTRY_POINTS: [&str; 11] = [
     "malloc",
@@ -142,7 +142,15 @@ mod tests {
 
     #[test]
     fn entry_points_of_allocators_are_dropped() {
-        for name in ["malloc", "__libc_calloc", "je_malloc", "mi_realloc", "operator new(unsigned long)", "operator new[](unsigned long)", "operator new"] {
+        for name in [
+            "malloc",
+            "__libc_calloc",
+            "je_malloc",
+            "mi_realloc",
+            "operator new(unsigned long)",
+            "operator new[](unsigned long)",
+            "operator new",
+        ] {
             assert!(Kind::Heap.drops(name), "{name}");
         }
         for name in ["mallocate", "my_malloc", "operator newest", "free", "main", "PyMem_Malloc"] {

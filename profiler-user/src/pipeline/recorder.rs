@@ -157,7 +157,8 @@ impl Recorder {
         if let Some(finishing) = &finishing {
             descriptors.push(finishing.news().map_err(RecordError::Runtime)?);
         }
-        let arming = config.event.is_of_calls().then(|| Arming::new(whom(&filter, config.inherit))).transpose().map_err(RecordError::Runtime)?;
+        let arming =
+            config.event.is_of_calls().then(|| Arming::new(whom(&filter, config.inherit))).transpose().map_err(RecordError::Runtime)?;
         if let Some(arming) = &arming {
             descriptors.push(arming.news().map_err(RecordError::Runtime)?);
         }

@@ -72,6 +72,7 @@ const PERIOD: u64 = 10_000_000;
 impl Bench {
     fn new(kind: Kind) -> Self {
         let window = Window {
+            blocks: HashMap::default(),
             kind,
             start: SystemTime::UNIX_EPOCH,
             duration: Duration::from_secs(1),
@@ -101,7 +102,7 @@ impl Bench {
     fn sample(&mut self, process: ProcessId, frames: &[(MappingId, u64)]) {
         let frames: Vec<Frame> =
             frames.iter().map(|(mapping, address)| Frame { mapping: *mapping, address: FileAddress(*address) }).collect();
-        let key = SampleKey { process, thread: None, stack: self.window.stacks.intern(&frames) };
+        let key = SampleKey { process, thread: None, stack: self.window.stacks.intern(&frames), class_bytes: 0 };
         let counts = self.window.tallies.entry(key).or_default();
         *counts = Counts { events: counts.events + 2, weight: counts.weight + 3 };
     }
@@ -215,7 +216,7 @@ fn labels_are_such_that_every_reader_takes_them() {
     let process = bench.process(0, None);
     bench.window.threads.push(ThreadInfo { tid: Tid(0), name: "".into() });
     let stack = bench.window.stacks.intern(&[]);
-    bench.window.tallies.insert(SampleKey { process, thread: Some(0), stack }, Counts { events: 1, weight: 1 });
+    bench.window.tallies.insert(SampleKey { process, thread: Some(0), stack, class_bytes: 0 }, Counts { events: 1, weight: 1 });
     let profile = bench.symbolize(&store, &Fake::default());
     let keys: Vec<_> = profile.samples[0].labels.iter().map(|label| label.key.as_ref()).collect();
     assert_eq!(keys, ["pid", "comm", "tid", "container"]);

@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod record;
 mod summary;
+mod values;
 
 use clap::Parser as _;
 use std::process::ExitCode;
