@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 /// How a subject becomes a program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -118,6 +118,19 @@ impl Subject {
         let mut subject = Self { child, lines };
         subject.wait_for_line("ready")?;
         Ok(subject)
+    }
+
+    /// The same of one that is told by lines when to go on: gives where they are written, too.
+    ///
+    /// # Errors
+    /// It cannot be started, or ends before it is ready.
+    pub fn start_told(mut command: Command) -> Result<(Self, ChildStdin)> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().with_context(|| format!("starting {command:?}"))?;
+        let stdin = child.stdin.take().context("its input is a pipe")?;
+        let lines = Some(BufReader::new(child.stdout.take().context("its output is a pipe")?));
+        let mut subject = Self { child, lines };
+        subject.wait_for_line("ready")?;
+        Ok((subject, stdin))
     }
 
     /// Takes over a process whose output the test has read itself.

@@ -80,7 +80,7 @@ pub fn find(start: impl Fn(u64) -> u64, entries: u64, address: u64, hide: impl F
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ProcessRanges {
-    /// Start of the group leader: together with the next, whose list it is.
+    /// Start of the group leader: together with the next, whose list it is. 0: that of the image which meets it first.
     pub start_boot_ns: u64,
     /// Which image.
     pub exec_generation: u32,

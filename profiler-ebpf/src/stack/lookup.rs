@@ -17,9 +17,18 @@ const CHUNK_MASK: u64 = ARENA_CHUNK_WORDS as u64 - 1;
 #[inline(always)]
 pub fn take_list(ranges: &mut Ranges, process: &ProcessKey) {
     (ranges.list, ranges.length) = (0, 0);
-    let Some(held) = PROCESS_RANGES.get_ptr(process.tgid) else { return };
+    let Some(entry) = PROCESS_RANGES.get_ptr_mut(process.tgid) else { return };
     // SAFETY: a live map value; user space replaces it as a whole.
-    let held: ProcessRanges = unsafe { core::ptr::read_volatile(held) };
+    let mut held: ProcessRanges = unsafe { core::ptr::read_volatile(entry) };
+    if held.start_boot_ns == 0 {
+        // Written before the image was known: from now on it is this one's.
+        (held.start_boot_ns, held.exec_generation) = (process.start_boot_ns, process.exec_generation);
+        // SAFETY: as above; all that write here write the same, or are told apart by what they read next.
+        unsafe {
+            (&raw mut (*entry).exec_generation).write_volatile(held.exec_generation);
+            (&raw mut (*entry).start_boot_ns).write_volatile(held.start_boot_ns);
+        }
+    }
     if held.start_boot_ns == process.start_boot_ns && held.exec_generation == process.exec_generation {
         (ranges.list, ranges.at, ranges.entries) = (held.list, u64::from(held.at), u64::from(held.entries));
     }

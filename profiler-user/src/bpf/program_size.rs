@@ -29,7 +29,9 @@ pub struct ProgramSize {
 pub fn program_sizes() -> Result<Vec<ProgramSize>, BpfError> {
     let mut programs = Programs::load(&everything()?)?;
     let _descriptor = programs.cpu()?;
-    let sizes = programs.each().map(|(name, program)| {
+    // Those of probes are loaded by themselves.
+    let loaded = programs.each().filter(|(_, program)| program.fd().is_ok());
+    let sizes = loaded.map(|(name, program)| {
         let info = program.info().map_err(|error| BpfError::Load(format!("what the kernel says of {name}: {error}")))?;
         Ok(ProgramSize {
             name: name.to_owned(),

@@ -59,6 +59,9 @@ impl Arming {
     }
 
     /// Arms what is there. What was asked for must be possible, or the recording would be empty without a word.
+    ///
+    /// # Errors
+    /// Nothing could be armed, and why.
     pub(super) fn begin(&mut self, processes: &Processes, objects: &ObjectStore, capture: &mut Capture) -> Result<(), BpfError> {
         for pid in processes.pids() {
             self.follow_by_name(pid, processes);
@@ -73,6 +76,11 @@ impl Arming {
             Some(trouble) if self.armed.is_empty() => Err(trouble),
             _ => Ok(()),
         }
+    }
+
+    /// Processes in which probes are.
+    pub(super) fn armed(&self) -> BTreeSet<Pid> {
+        self.armed.iter().map(|(pid, _)| *pid).collect()
     }
 
     /// Something has happened to a process.
@@ -96,12 +104,14 @@ impl Arming {
         }
     }
 
-    /// Arms what is new.
-    pub(super) fn go_on(&mut self, processes: &Processes, objects: &ObjectStore, capture: &mut Capture) {
+    /// Arms what is new; gives the processes that were looked at.
+    pub(super) fn go_on(&mut self, processes: &Processes, objects: &ObjectStore, capture: &mut Capture) -> Vec<Pid> {
         self.take_over();
         let changed: Vec<Pid> = self.changed.iter().copied().collect();
         changed.into_iter().for_each(|pid| self.follow_by_name(pid, processes));
+        let looked_at: Vec<Pid> = self.changed.iter().filter(|pid| self.followed.contains(pid)).copied().collect();
         self.look(processes, objects, capture);
+        looked_at
     }
 
     fn take_over(&mut self) {

@@ -3,7 +3,7 @@
 use super::memory::Memory;
 use super::table_builder::{Built, TableBuilder, Wanted};
 use crate::bpf::{BpfError, Capture};
-use crate::model::event::{MonotonicNs, ProcessEvent};
+use crate::model::event::{MonotonicNs, ProcessEvent, TimedEvent};
 use crate::model::process::Pid;
 use crate::model::stack::{RawAddresses, RawStack, Tally, UserStack};
 use crate::object::{ObjectStore, OpenedFile, vdso_image};
@@ -58,9 +58,9 @@ impl Finishing {
     }
 
     /// Something has happened to a process, and its list may say nothing any more.
-    pub(super) fn note(&mut self, event: &ProcessEvent) {
+    pub(super) fn note(&mut self, TimedEvent { time, event }: &TimedEvent) {
         match event {
-            ProcessEvent::Exec { pid, .. } => self.unwinder.forget(*pid),
+            ProcessEvent::Exec { pid, .. } => self.unwinder.forget_image(*pid, *time),
             ProcessEvent::Exit { pid, tid } if pid.0 == tid.0 => self.unwinder.forget(*pid),
             ProcessEvent::Map { .. } | ProcessEvent::Exit { .. } | ProcessEvent::Fork { .. } | ProcessEvent::Renamed { .. } => {}
         }
@@ -118,6 +118,27 @@ impl Finishing {
             None => self.unwinder.provide(table, None, capture).ok()?,
         }
         Some(())
+    }
+
+    /// Gets tables and list of a process ready before it is walked: each of its calls is, from the first one on.
+    pub(super) fn prepare(&mut self, pid: Pid, processes: &Processes, objects: &ObjectStore, capture: &mut Capture) {
+        let Some(space) = processes.space(pid) else { return };
+        for table in self.unwinder.unasked(space) {
+            // Without it, stacks through this file are finished later.
+            let _ = self.ask(table, objects, capture);
+        }
+        self.unwinder.want_list_early(pid);
+    }
+
+    /// Waits for what is being parsed, but not for ever.
+    pub(super) fn settle(&mut self, objects: &ObjectStore, processes: &Processes, capture: &mut Capture) -> Result<(), BpfError> {
+        self.unwinder.bound_growth(self.memory.left(), capture.arena());
+        let deadline = Instant::now() + LAST_WAIT;
+        while let Some(built) = self.builder.wait(deadline.saturating_duration_since(Instant::now())) {
+            // Nothing waits for it yet.
+            self.take(built, objects, capture)?;
+        }
+        self.unwinder.write_lists(processes, capture)
     }
 
     fn wait(&mut self, table: TableOf, sample: Sample) -> Option<Sample> {

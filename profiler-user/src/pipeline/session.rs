@@ -125,7 +125,9 @@ impl Session {
     /// Takes over an open capture, starts its clock, and reads what runs already.
     pub(super) fn start(mut capture: Capture, parts: Parts, config: &Config, kernel: KernelLayout) -> Result<Self, BpfError> {
         let (started, start) = (Instant::now(), SystemTime::now());
-        capture.start()?;
+        if parts.arming.is_none() {
+            capture.start()?;
+        }
         let mut session = Self {
             capture,
             objects: ObjectStore::new(),
@@ -145,10 +147,22 @@ impl Session {
             first_sample: None,
         };
         session.processes.scan(&mut World { objects: &mut session.objects });
-        if let Some(arming) = &mut session.arming {
-            arming.begin(&session.processes, &session.objects, &mut session.capture)?;
-        }
+        session.begin_calls()?;
         Ok(session)
+    }
+
+    /// Where calls are probed: arms what runs already, and has its tables ready before the first call is counted.
+    fn begin_calls(&mut self) -> Result<(), BpfError> {
+        let Some(arming) = &mut self.arming else { return Ok(()) };
+        arming.begin(&self.processes, &self.objects, &mut self.capture)?;
+        if let Some(finishing) = &mut self.finishing {
+            for pid in arming.armed() {
+                finishing.prepare(pid, &self.processes, &self.objects, &mut self.capture);
+            }
+            finishing.settle(&self.objects, &self.processes, &mut self.capture)?;
+        }
+        (self.started, self.start) = (Instant::now(), SystemTime::now());
+        self.capture.start()
     }
 
     /// Takes over what has arrived and counts it.
@@ -164,7 +178,7 @@ impl Session {
                 Drained::Event(event) => {
                     self.own.note(&event.event, &mut self.capture)?;
                     if let Some(finishing) = &mut self.finishing {
-                        finishing.note(&event.event);
+                        finishing.note(&event);
                     }
                     if let Some(arming) = &mut self.arming {
                         arming.note(&event.event, &mut self.capture);
@@ -182,7 +196,11 @@ impl Session {
             done.into_iter().for_each(|sample| self.count(&sample));
         }
         if let Some(arming) = &mut self.arming {
-            arming.go_on(&self.processes, &self.objects, &mut self.capture);
+            for pid in arming.go_on(&self.processes, &self.objects, &mut self.capture) {
+                if let Some(finishing) = &mut self.finishing {
+                    finishing.prepare(pid, &self.processes, &self.objects, &mut self.capture);
+                }
+            }
         }
         self.keep_perf_maps();
         Ok(())

@@ -6,7 +6,7 @@ use crate::model::unwind::Elsewhere;
 use std::collections::HashMap;
 
 /// Whose table.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum TableOf {
     /// A file's.
     Object(ObjectId),

@@ -5,8 +5,10 @@ use super::lists::Lists;
 use super::state::{Loaded, State, States, TableOf};
 use crate::bpf::{Arena, BpfError, Capture, wait_for_programs};
 use crate::model::unwind::{Elsewhere, UnwindTable};
+use crate::process::AddressSpace;
 use profiler_common::unwind::rule::Rule;
 use profiler_common::unwind::table;
+use std::collections::BTreeSet;
 
 /// By which the arena grows.
 const CHUNK_BYTES: u64 = profiler_common::limits::ARENA_CHUNK_WORDS as u64 * 4;
@@ -73,6 +75,12 @@ impl Unwinder {
         }
         self.states.insert(table, State::Asked);
         true
+    }
+
+    /// The tables of an address space that nobody has asked for.
+    pub fn unasked(&self, space: &AddressSpace) -> Vec<TableOf> {
+        let tables: BTreeSet<TableOf> = space.iter().filter_map(|range| TableOf::of(&range.kind)).collect();
+        tables.into_iter().filter(|table| !self.states.contains_key(table)).collect()
     }
 
     /// Takes in what the reader made of a file; None if it could make nothing.

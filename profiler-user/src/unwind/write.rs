@@ -21,6 +21,12 @@ impl Unwinder {
         }
     }
 
+    /// A process will be walked of whose image nothing is known yet: its list is that of the image which meets it first.
+    pub fn want_list_early(&mut self, pid: Pid) {
+        self.lists.images.entry(pid).or_insert(ProcessKey { start_boot_ns: 0, tgid: pid.0, exec_generation: 0 });
+        self.lists.due.insert(pid);
+    }
+
     /// The mappings of a process have changed.
     pub fn note_change(&mut self, pid: Pid) {
         if self.lists.held.contains_key(&pid) {
@@ -41,7 +47,14 @@ impl Unwinder {
         self.lists.stale.get(&pid).is_some_and(before)
     }
 
-    /// A process has another image, or has ended: its list says nothing any more.
+    /// A process has another image since then.
+    pub fn forget_image(&mut self, pid: Pid, time: MonotonicNs) {
+        self.forget(pid);
+        // An early list may have met the new image before we heard of it.
+        self.lists.stale.insert(pid, (self.lists.last_number, time));
+    }
+
+    /// A process has ended: its list says nothing any more.
     pub fn forget(&mut self, pid: Pid) {
         self.lists.images.remove(&pid);
         self.lists.stale.remove(&pid);

@@ -10,7 +10,7 @@ pub const UNNAMED: &str = "?";
 /// The conservation sum, as a comment of the profile states it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Balance {
-    /// Ticks by the kernel's own clock.
+    /// Ticks by the kernel's own clock, or calls that were probed.
     pub ticks: i64,
     /// Ticks in the idle task.
     pub idle: i64,
@@ -125,7 +125,7 @@ impl Profile {
         self.comments.iter().find_map(|comment| comment.strip_prefix(beginning)).map(str::trim)
     }
 
-    /// The conservation sum that the profile states: `balance: ticks T = idle I + filtered F + samples S + lost L (difference D)`.
+    /// The conservation sum that the profile states: `balance: ticks T (or calls T) = idle I + filtered F + samples S + lost L (difference D)`.
     ///
     /// # Errors
     /// There is no such comment, or it does not add up by itself.
@@ -138,7 +138,7 @@ impl Profile {
             words.get(at + 1).and_then(|word| word.parse().ok()).with_context(|| format!("`{text}` has no number behind `{word}`"))
         };
         let balance = Balance {
-            ticks: number("ticks")?,
+            ticks: number("ticks").or_else(|_| number("calls"))?,
             idle: number("idle")?,
             filtered: number("filtered")?,
             samples: number("samples")?,

@@ -1,0 +1,231 @@
+//! `-e heap` and `-e allocs`: a program with a known pattern of allocations, attached late, is counted to the block, whatever its allocator.
+
+use anyhow::{Context as _, Result, ensure};
+use profiler_tests::profile::Profile;
+use profiler_tests::run::Profiler;
+use profiler_tests::skip::{Need, can_record, ready, skip};
+use profiler_tests::subject::{Build, Subject, build, source};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command};
+
+/// What a round of the subject allocates, by function: blocks and bytes, and those of them that stay.
+const ROUND: [(&str, [i64; 4]); 5] = [
+    ("kept", [1000, 100_000, 1000, 100_000]),
+    ("dropped", [2000, 2_000_000, 0, 0]),
+    ("zeroed", [100, 200_000, 100, 200_000]),
+    ("grown", [600, 1_503_000, 300, 1_500_000]),
+    ("aligned", [50, 204_800, 50, 204_800]),
+];
+/// The calls that fail, and what is around them.
+const REFUSED: [i64; 4] = [10, 80, 0, 0];
+
+/// The subject, waiting for its next round.
+struct Blocks {
+    subject: Subject,
+    stdin: ChildStdin,
+}
+
+impl Blocks {
+    fn start(command: Command) -> Result<Self> {
+        let (subject, stdin) = Subject::start_told(command)?;
+        Ok(Self { subject, stdin })
+    }
+
+    fn round(&mut self) -> Result<()> {
+        self.stdin.write_all(b"go\n")?;
+        self.subject.wait_for_line("done")?;
+        Ok(())
+    }
+}
+
+/// Records the rounds of a program that has done one before, and waits for its end by a signal.
+fn late(command: Command, rounds: i64, options: &[&str]) -> Result<Profile> {
+    let mut blocks = Blocks::start(command)?;
+    blocks.round()?;
+    let kind = options[1];
+    let mut recording = Profiler::record()?.pid(blocks.subject.pid()).args(options).args(["-o", &format!("{kind}.prof")]).start()?;
+    recording.wait_until_recording()?;
+    for _ in 0..rounds {
+        blocks.round()?;
+    }
+    let run = recording.interrupt()?.success()?;
+    Profile::read(&run.folder.join(format!("{kind}.prof")))
+}
+
+/// The columns of all samples that have a function on their stack.
+fn of(profile: &Profile, function: &str) -> Vec<i64> {
+    let mine = profile.only(|sample| profile.names(sample).contains(&function));
+    (0..profile.sample_types.len()).map(|column| mine.total(column)).collect()
+}
+
+fn times(figures: [i64; 4], rounds: i64) -> Vec<i64> {
+    figures.iter().map(|figure| figure * rounds).collect()
+}
+
+/// Each function has its blocks, and nothing else is there.
+fn is_exact(profile: &Profile, rounds: i64) -> Result<()> {
+    for (function, figures) in ROUND.into_iter().chain([("refused", REFUSED)]) {
+        ensure!(of(profile, function) == times(figures, rounds), "{function}: {:?} in {rounds} rounds", of(profile, function));
+    }
+    let all: Vec<i64> = (0..4).map(|column| profile.total(column)).collect();
+    let sums: Vec<i64> =
+        (0..4).map(|column| rounds * (ROUND.iter().map(|(_, figures)| figures[column]).sum::<i64>() + REFUSED[column])).collect();
+    ensure!(all == sums, "{all:?} instead of {sums:?} in {rounds} rounds: {:#?}", profile.comments);
+    ensure!(profile.rooted()? > 0.999, "{:?}", profile.endings()?);
+    ensure!(profile.balance()?.difference == 0 && profile.losses()?.is_empty(), "{:#?}", profile.comments);
+    Ok(())
+}
+
+#[test]
+fn a_late_look_counts_what_was_allocated_since_to_the_block() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let profile = late(Command::new(build("blocks", Build::CBare)?), 3, &["-e", "heap", "--sample-bytes", "1"])?;
+    is_exact(&profile, 3)?;
+    let types: Vec<_> = profile.sample_types.iter().map(|(name, unit)| (name.as_str(), unit.as_str())).collect();
+    let expected = [("alloc_objects", "count"), ("alloc_space", "bytes"), ("inuse_objects", "count"), ("inuse_space", "bytes")];
+    ensure!(types == expected, "{types:?}");
+    ensure!(profile.period == 1 && profile.period_type == ("space".to_owned(), "bytes".to_owned()), "{:?}", profile.period_type);
+    // Rows are told apart by size class: 100 bytes are in that of 112.
+    let kept = profile.only(|sample| profile.names(sample).contains(&"kept"));
+    ensure!(kept.label_values("bytes") == BTreeMap::from([("112".to_owned(), 3000)]), "{:?}", kept.label_values("bytes"));
+    Ok(())
+}
+
+#[test]
+fn allocations_alone_have_two_columns() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let profile = late(Command::new(build("blocks", Build::CBare)?), 2, &["-e", "allocs", "--sample-bytes", "1"])?;
+    ensure!(profile.sample_types.len() == 2, "{:?}", profile.sample_types);
+    for (function, figures) in ROUND {
+        ensure!(of(&profile, function) == times(figures, 2)[..2], "{function}: {:?}", of(&profile, function));
+    }
+    Ok(())
+}
+
+/// Compiles the subject otherwise than `build` does.
+fn compiled(name: &str, words: &[&str]) -> Result<PathBuf> {
+    let folder = profiler_tests::manifest::root().join("target/profiler-tests/heap");
+    fs::create_dir_all(&folder)?;
+    let out = folder.join(name);
+    let status = Command::new(words[0]).args(&words[1..]).arg("-o").arg(&out).arg(source("blocks", Build::C)).status()?;
+    ensure!(status.success(), "{words:?}");
+    Ok(out)
+}
+
+#[test]
+fn other_allocators_give_the_same() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let folder = Path::new("/usr/lib/x86_64-linux-gnu");
+    for library in ["libjemalloc.so.2", "libtcmalloc_minimal.so.4", "libmimalloc.so.2.0"] {
+        let path = folder.join(library);
+        if !path.exists() {
+            skip(&format!("{library} is not there"));
+            continue;
+        }
+        let mut command = Command::new(build("blocks", Build::CBare)?);
+        command.env("LD_PRELOAD", &path);
+        let profile = late(command, 2, &["-e", "heap", "--sample-bytes", "1"])?;
+        is_exact(&profile, 2).with_context(|| library.to_owned())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn static_programs_give_the_same() -> Result<()> {
+    if !can_record(&[Build::CBare]) || !ready(&[Need::Program("musl-gcc")]) {
+        return Ok(());
+    }
+    for (name, words) in [("glibc", ["gcc", "-static", "-O2", "-g"]), ("musl", ["musl-gcc", "-static", "-O2", "-g"])] {
+        let program = compiled(name, &words)?;
+        let profile = late(Command::new(program), 2, &["-e", "heap", "--sample-bytes", "1"])?;
+        is_exact(&profile, 2).with_context(|| name.to_owned())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_sample_stands_for_what_was_not_sampled() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    // 400 rounds allocate 1.6 GB: 100,000 samples of 16 KiB each.
+    let rounds = 400;
+    let profile = late(Command::new(build("blocks", Build::CBare)?), rounds, &["-e", "heap", "--sample-bytes", "16K"])?;
+    for (function, figures) in ROUND {
+        let found = of(&profile, function);
+        for column in [1, 3] {
+            let truth = (figures[column] * rounds) as f64;
+            // The standard error of n samples of 16 KiB is 1/sqrt(n).
+            let most = 5.0 * (truth / 16384.0).sqrt().recip();
+            let is_near = if truth == 0.0 { found[column] == 0 } else { (found[column] as f64 / truth - 1.0).abs() < most };
+            ensure!(is_near, "{function}, column {column}: {} instead of {truth}, beyond {most:.3}", found[column]);
+        }
+    }
+    let samples = profile.balance()?.samples;
+    ensure!((80_000..120_000).contains(&samples), "{samples} samples");
+    Ok(())
+}
+
+#[test]
+fn a_command_shows_what_it_left() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let program = build("blocks", Build::CBare)?;
+    let run = Profiler::record()?.args(["-e", "heap", "--sample-bytes", "1", "--", "sh", "-c"]);
+    let run = run.args([format!("{{ sleep 1; echo go; echo quit; }} | {}", program.display())]).run()?.success()?;
+    let profile = Profile::read(&run.folder.join("heap.prof"))?;
+    for (function, figures) in ROUND {
+        ensure!(of(&profile, function) == figures, "{function}: {:?}", of(&profile, function));
+    }
+    Ok(())
+}
+
+#[test]
+fn other_readers_see_the_same_sums() -> Result<()> {
+    if !can_record(&[Build::CBare]) || !ready(&[Need::Program("go")]) {
+        return Ok(());
+    }
+    let mut blocks = Blocks::start(Command::new(build("blocks", Build::CBare)?))?;
+    for (form, name) in [("pprof", "heap.prof"), ("text", "heap.txt")] {
+        let mut recording =
+            Profiler::record()?.pid(blocks.subject.pid()).args(["-e", "heap", "--sample-bytes", "1", "-o", name]).start()?;
+        recording.wait_until_recording()?;
+        blocks.round()?;
+        let run = recording.interrupt()?.success()?;
+        for (column, sum) in [("inuse_space", 2_004_800), ("alloc_space", 4_007_880), ("inuse_objects", 1450), ("alloc_objects", 3760)] {
+            let output = Command::new("go")
+                .args(["tool", "pprof", "-top", "-unit=B", &format!("-sample_index={column}")])
+                .arg(run.folder.join(name))
+                .output()?;
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            ensure!(output.status.success(), "{form}: {}", String::from_utf8_lossy(&output.stderr));
+            let total = text.split(" of ").nth(1).and_then(|rest| rest.split(" total").next()).unwrap_or_default().to_owned();
+            let total: i64 = total.trim_end_matches('B').parse().with_context(|| format!("{form} {column}: {text}"))?;
+            ensure!(total == sum, "{form}, {column}: {total} instead of {sum}");
+            // The allocator's own functions are left out.
+            ensure!(!text.contains("malloc") && text.contains("kept"), "{form}: {text}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_does_not_go_together_is_said() -> Result<()> {
+    if !can_record(&[]) {
+        return Ok(());
+    }
+    Profiler::record()?.args(["-e", "heap", "-d", "1"]).run()?.failed(2, "each allocation of a recorded process costs it a trap")?;
+    Profiler::record()?.pid(1).args(["-e", "heap", "--per-thread"]).run()?.failed(2, "--per-thread")?;
+    Profiler::record()?.pid(1).args(["-e", "heap", "--sample-bytes", "0"]).run()?.failed(2, "1 records every block")?;
+    Ok(())
+}
