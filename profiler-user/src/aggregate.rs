@@ -57,7 +57,8 @@ impl Aggregator {
 
     /// Takes over what the kernel has counted itself. What nobody has named is lost.
     pub fn settle(&mut self, counted: &[(TallyKey, TallyCounts)]) {
-        for (kernel_key, counts) in counted {
+        // Under some nothing was counted after all: their calls failed.
+        for (kernel_key, counts) in counted.iter().filter(|(_, counts)| counts.allocated > 0) {
             let Some((key, ended)) = self.named.get(kernel_key) else {
                 self.losses.add(Loss::StackMissing, counts.allocated);
                 continue;

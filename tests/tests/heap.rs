@@ -74,7 +74,6 @@ fn is_exact(profile: &Profile, rounds: i64) -> Result<()> {
     let sums: Vec<i64> =
         (0..4).map(|column| rounds * (ROUND.iter().map(|(_, figures)| figures[column]).sum::<i64>() + REFUSED[column])).collect();
     ensure!(all == sums, "{all:?} instead of {sums:?} in {rounds} rounds: {:#?}", profile.comments);
-    ensure!(profile.rooted()? > 0.999, "{:?}", profile.endings()?);
     ensure!(profile.balance()?.difference == 0 && profile.losses()?.is_empty(), "{:#?}", profile.comments);
     Ok(())
 }
@@ -86,6 +85,7 @@ fn a_late_look_counts_what_was_allocated_since_to_the_block() -> Result<()> {
     }
     let profile = late(Command::new(build("blocks", Build::CBare)?), 3, &["-e", "heap", "--sample-bytes", "1"])?;
     is_exact(&profile, 3)?;
+    ensure!(profile.rooted()? > 0.999, "{:?}", profile.endings()?);
     let types: Vec<_> = profile.sample_types.iter().map(|(name, unit)| (name.as_str(), unit.as_str())).collect();
     let expected = [("alloc_objects", "count"), ("alloc_space", "bytes"), ("inuse_objects", "count"), ("inuse_space", "bytes")];
     ensure!(types == expected, "{types:?}");

@@ -23,7 +23,7 @@ use profiler_common::process::ProcessKey;
 use profiler_common::record::{RecordKind, TallyRecord};
 use profiler_common::sampling::{odds, weight};
 use profiler_common::size_class::class_bytes;
-use profiler_common::tally::{CALL_REALLOC, LiveBlock, LiveKey, PendingCall, TallyKey};
+use profiler_common::tally::{CALL_REALLOC, LiveBlock, LiveKey, PendingCall, Site, TallyKey};
 
 /// Whether a call's return is to be seen.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub fn entered(context: &ProbeContext) -> Return {
         return Return::NotSeen;
     }
     let process = current();
-    let Some(new) = counted_under(&process, &call, odds) else { return Return::NotSeen };
+    let Some(new) = counted_under(&process, &call, &site, odds) else { return Return::NotSeen };
     let mut pending = PendingCall { new, is_sampled: 1, result_at: call.result_at, ..PendingCall::default() };
     take_old(&process, &call, &mut pending);
     blocks::wait(&call.key(context, &site), &pending)
@@ -91,7 +91,7 @@ pub fn allocated(context: &ProbeContext) {
     if call.is_within(context, &site) {
         return OfProbe::add(Counter::Filtered, 1);
     }
-    if let Some(new) = counted_under(&current(), &call, odds) {
+    if let Some(new) = counted_under(&current(), &call, &site, odds) {
         add(&new, Added::Allocated);
         OfProbe::add(Counter::Samples, 1);
     }
@@ -118,20 +118,20 @@ fn current() -> ProcessKey {
 
 /// Takes the stack and makes sure that there is a count for it. What found no room is lost, and counted.
 #[inline(always)]
-fn counted_under(process: &ProcessKey, call: &Call, odds: u64) -> Option<LiveBlock> {
+fn counted_under(process: &ProcessKey, call: &Call, site: &Site, odds: u64) -> Option<LiveBlock> {
     let Some(place) = OfProbe::claim() else {
         OfProbe::lose(Loss::NoScratch);
         return None;
     };
-    let key = named(place, process, call.size);
+    let key = named(place, process, call.size, site.pushed == 0);
     place.leave();
     let stands_for = weight(call.size, odds);
     Some(LiveBlock { tally: key?, bytes: call.size, stands_for: stands_for.blocks, stands_for_bytes: stands_for.bytes })
 }
 
 #[inline(always)]
-fn named(place: OfProbe, process: &ProcessKey, size: u64) -> Option<TallyKey> {
-    let Some(stack) = take(place, &From::Probe, process, Current::task()) else {
+fn named(place: OfProbe, process: &ProcessKey, size: u64, is_entry: bool) -> Option<TallyKey> {
+    let Some(stack) = take(place, &From::Probe { is_entry }, process, Current::task()) else {
         OfProbe::lose(Loss::NoScratch);
         return None;
     };

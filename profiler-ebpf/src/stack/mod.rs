@@ -49,8 +49,8 @@ pub fn mix(hash: u64, word: u64) -> u64 {
 pub enum From<'a> {
     /// A tick, which may have interrupted the kernel.
     Tick { context: &'a PerfEventContext, at: &'a Interrupted },
-    /// A probe in user code.
-    Probe,
+    /// A probe in user code; `is_entry`: the stack pointer is where the call left it.
+    Probe { is_entry: bool },
 }
 
 /// Takes the stack of the current task.
@@ -62,8 +62,11 @@ pub fn take<P: Place>(place: P, from: &From<'_>, process: &ProcessKey, task: Cur
         From::Tick { context, at } if at.is_kernel && setting!(kernel_stacks) != 0 => kernel::take(context.as_ptr(), scratch),
         _ => 0,
     };
-    let user =
-        if setting!(user_stacks) != 0 { user::walk(place, process, task, (start, kernel_frames)) } else { user::Walked::none(start) };
+    let user = if setting!(user_stacks) != 0 {
+        user::walk(place, process, task, (start, kernel_frames, matches!(from, From::Probe { is_entry: true })))
+    } else {
+        user::Walked::none(start)
+    };
     let (mut words, mut form, mut hash, mut more_at) = (kernel_frames + user.frames, FORM_WALKED, user.hash, 0);
     let mut wake = Wake::WhenMuchWaits;
     if let Some(walk) = user.unfinished {

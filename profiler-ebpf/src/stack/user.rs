@@ -1,7 +1,7 @@
 //! The user part of a stack: frame by frame with `step()` of profiler-common, hashed while walking.
 
 use super::lookup::{rule, take_list};
-use super::registers::{UserSide, code_address, register, user_side};
+use super::registers::{RETURN_ADDRESS_ON_STACK, UserSide, code_address, register, user_side};
 use super::return_probe::replaced;
 use super::window::read;
 use super::{NO_USER, mix};
@@ -37,9 +37,9 @@ impl Walked {
     }
 }
 
-/// Walks the user part; hash and addresses go on behind the kernel part, of which there are `first`.
+/// Walks the user part; hash and addresses go on behind the kernel part, of which there are `first`. At the entry of a function no rule is needed to leave it.
 #[inline(always)]
-pub fn walk<P: Place>(place: P, process: &ProcessKey, task: Current, (hash, first): (u64, u32)) -> Walked {
+pub fn walk<P: Place>(place: P, process: &ProcessKey, task: Current, (hash, first, is_entry): (u64, u32, bool)) -> Walked {
     let Some(walk) = place.walk() else { return Walked::none(hash) };
     // SAFETY: the walk is this program's own.
     let walk = unsafe { &mut *walk };
@@ -55,14 +55,31 @@ pub fn walk<P: Place>(place: P, process: &ProcessKey, task: Current, (hash, firs
         }
         UserSide::Native(registers) => walk.registers = registers,
     }
+    let mut most = USER_FRAMES_MAX as u32;
+    if is_entry && leaves_entry(place, walk) {
+        most -= 1;
+    }
     if setting!(walk) != WALK_FRAME_POINTERS {
         take_list(&mut walk.ranges, process);
     }
     let callback: extern "C" fn(u64, *mut c_void) -> i64 = frame::<P>;
     let mut number = place.number();
     // SAFETY: the callback takes what is passed here, and `number` outlives the call.
-    unsafe { bpf_loop(USER_FRAMES_MAX as u32, callback as *const () as *mut c_void, (&raw mut number).cast(), 0) };
+    unsafe { bpf_loop(most, callback as *const () as *mut c_void, (&raw mut number).cast(), 0) };
     walked(walk)
+}
+
+/// Goes to the caller of a function that has done nothing yet; false where that is not so simple.
+#[inline(always)]
+fn leaves_entry<P: Place>(place: P, walk: &mut Walk) -> bool {
+    if !RETURN_ADDRESS_ON_STACK {
+        return false;
+    }
+    let sp = walk.registers.sp;
+    let Some(address) = read(walk, sp) else { return false };
+    push(place, walk, 0);
+    (walk.registers.ip, walk.registers.sp, walk.is_exact) = (address, sp.wrapping_add(8), 0);
+    true
 }
 
 #[inline(always)]
@@ -92,12 +109,13 @@ fn push<P: Place>(place: P, walk: &mut Walk, index: u64) -> bool {
 
 /// One frame: write it down, find its caller. 1 ends the loop.
 #[inline(never)]
-extern "C" fn frame<P: Place>(index: u64, context: *mut c_void) -> i64 {
+extern "C" fn frame<P: Place>(_round: u64, context: *mut c_void) -> i64 {
     // SAFETY: `bpf_loop` passes on the pointer that `walk` gave it.
     let place = unsafe { P::passed(context) };
     let Some(walk) = place.walk() else { return 1 };
     // SAFETY: the walk is this program's own.
     let walk = unsafe { &mut *walk };
+    let index = walk.frames;
     if !push(place, walk, index) {
         return 1;
     }

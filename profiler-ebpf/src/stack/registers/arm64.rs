@@ -12,6 +12,9 @@ const EXCEPTION_LEVEL: u64 = 0xf;
 /// `PSR_MODE32_BIT`: 32-bit code.
 const IS_32_BIT: u64 = 0x10;
 
+/// Whether a call leaves its return address on the stack, or in a register.
+pub const RETURN_ADDRESS_ON_STACK: bool = false;
+
 /// Whether these are the registers of kernel code.
 #[inline(always)]
 pub fn is_kernel(regs: &Saved) -> bool {

@@ -8,6 +8,9 @@ use profiler_common::unwind::Registers;
 /// `__USER_CS` of arch/x86/include/asm/segment.h: 64-bit user code. A 32-bit process has another selector.
 const USER_CODE_64: u64 = 0x33;
 
+/// Whether a call leaves its return address on the stack, or in a register.
+pub const RETURN_ADDRESS_ON_STACK: bool = true;
+
 /// Whether these are the registers of kernel code.
 #[inline(always)]
 pub fn is_kernel(regs: &Saved) -> bool {
