@@ -3,6 +3,7 @@
 //!
 //! A message is its length (u32) and so many bytes; numbers are little endian, texts are their length (u32) and their bytes.
 
+use super::wire_go_heap::GoHeap;
 use crate::model::answer::Detail;
 use crate::model::answer::{LINES_MAX, LINES_MEAN, LoadSegment, ObjectFacts, SEGMENTS_MAX, SymbolLine, TEXT_MAX_BYTES};
 use crate::model::mapping::ObjectId;
@@ -50,6 +51,8 @@ pub(super) enum Request {
     },
     /// How does one leave this file's code?
     Unwind,
+    /// Where does Go's runtime keep its memory profile?
+    GoHeap,
 }
 
 /// Whether a file belongs to a request.
@@ -74,6 +77,8 @@ pub(super) enum Answer {
     Names(Vec<Option<String>>),
     /// To [`Request::Unwind`].
     Unwind(UnwindTable),
+    /// To [`Request::GoHeap`].
+    GoHeap(GoHeap),
 }
 
 impl Request {
@@ -95,6 +100,7 @@ impl Request {
                 out.numbers(addresses);
             }
             Self::Unwind => out.u8(3),
+            Self::GoHeap => out.u8(4),
         }
         out.0
     }
@@ -112,6 +118,7 @@ impl Request {
             }
             2 => Self::PerfMap { addresses: from.numbers()? },
             3 => Self::Unwind,
+            4 => Self::GoHeap,
             _ => return Err(Malformed("an unknown request")),
         };
         from.end().map(|()| request)
@@ -145,6 +152,10 @@ impl Answer {
                 out.u8(4);
                 out.unwind(table);
             }
+            Self::GoHeap(answer) => {
+                out.u8(5);
+                out.go_heap(answer);
+            }
         }
         out.0
     }
@@ -160,6 +171,7 @@ impl Answer {
                 Self::Names((0..count).map(|_| Ok(from.optional()?.map(lossy))).collect::<Result<_, _>>()?)
             }
             4 => Self::Unwind(from.unwind()?),
+            5 => Self::GoHeap(from.go_heap()?),
             _ => return Err(Malformed("an unknown answer")),
         };
         from.end().map(|()| answer)

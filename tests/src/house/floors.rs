@@ -33,7 +33,7 @@ const FLOORS: &[(&str, u32)] = &[
 /// Outside crates that only some rooms may see. `bin` stands for the binary; xtask and the tests are free.
 const WALLS: &[(&[&str], &[&str])] = &[
     (&["aya", "aya_obj"], &["bpf"]),
-    (&["object", "gimli", "addr2line", "cpp_demangle", "rustc_demangle"], &["parse"]),
+    (&["object", "gimli", "addr2line", "cpp_demangle", "rustc_demangle", "iced_x86"], &["parse"]),
     (&["clap", "anyhow"], &["bin"]),
     (&["tokio", "crossbeam_channel"], &["pipeline", "http", "sink"]),
     (&["prost", "prost_types"], &["encode"]),

@@ -1,0 +1,101 @@
+//! Which variables a function of a Go program touches: the operands that are given by their distance from the instruction. In a program without symbols that is
+//! how a variable is known: by the functions that use it. x86-64 only.
+
+use super::elf;
+use super::pclntab::GoTable;
+use crate::model::answer::LoadSegment;
+use iced_x86::{Decoder, DecoderOptions, Instruction, InstructionInfoFactory, OpAccess, OpKind, Register};
+use std::collections::HashMap;
+
+/// Functions of one file that are looked at by name; large programs have 200,000.
+const FUNCTIONS_MAX: usize = 1_000_000;
+/// Longest function that is decoded, bytes.
+const CODE_MAX_BYTES: u64 = 64 << 10;
+
+/// How an instruction uses a variable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Use {
+    /// Takes its address.
+    Address,
+    /// Reads so many bytes of it into a register.
+    Load(usize),
+    /// Compares so many bytes of it with zero.
+    IsZero(usize),
+    /// Writes zero to so many bytes.
+    SetZero(usize),
+    /// Anything else.
+    Other,
+}
+
+/// The code of some functions of a file.
+pub(super) struct Functions<'a> {
+    code: HashMap<&'static str, (u64, &'a [u8])>,
+}
+
+impl<'a> Functions<'a> {
+    /// Finds the functions of these names.
+    pub(super) fn find(table: &GoTable, bytes: &'a [u8], segments: &[LoadSegment], names: &[&'static str]) -> Self {
+        let mut code = HashMap::new();
+        for (function, end) in table.functions(bytes).take(FUNCTIONS_MAX) {
+            let found = table.name(bytes, function);
+            let Some(name) = names.iter().find(|name| **name == found) else { continue };
+            let length = end.saturating_sub(function.entry).min(CODE_MAX_BYTES) as usize;
+            let at = elf::file_offset(segments, function.entry).and_then(|at| usize::try_from(at).ok());
+            let body = at.and_then(|at| bytes.get(at..)).map(|rest| &rest[..rest.len().min(length)]);
+            if let Some(body) = body {
+                code.insert(*name, (function.entry, body));
+            }
+            if code.len() == names.len() {
+                break;
+            }
+        }
+        Self { code }
+    }
+
+    /// Whether there is a function of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.code.contains_key(name)
+    }
+
+    /// What a function uses, in the order of its code; nothing if it is not there.
+    pub(super) fn uses(&self, name: &str) -> Vec<(u64, Use)> {
+        let Some((entry, body)) = self.code.get(name) else { return Vec::new() };
+        let (mut decoder, mut facts) = (Decoder::with_ip(64, body, *entry, DecoderOptions::NONE), InstructionInfoFactory::new());
+        let (mut instruction, mut uses) = (Instruction::default(), Vec::new());
+        while decoder.can_decode() {
+            decoder.decode_out(&mut instruction);
+            if !instruction.is_invalid() && instruction.is_ip_rel_memory_operand() {
+                uses.push((instruction.ip_rel_memory_address(), how(&instruction, &mut facts)));
+            }
+        }
+        uses
+    }
+}
+
+fn how(instruction: &Instruction, facts: &mut InstructionInfoFactory) -> Use {
+    use iced_x86::Mnemonic::{Cmp, Lea, Mov, Movzx};
+    let bytes = instruction.memory_size().size();
+    let is_zero = instruction.op_count() == 2 && is_immediate(instruction.op1_kind()) && instruction.immediate(1) == 0;
+    let reads = facts.info(instruction).used_memory().iter().all(|memory| memory.access() == OpAccess::Read);
+    match instruction.mnemonic() {
+        Lea => Use::Address,
+        Mov | Movzx if reads && instruction.op0_register() != Register::None => Use::Load(bytes),
+        Cmp if is_zero => Use::IsZero(bytes),
+        Mov if is_zero => Use::SetZero(bytes),
+        _ => Use::Other,
+    }
+}
+
+fn is_immediate(kind: OpKind) -> bool {
+    matches!(
+        kind,
+        OpKind::Immediate8
+            | OpKind::Immediate16
+            | OpKind::Immediate32
+            | OpKind::Immediate64
+            | OpKind::Immediate8to16
+            | OpKind::Immediate8to32
+            | OpKind::Immediate8to64
+            | OpKind::Immediate32to64
+    )
+}
