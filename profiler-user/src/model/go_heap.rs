@@ -34,7 +34,9 @@ pub enum NoGoHeap {
     #[error("it is no Go program")]
     NotGo,
     /// Nothing in the program reads the profile, so the linker has left it out, and the runtime keeps none.
-    #[error("Go's linker has left memory profiling out: nothing in the program uses runtime.MemProfile; importing runtime/pprof or net/http/pprof does")]
+    #[error(
+        "Go's linker has left memory profiling out: nothing in the program uses runtime.MemProfile; importing runtime/pprof or net/http/pprof does"
+    )]
     LeftOut,
     /// Made by a Go whose runtime may keep it in another form.
     #[error("the form in which Go {0:?} keeps its memory profile is not known")]

@@ -177,9 +177,9 @@ fn read_name<'a>(memory: BorrowedFd<'_>, address: u64, buffer: &'a mut [u8; PATH
 
 #[cfg(test)]
 mod tests {
-    use crate::sys::handover::send_descriptors;
     use super::super::{names, sandbox};
     use super::*;
+    use crate::sys::handover::send_descriptors;
     use crate::sys::seccomp::{Verdict, install};
     use std::fs::File;
 
