@@ -3,6 +3,9 @@
 /// Longest version that is told, bytes.
 pub const VERSION_MAX_BYTES: usize = 64;
 
+/// What a file says.
+pub type GoHeap = Result<GoHeapPlaces, NoGoHeap>;
+
 /// The variables of the runtime that a reader of its memory profile needs: the file's own addresses, to which the bias of the running program is added.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct GoHeapPlaces {

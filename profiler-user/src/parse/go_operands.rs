@@ -12,6 +12,9 @@ const FUNCTIONS_MAX: usize = 1_000_000;
 /// Longest function that is decoded, bytes.
 const CODE_MAX_BYTES: u64 = 64 << 10;
 
+/// Functions of one name that are decoded.
+const SAME_NAME_MAX: usize = 4;
+
 /// How an instruction uses a variable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Use {
@@ -27,15 +30,15 @@ pub(super) enum Use {
     Other,
 }
 
-/// The code of some functions of a file.
+/// The code of some functions of a file. A name may belong to two: the function, and what calls it from assembly, by another convention.
 pub(super) struct Functions<'a> {
-    code: HashMap<&'static str, (u64, &'a [u8])>,
+    code: HashMap<&'static str, Vec<(u64, &'a [u8])>>,
 }
 
 impl<'a> Functions<'a> {
     /// Finds the functions of these names.
     pub(super) fn find(table: &GoTable, bytes: &'a [u8], segments: &[LoadSegment], names: &[&'static str]) -> Self {
-        let mut code = HashMap::new();
+        let mut code: HashMap<_, Vec<_>> = HashMap::new();
         for (function, end) in table.functions(bytes).take(FUNCTIONS_MAX) {
             let found = table.name(bytes, function);
             let Some(name) = names.iter().find(|name| **name == found) else { continue };
@@ -43,10 +46,7 @@ impl<'a> Functions<'a> {
             let at = elf::file_offset(segments, function.entry).and_then(|at| usize::try_from(at).ok());
             let body = at.and_then(|at| bytes.get(at..)).map(|rest| &rest[..rest.len().min(length)]);
             if let Some(body) = body {
-                code.insert(*name, (function.entry, body));
-            }
-            if code.len() == names.len() {
-                break;
+                code.entry(*name).or_default().push((function.entry, body));
             }
         }
         Self { code }
@@ -59,13 +59,14 @@ impl<'a> Functions<'a> {
 
     /// What a function uses, in the order of its code; nothing if it is not there.
     pub(super) fn uses(&self, name: &str) -> Vec<(u64, Use)> {
-        let Some((entry, body)) = self.code.get(name) else { return Vec::new() };
-        let (mut decoder, mut facts) = (Decoder::with_ip(64, body, *entry, DecoderOptions::NONE), InstructionInfoFactory::new());
-        let (mut instruction, mut uses) = (Instruction::default(), Vec::new());
-        while decoder.can_decode() {
-            decoder.decode_out(&mut instruction);
-            if !instruction.is_invalid() && instruction.is_ip_rel_memory_operand() {
-                uses.push((instruction.ip_rel_memory_address(), how(&instruction, &mut facts)));
+        let (mut instruction, mut facts, mut uses) = (Instruction::default(), InstructionInfoFactory::new(), Vec::new());
+        for (entry, body) in self.code.get(name).into_iter().flatten().take(SAME_NAME_MAX) {
+            let mut decoder = Decoder::with_ip(64, body, *entry, DecoderOptions::NONE);
+            while decoder.can_decode() {
+                decoder.decode_out(&mut instruction);
+                if !instruction.is_invalid() && instruction.is_ip_rel_memory_operand() {
+                    uses.push((instruction.ip_rel_memory_address(), how(&instruction, &mut facts)));
+                }
             }
         }
         uses

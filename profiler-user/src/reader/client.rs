@@ -6,7 +6,7 @@ use super::names::Arguments;
 use super::wire::{ADDRESSES_MAX, ANSWER_MAX_BYTES, Answer, Presence, Request};
 use crate::model::address::FileAddress;
 use crate::model::answer::{Detail, ObjectFacts, SymbolLine};
-use crate::model::go_heap::{GoHeapPlaces, NoGoHeap};
+use crate::model::go_heap::GoHeap;
 use crate::model::mapping::ObjectId;
 use crate::model::profile::Unresolved;
 use crate::model::unwind::UnwindTable;
@@ -189,7 +189,7 @@ impl Reader {
     ///
     /// # Errors
     /// No reader can be had, or the file is bad.
-    pub fn go_heap(&mut self, object: ObjectId, file: BorrowedFd<'_>) -> Result<Result<GoHeapPlaces, NoGoHeap>, ReaderError> {
+    pub fn go_heap(&mut self, object: ObjectId, file: BorrowedFd<'_>) -> Result<GoHeap, ReaderError> {
         let deadline = self.deadline_for(object)?;
         let files = Files { object: Some(file), ..Files::default() };
         let answer = self.ask(&Request::GoHeap, &files, deadline);

@@ -3,9 +3,9 @@
 //!
 //! A message is its length (u32) and so many bytes; numbers are little endian, texts are their length (u32) and their bytes.
 
-use super::wire_go_heap::GoHeap;
 use crate::model::answer::Detail;
 use crate::model::answer::{LINES_MAX, LINES_MEAN, LoadSegment, ObjectFacts, SEGMENTS_MAX, SymbolLine, TEXT_MAX_BYTES};
+use crate::model::go_heap::GoHeap;
 use crate::model::mapping::ObjectId;
 use crate::model::profile::Unresolved;
 use crate::model::unwind::UnwindTable;

@@ -1,10 +1,7 @@
 //! The places of Go's memory profile on the wire: a number that says which answer it is, and what belongs to it.
 
 use super::wire::{In, Malformed, Out};
-use crate::model::go_heap::{GoHeapPlaces, GoRecord, NoGoHeap, VERSION_MAX_BYTES, Variable};
-
-/// The answer.
-pub(super) type GoHeap = Result<GoHeapPlaces, NoGoHeap>;
+use crate::model::go_heap::{GoHeap, GoHeapPlaces, GoRecord, NoGoHeap, VERSION_MAX_BYTES, Variable};
 
 impl Out {
     pub(super) fn go_heap(&mut self, answer: &GoHeap) {
@@ -63,5 +60,29 @@ impl In<'_> {
             })),
             _ => return Err(Malformed("an unknown answer about Go's memory profile")),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::wire::Answer;
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_a_files_memory_profile_reads_back() {
+        let places = |record| GoHeapPlaces { buckets: 8, cycle: u64::MAX, rate: 24, record, text: (1, 9) };
+        let variables = [Variable::Functions, Variable::Buckets, Variable::Cycle, Variable::Rate];
+        let failures = [NoGoHeap::NotGo, NoGoHeap::LeftOut, NoGoHeap::UnknownVersion("go1.99 X:no".into())];
+        let answers = [Ok(places(GoRecord::Objects)), Ok(places(GoRecord::ObjectsAndBytes))].into_iter();
+        for answer in answers.chain(failures.map(Err)).chain(variables.map(|variable| Err(NoGoHeap::NotFound(variable)))) {
+            let answer = Answer::GoHeap(answer);
+            let bytes = answer.encode();
+            assert_eq!(Answer::decode(&bytes), Ok(answer));
+            for end in 0..bytes.len() {
+                assert!(Answer::decode(&bytes[..end]).is_err());
+            }
+        }
+        let backwards = GoHeapPlaces { text: (9, 9), ..places(GoRecord::Objects) };
+        assert!(Answer::decode(&Answer::GoHeap(Ok(backwards)).encode()).is_err());
     }
 }
