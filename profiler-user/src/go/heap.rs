@@ -6,8 +6,8 @@
 //! - Counts of the cycle that is due are published by whoever comes first, the collector or a reader. So the due cycle of the ring is always added: once it is
 //!   published it is zero.
 //! - If then nothing at all is published, there was no collection yet, and all cycles are added.
-//! - A collector that publishes while we read has published a part. Published counts change in no other way, so they are read until two readings agree, in one
-//!   and the same cycle: between the two nothing was published.
+//! - Whoever publishes while we read has published a part. Published counts change in no other way, so they are read until two readings agree, in one and the
+//!   same cycle, and nobody held the lock of what is published between the two: then all of them stood so at that moment.
 
 use super::error::GoHeapError;
 use super::list::{Bound, Bucket, Counts, walk};
@@ -18,10 +18,13 @@ use crate::model::process::Pid;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, pidfd_open};
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Cycles of the ring.
 const RING: u32 = 3;
+
+/// How long a collector has to publish before the list is read anew.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Whose profile.
 #[derive(Clone, Copy, Debug)]
@@ -77,21 +80,24 @@ pub fn read(memory: &mut MemoryReader, request: &Request) -> Result<GoHeapProfil
 
 /// Reads until nothing was published between two readings.
 fn settled(pages: &mut Pages<'_>, request: &Request) -> Result<GoHeapProfile, GoHeapError> {
-    let mut last: Option<Vec<(u64, Counts)>> = None;
-    while Instant::now() < request.deadline {
+    let mut last: Option<(u32, Vec<(u64, Counts)>)> = None;
+    // Half of the time is for what cannot be read for ever; a reading that has begun has the other half.
+    let until = request.deadline.checked_sub(request.deadline.saturating_duration_since(Instant::now()) / 2);
+    while until.is_some_and(|until| Instant::now() < until) {
         let (buckets, cycle) = match once(pages, request)? {
             Reading::Moved => {
                 last = None;
+                std::thread::sleep(PAUSE);
                 continue;
             }
             Reading::Whole(buckets, cycle) => (buckets, cycle),
         };
         match published(&buckets, cycle) {
             Published::Nothing => return profile(pages, request, buckets, sum_of_all),
-            Published::Counts(counted) if last.as_ref() == Some(&counted) => {
+            Published::Counts(counted) if last.as_ref().is_some_and(|last| last.0 == cycle && last.1 == counted) => {
                 return profile(pages, request, buckets, |bucket| due(bucket, cycle));
             }
-            Published::Counts(counted) => last = Some(counted),
+            Published::Counts(counted) => last = Some((cycle, counted)),
         }
     }
     Err(GoHeapError::Moving)
@@ -99,21 +105,24 @@ fn settled(pages: &mut Pages<'_>, request: &Request) -> Result<GoHeapProfile, Go
 
 /// One look at the whole list.
 enum Reading {
-    /// A collection has begun a new cycle meanwhile.
+    /// A collection has begun a new cycle meanwhile, or somebody is publishing.
     Moved,
-    /// None has; and the number of the cycle.
+    /// Neither; and the number of the cycle.
     Whole(Vec<Bucket>, u32),
 }
 
 fn once(pages: &mut Pages<'_>, request: &Request) -> Result<Reading, GoHeapError> {
-    // The lowest bit says whether the cycle was published, which is no matter here.
-    let cycle = |pages: &mut Pages<'_>| {
-        pages.forget();
-        Ok::<u32, GoHeapError>(pages.u32(request.places.cycle.wrapping_add(request.bias))? >> 1)
-    };
-    let before = cycle(pages)?;
+    let before = cycle(pages, request)?;
     let buckets = walk(pages, &request.places, request.bias, Bound(request.bytes_max))?;
-    Ok(if cycle(pages)? == before { Reading::Whole(buckets, before) } else { Reading::Moved })
+    let after = cycle(pages, request)?;
+    let is_held = pages.u64(request.places.lock.wrapping_add(request.bias))? != 0;
+    Ok(if after != before || is_held { Reading::Moved } else { Reading::Whole(buckets, before) })
+}
+
+/// The number of the cycle, read anew. Its lowest bit says whether the cycle was published, which is no matter here.
+fn cycle(pages: &mut Pages<'_>, request: &Request) -> Result<u32, GoHeapError> {
+    pages.forget();
+    Ok(pages.u32(request.places.cycle.wrapping_add(request.bias))? >> 1)
 }
 
 /// What is published, or due to be.

@@ -13,6 +13,8 @@ pub struct GoHeapPlaces {
     pub buckets: u64,
     /// `runtime.mProfCycle`, 4 bytes: which cycle it is.
     pub cycle: u64,
+    /// `runtime.profMemActiveLock`, 8 bytes: zero while nobody publishes counts.
+    pub lock: u64,
     /// `runtime.MemProfileRate`, 8 bytes: the mean distance of two samples in bytes.
     pub rate: u64,
     /// What a bucket counts.
@@ -61,6 +63,9 @@ pub enum Variable {
     /// `runtime.mProfCycle`.
     #[error("the number of the cycle")]
     Cycle,
+    /// `runtime.profMemActiveLock`.
+    #[error("its lock")]
+    Lock,
     /// `runtime.MemProfileRate`.
     #[error("the sampling rate")]
     Rate,

@@ -1,8 +1,9 @@
-//! Where a Go program's runtime keeps its memory profile: the places of four variables, by their symbols, or in a stripped program by the functions that use them
+//! Where a Go program's runtime keeps its memory profile: the places of its variables, by their symbols, or in a stripped program by the functions that use them
 //! (Go's table of functions survives stripping). Seen in the runtime and the linker of 1.21.13, 1.22.10, 1.23.9, 1.24.11, 1.25.5, 1.26.8 and 1.27.3:
 //!
 //! - `runtime.stkbucket` takes the address of `mbuckets` to put a bucket in front; `mProf_FlushLocked` and what reads the profile walk from it.
 //! - `mProf_Malloc`, `mProf_Free` and `mProf_Flush` read `mProfCycle`, 4 bytes.
+//! - `mProf_Flush` and what reads the profile take the address of `profMemActiveLock`, and of the locks that `mProf_Malloc` and `mProf_Free` take.
 //! - `schedinit` sets `MemProfileRate`, which begins as 512 KiB, to zero if `disableMemoryProfiling` is set.
 //! - The linker sets `disableMemoryProfiling` when the function that reads the profile is not in the program: `MemProfile`, since 1.23 `memProfileInternal`.
 //!
@@ -39,7 +40,8 @@ const FUNCTIONS: &[&str] =
 const BUCKETS: &str = "runtime.mbuckets";
 const CYCLE: &str = "runtime.mProfCycle";
 const MEM_PROFILE_RATE: &str = "runtime.MemProfileRate";
-const VARIABLES: [&str; 3] = [BUCKETS, CYCLE, MEM_PROFILE_RATE];
+const LOCK: &str = "runtime.profMemActiveLock";
+const VARIABLES: [&str; 4] = [BUCKETS, CYCLE, LOCK, MEM_PROFILE_RATE];
 
 /// Whether the file's symbols are used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,6 +74,7 @@ pub fn places(bytes: &[u8], symbols: Symbols) -> Result<GoHeapPlaces, NoGoHeap> 
     Ok(GoHeapPlaces {
         buckets: place(BUCKETS, &|| decodes.then(|| buckets(&functions, &data))?, Variable::Buckets)?,
         cycle: place(CYCLE, &|| decodes.then(|| cycle(&functions, &data))?, Variable::Cycle)?,
+        lock: place(LOCK, &|| decodes.then(|| lock(&functions, &data))?, Variable::Lock)?,
         rate: place(MEM_PROFILE_RATE, &|| decodes.then(|| rate(&functions, &data))?, Variable::Rate)?,
         record,
         text: text(&table, bytes).ok_or(NoGoHeap::NotFound(Variable::Functions))?,
@@ -153,6 +156,14 @@ fn cycle(functions: &Functions<'_>, data: &Data<'_>) -> Option<u64> {
     let [first, rest @ ..] = USE_CYCLE.map(|name| having(functions, name, Use::Load(4)));
     let shared = first.into_iter().filter(|address| rest.iter().all(|other| other.contains(address)));
     only(shared.filter(|address| data.is_zero(*address, 4)).collect())
+}
+
+/// The lock of what is published, which counting does not take.
+fn lock(functions: &Functions<'_>, data: &Data<'_>) -> Option<u64> {
+    let [malloc, free, flush] = USE_CYCLE.map(|name| having(functions, name, Use::Address));
+    let read = READ_PROFILE.into_iter().flat_map(|name| having(functions, name, Use::Address));
+    let locks = read.filter(|address| flush.contains(address) && !malloc.contains(address) && !free.contains(address));
+    only(locks.filter(|address| data.is_zero(*address, 8)).collect())
 }
 
 /// What is set to zero just behind a look at one byte.

@@ -8,7 +8,7 @@ impl Out {
         match answer {
             Ok(places) => {
                 self.u8(0);
-                for number in [places.buckets, places.cycle, places.rate, places.text.0, places.text.1] {
+                for number in [places.buckets, places.cycle, places.lock, places.rate, places.text.0, places.text.1] {
                     self.u64(number);
                 }
                 self.u8(u8::from(places.record == GoRecord::Objects));
@@ -27,7 +27,8 @@ impl Out {
                     Variable::Functions => 0,
                     Variable::Buckets => 1,
                     Variable::Cycle => 2,
-                    Variable::Rate => 3,
+                    Variable::Lock => 3,
+                    Variable::Rate => 4,
                 });
             }
         }
@@ -38,12 +39,13 @@ impl In<'_> {
     pub(super) fn go_heap(&mut self) -> Result<GoHeap, Malformed> {
         Ok(match self.u8()? {
             0 => {
-                let (buckets, cycle, rate, text) = (self.u64()?, self.u64()?, self.u64()?, (self.u64()?, self.u64()?));
+                let (buckets, cycle, lock, rate) = (self.u64()?, self.u64()?, self.u64()?, self.u64()?);
+                let text = (self.u64()?, self.u64()?);
                 let record = if self.flag()? { GoRecord::Objects } else { GoRecord::ObjectsAndBytes };
                 if text.0 >= text.1 {
                     return Err(Malformed("code that ends before it begins"));
                 }
-                Ok(GoHeapPlaces { buckets, cycle, rate, record, text })
+                Ok(GoHeapPlaces { buckets, cycle, lock, rate, record, text })
             }
             1 => Err(NoGoHeap::NotGo),
             2 => Err(NoGoHeap::LeftOut),
@@ -55,7 +57,8 @@ impl In<'_> {
                 0 => Variable::Functions,
                 1 => Variable::Buckets,
                 2 => Variable::Cycle,
-                3 => Variable::Rate,
+                3 => Variable::Lock,
+                4 => Variable::Rate,
                 _ => return Err(Malformed("an unknown variable")),
             })),
             _ => return Err(Malformed("an unknown answer about Go's memory profile")),
@@ -70,8 +73,8 @@ mod tests {
 
     #[test]
     fn what_is_said_of_a_files_memory_profile_reads_back() {
-        let places = |record| GoHeapPlaces { buckets: 8, cycle: u64::MAX, rate: 24, record, text: (1, 9) };
-        let variables = [Variable::Functions, Variable::Buckets, Variable::Cycle, Variable::Rate];
+        let places = |record| GoHeapPlaces { buckets: 8, cycle: u64::MAX, lock: 16, rate: 24, record, text: (1, 9) };
+        let variables = [Variable::Functions, Variable::Buckets, Variable::Cycle, Variable::Lock, Variable::Rate];
         let failures = [NoGoHeap::NotGo, NoGoHeap::LeftOut, NoGoHeap::UnknownVersion("go1.99 X:no".into())];
         let answers = [Ok(places(GoRecord::Objects)), Ok(places(GoRecord::ObjectsAndBytes))].into_iter();
         for answer in answers.chain(failures.map(Err)).chain(variables.map(|variable| Err(NoGoHeap::NotFound(variable)))) {

@@ -14,9 +14,9 @@ const TEXT: u64 = 0x40_0000;
 /// Words in front of a stack.
 const HEAD: usize = 6;
 
-/// A list in our memory: the words `mbuckets`, `MemProfileRate` and `mProfCycle`, and the buckets, first to last.
+/// A list in our memory: the words `mbuckets`, `MemProfileRate`, `mProfCycle` and `profMemActiveLock`, and the buckets, first to last.
 struct Forged {
-    variables: Box<[u64; 3]>,
+    variables: Box<[u64; 4]>,
     buckets: Vec<Vec<u64>>,
 }
 
@@ -47,14 +47,20 @@ impl Forged {
             bucket[1] = next;
             next = bucket.as_ptr() as u64;
         }
-        Self { variables: Box::new([next, 512 << 10, cycle]), buckets }
+        Self { variables: Box::new([next, 512 << 10, cycle, 0]), buckets }
     }
 
     fn read_within(&self, bytes_max: usize) -> Result<GoHeapProfile, GoHeapError> {
         let at = |word: usize| &raw const self.variables[word] as u64;
-        let places =
-            GoHeapPlaces { buckets: at(0), rate: at(1), cycle: at(2), record: GoRecord::ObjectsAndBytes, text: (TEXT, TEXT + 0x1000) };
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let places = GoHeapPlaces {
+            buckets: at(0),
+            rate: at(1),
+            cycle: at(2),
+            lock: at(3),
+            record: GoRecord::ObjectsAndBytes,
+            text: (TEXT, TEXT + 0x1000),
+        };
+        let deadline = Instant::now() + Duration::from_secs(2);
         let request = Request { pid: Pid(std::process::id()), bias: 0, places, deadline, bytes_max };
         read(&mut MemoryReader::new(Some(program())), &request)
     }
@@ -89,6 +95,18 @@ fn the_cycle_that_is_due_is_added_and_those_to_come_are_not() {
     let young = Forged::new(0, vec![bucket(TEXT, [[0, 0], [0, 0], [3, 1], [40, 0]]), bucket(TEXT + 8, [[0, 0], [0, 0], [0, 0], [7, 0]])]);
     assert_eq!(young.objects(), [(43, 1), (7, 0)]);
     assert_eq!(young.read().unwrap().rate, 512 << 10);
+}
+
+#[test]
+fn what_is_being_published_is_not_read() {
+    if !crate::ready(&[]) {
+        return;
+    }
+    let mut forged = Forged::new(2, vec![bucket(TEXT, [[1, 0]; 4])]);
+    forged.variables[3] = 1;
+    assert!(matches!(forged.read(), Err(GoHeapError::Moving)));
+    forged.variables[3] = 0;
+    assert_eq!(forged.objects(), [(2, 0)]);
 }
 
 #[test]

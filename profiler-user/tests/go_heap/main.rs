@@ -132,8 +132,8 @@ fn what_the_code_says_of_the_variables_is_what_the_symbols_say() {
         let by_symbols = places(&bytes, Symbols::Used).unwrap();
         assert_eq!(places(&bytes, Symbols::Ignored), Ok(by_symbols), "{name}");
         let symbol = |name: &str| subject::address_of(&bytes, name);
-        let names = ["runtime.mbuckets", "runtime.mProfCycle", "runtime.MemProfileRate"];
-        assert_eq!([by_symbols.buckets, by_symbols.cycle, by_symbols.rate], names.map(symbol), "{name}");
+        let names = ["runtime.mbuckets", "runtime.mProfCycle", "runtime.profMemActiveLock", "runtime.MemProfileRate"];
+        assert_eq!([by_symbols.buckets, by_symbols.cycle, by_symbols.lock, by_symbols.rate], names.map(symbol), "{name}");
     }
 }
 
