@@ -87,7 +87,7 @@ fn check_code(buckets: &[Bucket], text: (u64, u64)) -> Result<(), GoHeapError> {
 /// The bucket at an address, and where the next one is.
 fn bucket(pages: &mut Pages<'_>, address: u64, record: GoRecord) -> Result<(Bucket, u64), GoHeapError> {
     let wrong = |what| GoHeapError::Implausible { address, what };
-    if address % 8 != 0 {
+    if !address.is_multiple_of(8) {
         return Err(wrong("it is not aligned"));
     }
     let mut head = [0; HEAD_WORDS];

@@ -52,11 +52,11 @@ fn same(ours: &[Row], own: &[Row], when: &str) {
 
 #[test]
 fn a_profile_is_the_programs_own_row_by_row() {
-    if !ready(&[subject::go().as_str()]) {
+    if !ready(&[subject::go().as_str(), "gcc"]) {
         return;
     }
     for (name, flags) in BUILDS {
-        let mut subject = Subject::start(&build(name, flags), "1");
+        let mut subject = Subject::start(build(name, flags), "1");
         subject.tell("allocate 3");
         // Nothing was collected yet: its own text has what it did to write it, too.
         let (ours, text) = (subject.ours().unwrap(), subject.text());
@@ -83,10 +83,10 @@ fn a_profile_is_the_programs_own_row_by_row() {
 
 #[test]
 fn what_is_at_rest_reads_the_same_while_collections_go_on() {
-    if !ready(&[subject::go().as_str()]) {
+    if !ready(&[subject::go().as_str(), "gcc"]) {
         return;
     }
-    let mut subject = Subject::start(&build("whole", &[]), "1");
+    let mut subject = Subject::start(build("whole", &[]), "1");
     subject.tell("allocate 3");
     subject.tell("drop");
     subject.tell("collect");
@@ -104,16 +104,16 @@ fn what_is_at_rest_reads_the_same_while_collections_go_on() {
 
 #[test]
 fn a_sampled_profile_has_its_rate_and_one_that_is_off_says_so() {
-    if !ready(&[subject::go().as_str()]) {
+    if !ready(&[subject::go().as_str(), "gcc"]) {
         return;
     }
-    let mut subject = Subject::start(&build("whole", &[]), "4096");
+    let mut subject = Subject::start(build("whole", &[]), "4096");
     subject.tell("allocate 20");
     subject.tell("collect");
     subject.tell("collect");
     agree(&mut subject, "sampled");
     assert_eq!(subject.read().unwrap().rate, 4096);
-    let mut off = Subject::start(&build("off", &["-gcflags=-d=checkptr=0"]), "0");
+    let mut off = Subject::start(build("off", &[]), "0");
     off.tell("allocate 1");
     let read = off.read();
     // What the runtime allocated before `main` may have been sampled.
@@ -124,11 +124,11 @@ fn a_sampled_profile_has_its_rate_and_one_that_is_off_says_so() {
 
 #[test]
 fn what_the_code_says_of_the_variables_is_what_the_symbols_say() {
-    if !ready(&[subject::go().as_str()]) {
+    if !ready(&[subject::go().as_str(), "gcc"]) {
         return;
     }
-    for (name, flags) in BUILDS.iter().filter(|(_, flags)| !flags.iter().any(|flag| flag.contains("-s"))) {
-        let bytes = std::fs::read(build(name, flags)).unwrap();
+    for (name, flags) in BUILDS.iter().filter(|(_, flags)| !flags.iter().any(|flag| flag.contains("-s "))) {
+        let bytes = std::fs::read(&build(name, flags).0).unwrap();
         let by_symbols = places(&bytes, Symbols::Used).unwrap();
         assert_eq!(places(&bytes, Symbols::Ignored), Ok(by_symbols), "{name}");
         let symbol = |name: &str| subject::address_of(&bytes, name);
@@ -139,13 +139,13 @@ fn what_the_code_says_of_the_variables_is_what_the_symbols_say() {
 
 #[test]
 fn a_program_whose_linker_left_the_profile_out_says_so() {
-    if !ready(&[subject::go().as_str()]) {
+    if !ready(&[subject::go().as_str(), "gcc"]) {
         return;
     }
     for (name, flags) in [("none", &[][..]), ("none-stripped", &["-ldflags=-s -w"])] {
         let program = subject::build_source(name, "package main\n\nfunc main() { println(len(make([]byte, 1))) }\n", flags);
         let begun = Instant::now();
-        assert_eq!(subject::places_by_reader(&program), Err(NoGoHeap::LeftOut), "{name}");
+        assert_eq!(subject::places_by_reader(&program.0), Err(NoGoHeap::LeftOut), "{name}");
         assert!(begun.elapsed().as_secs() < 10);
     }
 }

@@ -34,7 +34,7 @@ pub(crate) fn ours(profile: GoHeapProfile) -> Vec<Row> {
 pub(crate) fn own(text: &str) -> Vec<Row> {
     let row = |line: &str| {
         let (figures, stack) = line.split_once(" @")?;
-        let figures = figures.strip_suffix(']')?.replace('[', "").replace(':', "");
+        let figures = figures.strip_suffix(']')?.replace(['[', ':'], "");
         let figures: Vec<i64> = figures.split(' ').map(|figure| figure.parse().unwrap()).collect();
         let [in_use_objects, in_use_bytes, alloc_objects, alloc_bytes] = figures[..] else { return None };
         let stack = stack.split_whitespace().map(number).collect();

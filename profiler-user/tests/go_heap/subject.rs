@@ -14,6 +14,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// The ways to build it.
@@ -22,6 +23,9 @@ pub(crate) const BUILDS: &[(&str, &[&str])] = &[
     ("stripped", &["-ldflags=-s -w"]),
     ("movable", &["-buildmode=pie"]),
     ("movable-stripped", &["-buildmode=pie", "-ldflags=-s -w"]),
+    // Linked by the C compiler's linker, which lays the file out its own way.
+    ("foreign", &["-ldflags=-linkmode=external"]),
+    ("foreign-movable-stripped", &["-buildmode=pie", "-ldflags=-s -w -linkmode=external"]),
 ];
 
 /// The program that builds it.
@@ -34,22 +38,32 @@ pub(crate) fn program() -> PathBuf {
     env!("CARGO_BIN_EXE_profiler").into()
 }
 
-pub(crate) fn build(name: &str, flags: &[&str]) -> PathBuf {
+/// A built program, alone in its folder, which goes with it.
+pub(crate) struct Program(pub PathBuf);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(self.0.parent().unwrap());
+    }
+}
+
+pub(crate) fn build(name: &str, flags: &[&str]) -> Program {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/subjects/goheap.go");
     build_source(name, &std::fs::read_to_string(source).unwrap(), flags)
 }
 
-/// Builds a program of one file. Tests build at the same time: each has a folder of its own.
-pub(crate) fn build_source(name: &str, source: &str, flags: &[&str]) -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("profiler-go-heap-{}-{:?}", std::process::id(), std::thread::current().id()));
+/// Builds a program of one file.
+pub(crate) fn build_source(name: &str, source: &str, flags: &[&str]) -> Program {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let folder = std::env::temp_dir().join(format!("profiler-go-heap-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("main.go"), source).unwrap();
     std::fs::write(folder.join("go.mod"), "module example.com/subject\n\ngo 1.21\n").unwrap();
     let mut build = Command::new(go());
-    build.current_dir(&folder).env("GOTOOLCHAIN", "local").env("CGO_ENABLED", "0").args(["build", "-o", name]).args(flags).arg(".");
+    build.current_dir(&folder).env("GOTOOLCHAIN", "local").args(["build", "-o", name]).args(flags).arg(".");
     let built = build.output().unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    folder.join(name)
+    Program(folder.join(name))
 }
 
 /// The address of a symbol, read by another crate's walk over the table than the product's.
@@ -81,17 +95,20 @@ pub(crate) struct Subject {
     places: GoHeapPlaces,
     bias: u64,
     text: PathBuf,
+    _program: Program,
 }
 
 impl Subject {
     /// Starts it with a memory profile rate.
-    pub(crate) fn start(program_path: &Path, rate: &str) -> Self {
+    pub(crate) fn start(built: Program, rate: &str) -> Self {
+        let program_path = built.0.as_path();
         let mut child = Command::new(program_path).arg(rate).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
         let bias = bias(child.id(), program_path);
         let text = program_path.with_extension(format!("{}.text", child.id()));
         let memory = MemoryReader::new(Some(program()));
-        let mut subject = Self { child, input, output, memory, places: places_by_reader(program_path).unwrap(), bias, text };
+        let places = places_by_reader(program_path).unwrap();
+        let mut subject = Self { child, input, output, memory, places, bias, text, _program: built };
         assert_eq!(subject.line(), "ready");
         subject
     }
