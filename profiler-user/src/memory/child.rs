@@ -104,24 +104,40 @@ mod tests {
     use super::*;
     use crate::sys::handover::pair;
     use std::fs::File;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// What was tried, a bit each, once the last bit is set.
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    const DONE: u32 = 1 << 31;
+
+    /// A thread under the filter cannot even end: it waits until the process does.
+    fn try_all() {
+        rustix::thread::set_no_new_privs(true).unwrap();
+        let ((ours, _theirs), this) = (pair().unwrap(), rustix::process::getpid());
+        let (there, mut into) = ([7u8], [0]);
+        install(&rules(), Verdict::Errno(libc::EPERM)).map(drop).unwrap();
+        let tried = [
+            remote_memory::read(this.as_raw_nonzero().get().cast_unsigned(), there.as_ptr() as u64, &mut into).is_ok() && into == there,
+            File::open("/etc/passwd").is_ok(),
+            rustix::process::test_kill_process(this).is_ok(),
+            rustix::pipe::pipe().is_ok(),
+            // Not descriptor 0.
+            send_all(ours.as_fd(), &[0], Instant::now()).is_ok(),
+        ];
+        TRIED.store(tried.iter().rev().fold(0, |bits, is_done| bits << 1 | u32::from(*is_done)) | DONE, Ordering::Release);
+        loop {
+            let _ = rustix::event::poll(&mut [], None);
+        }
+    }
 
     #[test]
     fn under_the_filter_memory_can_be_read_and_nothing_else_done() {
-        let tried = std::thread::spawn(|| {
-            rustix::thread::set_no_new_privs(true).unwrap();
-            let (ours, _theirs) = pair().unwrap();
-            let (there, mut into) = ([7u8], [0]);
-            install(&rules(), Verdict::Errno(libc::EPERM)).map(drop).unwrap();
-            let read = remote_memory::read(std::process::id(), there.as_ptr() as u64, &mut into).map(|read| (read, into[0])).ok();
-            let refused = [
-                File::open("/etc/passwd").is_err(),
-                rustix::process::test_kill_process(rustix::process::getpid()).is_err(),
-                rustix::pipe::pipe().is_err(),
-                // Not descriptor 0.
-                send_all(ours.as_fd(), &[0], Instant::now()).is_err(),
-            ];
-            (read, refused)
-        });
-        assert_eq!(tried.join().unwrap(), (Some((1, 7)), [true; 4]));
+        std::thread::spawn(try_all);
+        let until = Instant::now() + Duration::from_secs(20);
+        while TRIED.load(Ordering::Acquire) == 0 {
+            assert!(Instant::now() < until, "the thread under the filter has not come to its end");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(TRIED.load(Ordering::Acquire), DONE | 1);
     }
 }
