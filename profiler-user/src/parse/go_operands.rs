@@ -100,3 +100,45 @@ fn is_immediate(kind: OpKind) -> bool {
             | OpKind::Immediate32to64
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn uses(body: &[u8]) -> Vec<(u64, Use)> {
+        Functions { code: HashMap::from([("f", vec![(0x1000, body)])]) }.uses("f")
+    }
+
+    #[test]
+    fn variables_are_known_by_how_they_are_used() {
+        // lea 16(%rip),%rax; mov 16(%rip),%rax; mov 16(%rip),%eax; movzbl 16(%rip),%eax; mov %rax,16(%rip); lea 16(%rsp),%rax
+        let code = [
+            &[0x48, 0x8d, 5, 16, 0, 0, 0][..],
+            &[0x48, 0x8b, 5, 16, 0, 0, 0],
+            &[0x8b, 5, 16, 0, 0, 0],
+            &[0x0f, 0xb6, 5, 16, 0, 0, 0],
+            &[0x48, 0x89, 5, 16, 0, 0, 0],
+            &[0x48, 0x8d, 0x44, 0x24, 16],
+        ];
+        let expected =
+            [(0x1017, Use::Address), (0x101e, Use::Load(8)), (0x1024, Use::Load(4)), (0x102b, Use::Load(1)), (0x1032, Use::Other)];
+        assert_eq!(uses(&code.concat()), expected);
+        // cmpb $0,16(%rip); movq $0,16(%rip); cmpb $1,16(%rip); movq $1,16(%rip)
+        let code = [
+            &[0x80, 0x3d, 16, 0, 0, 0, 0][..],
+            &[0x48, 0xc7, 5, 16, 0, 0, 0, 0, 0, 0, 0],
+            &[0x80, 0x3d, 16, 0, 0, 0, 1],
+            &[0x48, 0xc7, 5, 16, 0, 0, 0, 1, 0, 0, 0],
+        ];
+        let expected = [(0x1017, Use::IsZero(1)), (0x1022, Use::SetZero(8)), (0x1029, Use::Other), (0x1034, Use::Other)];
+        assert_eq!(uses(&code.concat()), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_decoding_panic(body in proptest::collection::vec(any::<u8>(), 0..2000)) {
+            uses(&body);
+        }
+    }
+}
