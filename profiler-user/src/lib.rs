@@ -10,7 +10,9 @@ pub mod bpf;
 pub mod capability;
 pub mod config;
 pub mod encode;
+pub mod go;
 pub mod labels;
+pub mod memory;
 pub mod model;
 pub mod object;
 pub mod parse;
@@ -23,4 +25,11 @@ pub mod sys;
 pub mod target;
 pub mod unwind;
 
-pub use reader::init;
+/// Call this first in `main`. In a process that was started as one of the profiler's own helpers it serves and never returns; in any other it has the allocator
+/// give free memory back early, and does next to nothing else.
+pub fn init() {
+    sys::heap::give_back_early();
+    reader::serve_if_started_as_one();
+    memory::serve_if_started_as_one();
+    sys::initialised::note();
+}

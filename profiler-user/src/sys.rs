@@ -4,8 +4,12 @@ mod address;
 pub mod end;
 pub mod file_map;
 pub mod file_pages;
+pub mod handover;
 pub mod heap;
+pub mod initialised;
 pub mod probe;
+pub mod remote_memory;
+pub mod rights;
 pub mod seccomp;
 pub mod spawn;
 

@@ -6,6 +6,7 @@ pub mod answer;
 pub mod container;
 pub mod encoded;
 pub mod event;
+pub mod go_heap;
 pub mod kind;
 pub mod label;
 pub mod loss;

@@ -1,6 +1,5 @@
 //! The reader itself: the only caller of `parse`. One request after the other; whatever goes wrong with a file ends the process, and that is enough.
 
-use super::handover::{receive_all, send_all, send_descriptors};
 use super::names::{ALT_FOLDER, ALT_NAMES, Arguments, DEBUG, OBJECT};
 use super::sandbox;
 use super::wire::{Answer, Presence, REQUEST_MAX_BYTES, Request, lines_allowed};
@@ -13,6 +12,7 @@ use crate::parse::decl_line::{Declarations, Declared};
 use crate::parse::demangle::names;
 use crate::parse::eh_frame;
 use crate::parse::elf;
+use crate::parse::go_heap::{self, Symbols};
 use crate::parse::go_table;
 use crate::parse::linkage::Linkage;
 use crate::parse::native::{NativeSymbols, Paths, RawLine};
@@ -20,6 +20,7 @@ use crate::parse::pclntab::{GoLine, GoTable};
 use crate::parse::perf_map::{self, PERF_MAP_MAX_BYTES};
 use crate::sys::file_map::FileMap;
 use crate::sys::file_pages;
+use crate::sys::handover::{receive_all, send_all, send_descriptors};
 use crate::sys::seccomp::alarm;
 use std::fs::File;
 use std::io;
@@ -115,6 +116,7 @@ impl State {
             Request::PerfMap { addresses } => perf_map(&addresses),
             Request::Unwind => unwind_table(),
             Request::Allocator => allocator(),
+            Request::GoHeap => go_heap(),
         };
         answer.unwrap_or_else(Answer::Refused)
     }
@@ -249,6 +251,11 @@ fn unwind_table() -> Result<Answer, String> {
 fn allocator() -> Result<Answer, String> {
     let map = map(OBJECT)?;
     allocator::allocator(map.bytes()).map(Answer::Allocator).map_err(|error| error.to_string())
+}
+
+fn go_heap() -> Result<Answer, String> {
+    let map = map(OBJECT)?;
+    Ok(Answer::GoHeap(go_heap::places(map.bytes(), Symbols::Used)))
 }
 
 /// Read and not mapped: its owner writes to it while we read, and may well make it shorter.

@@ -1,7 +1,5 @@
 //! The profiler's side: one question at a time, an answer or an error before the deadline, and never the same bad file twice.
 
-use super::handover::{pair, receive_all, receive_descriptors, send_all};
-use super::initialised;
 use super::keeper::{Files, Granted, START_DEADLINE, keep};
 use super::known::{Known, KnownFiles};
 use super::names::Arguments;
@@ -9,9 +7,12 @@ use super::wire::{ADDRESSES_MAX, ANSWER_MAX_BYTES, Answer, Presence, Request};
 use crate::model::address::FileAddress;
 use crate::model::allocator::Allocator;
 use crate::model::answer::{Detail, ObjectFacts, SymbolLine};
+use crate::model::go_heap::GoHeap;
 use crate::model::mapping::ObjectId;
 use crate::model::profile::Unresolved;
 use crate::model::unwind::UnwindTable;
+use crate::sys::handover::{pair, receive_all, receive_descriptors, send_all};
+use crate::sys::initialised;
 use rustix::process::{Signal, pidfd_send_signal};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -27,7 +28,7 @@ pub struct ReaderOptions {
     pub deadline: Duration,
     /// Limit of the reader's private memory (`RLIMIT_DATA`), bytes.
     pub data_limit_bytes: u64,
-    /// The program to start: `None` for this program, which must have called [`super::init`].
+    /// The program to start: `None` for this program, which must have called [`crate::init`].
     pub program: Option<PathBuf>,
 }
 
@@ -195,6 +196,20 @@ impl Reader {
         let answer = self.ask(&Request::Allocator, &files, deadline);
         match self.judge(object, answer)? {
             Answer::Allocator(allocator) => Ok(allocator),
+            _ => Err(self.distrust(object)),
+        }
+    }
+
+    /// Where the runtime of a Go program keeps its memory profile, or why it is not known.
+    ///
+    /// # Errors
+    /// No reader can be had, or the file is bad.
+    pub fn go_heap(&mut self, object: ObjectId, file: BorrowedFd<'_>) -> Result<GoHeap, ReaderError> {
+        let deadline = self.deadline_for(object)?;
+        let files = Files { object: Some(file), ..Files::default() };
+        let answer = self.ask(&Request::GoHeap, &files, deadline);
+        match self.judge(object, answer)? {
+            Answer::GoHeap(answer) => Ok(answer),
             _ => Err(self.distrust(object)),
         }
     }

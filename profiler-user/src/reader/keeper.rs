@@ -2,8 +2,8 @@
 //!
 //! The thread that starts a reader must live as long as the reader: the kernel sends the parent-death signal when that *thread* ends.
 
-use super::handover::{pair, receive_descriptors};
 use super::names::{ALT_NAMES, Arguments, DEBUG, OBJECT, READER};
+use crate::sys::handover::{pair, receive_descriptors};
 use crate::sys::seccomp::{self, Notification};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -177,9 +177,9 @@ fn read_name<'a>(memory: BorrowedFd<'_>, address: u64, buffer: &'a mut [u8; PATH
 
 #[cfg(test)]
 mod tests {
-    use super::super::handover::send_descriptors;
     use super::super::{names, sandbox};
     use super::*;
+    use crate::sys::handover::send_descriptors;
     use crate::sys::seccomp::{Verdict, install};
     use std::fs::File;
 

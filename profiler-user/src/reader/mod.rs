@@ -10,18 +10,18 @@
 //! Nothing that is parsed is trusted, and so neither is a reader: the profiler checks what it answers (`wire.rs`), kills it when its time is over, and
 //! remembers the file that made it fail. A reader cannot open, connect, start or signal anything; names that stand inside a hostile file lead nowhere.
 //!
-//! A program that uses this library calls [`init`] first in `main`: readers are the same program, started again.
+//! A program that uses this library calls [`crate::init`] first in `main`: readers are the same program, started again.
 
 mod child;
 mod client;
-mod handover;
-mod initialised;
 mod keeper;
 mod known;
 mod names;
 mod sandbox;
 mod wire;
 mod wire_allocator;
+mod wire_facts;
+mod wire_go_heap;
 mod wire_unwind;
 
 pub use crate::model::answer::{LoadSegment, ObjectFacts, SymbolLine};
@@ -33,12 +33,9 @@ pub const REST_BYTES_MAX: u64 = child::FILE_BYTES_MAX + (6 << 20) + (20 << 20);
 /// Data that a reader needs to be of any use.
 pub const DATA_BYTES_MIN: u64 = 24 << 20;
 
-/// Call this first in `main`. In a process that was started as a reader it serves requests and never returns; in any other it has the allocator give free
-/// memory back early, and does next to nothing else.
-pub fn init() {
-    crate::sys::heap::give_back_early();
+/// In a process that was started as a reader it serves requests and never returns; in any other it does nothing.
+pub fn serve_if_started_as_one() {
     if let Some(arguments) = names::reader_arguments(std::env::args_os()) {
         child::run(&arguments);
     }
-    initialised::note();
 }

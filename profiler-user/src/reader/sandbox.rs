@@ -1,14 +1,12 @@
 //! What a reader may do: compute, read what it was given, answer. Everything else is given up for good before the first foreign byte is read.
 
 use super::names::Arguments;
+use crate::sys::rights::{give_up, limit};
 use crate::sys::seccomp::{Rule, Verdict, install};
-use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
-use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
+use rustix::process::Resource;
+use rustix::thread::CapabilitySet;
 use std::io;
 use std::os::fd::OwnedFd;
-
-/// `nobody`: owns nothing, is in no group.
-const NOBODY: u32 = 65534;
 
 /// Most descriptors that a reader has open: those of a few objects with their debug files.
 const DESCRIPTORS_MAX: u64 = 64;
@@ -22,38 +20,8 @@ pub(super) fn enter(arguments: &Arguments) -> io::Result<OwnedFd> {
     limit(Resource::Nofile, DESCRIPTORS_MAX)?;
     limit(Resource::Core, 0)?;
     limit(Resource::Fsize, 0)?;
-    drop_rights()?;
-    rustix::thread::set_no_new_privs(true)?;
-    // Nobody else's `nobody` process may trace it or read its memory.
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    give_up(CapabilitySet::empty())?;
     install(&rules(), Verdict::Errno(libc::EPERM))
-}
-
-fn limit(resource: Resource, bound: u64) -> io::Result<()> {
-    let hard = rustix::process::getrlimit(resource).maximum.map_or(bound, |hard| hard.min(bound));
-    Ok(rustix::process::setrlimit(resource, Rlimit { current: Some(hard), maximum: Some(hard) })?)
-}
-
-fn drop_rights() -> io::Result<()> {
-    let held = rustix::thread::capabilities(None)?.effective;
-    // Kernels without ambient capabilities (before 4.3) have none to clear.
-    rustix::thread::clear_ambient_capability_set().or_else(|error| if error == rustix::io::Errno::INVAL { Ok(()) } else { Err(error) })?;
-    if held.contains(CapabilitySet::SETPCAP) {
-        for capability in CapabilitySet::all().iter() {
-            // One that this kernel does not know is not held either.
-            let _ = rustix::thread::remove_capability_from_bounding_set(capability);
-        }
-    }
-    if held.contains(CapabilitySet::SETUID | CapabilitySet::SETGID) {
-        let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
-        rustix::thread::set_thread_groups(&[])?;
-        rustix::thread::set_thread_res_gid(group, group, group)?;
-        rustix::thread::set_thread_res_uid(user, user, user)?;
-    }
-    let none = CapabilitySet::empty();
-    rustix::thread::set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
-    Ok(())
 }
 
 /// The filter. Calls that take a path go to the keeper or fail; a descriptor that is already there may be read, asked and closed; memory may be had, but

@@ -5,7 +5,8 @@
 
 use crate::model::allocator::Allocator;
 use crate::model::answer::Detail;
-use crate::model::answer::{LINES_MAX, LINES_MEAN, LoadSegment, ObjectFacts, SEGMENTS_MAX, SymbolLine, TEXT_MAX_BYTES};
+use crate::model::answer::{LINES_MAX, LINES_MEAN, ObjectFacts, SymbolLine, TEXT_MAX_BYTES};
+use crate::model::go_heap::GoHeap;
 use crate::model::mapping::ObjectId;
 use crate::model::profile::Unresolved;
 use crate::model::unwind::UnwindTable;
@@ -53,6 +54,8 @@ pub(super) enum Request {
     Unwind,
     /// Which functions of an allocator has this file?
     Allocator,
+    /// Where does Go's runtime keep its memory profile?
+    GoHeap,
 }
 
 /// Whether a file belongs to a request.
@@ -79,6 +82,8 @@ pub(super) enum Answer {
     Unwind(UnwindTable),
     /// To [`Request::Allocator`].
     Allocator(Allocator),
+    /// To [`Request::GoHeap`].
+    GoHeap(GoHeap),
 }
 
 impl Request {
@@ -101,6 +106,7 @@ impl Request {
             }
             Self::Unwind => out.u8(3),
             Self::Allocator => out.u8(4),
+            Self::GoHeap => out.u8(5),
         }
         out.0
     }
@@ -119,6 +125,7 @@ impl Request {
             2 => Self::PerfMap { addresses: from.numbers()? },
             3 => Self::Unwind,
             4 => Self::Allocator,
+            5 => Self::GoHeap,
             _ => return Err(Malformed("an unknown request")),
         };
         from.end().map(|()| request)
@@ -156,6 +163,10 @@ impl Answer {
                 out.u8(5);
                 out.allocator(allocator);
             }
+            Self::GoHeap(answer) => {
+                out.u8(6);
+                out.go_heap(answer);
+            }
         }
         out.0
     }
@@ -172,6 +183,7 @@ impl Answer {
             }
             4 => Self::Unwind(from.unwind()?),
             5 => Self::Allocator(from.allocator()?),
+            6 => Self::GoHeap(from.go_heap()?),
             _ => return Err(Malformed("an unknown answer")),
         };
         from.end().map(|()| answer)
@@ -214,42 +226,23 @@ impl Out {
         self.0.extend(value.to_le_bytes());
     }
 
-    fn bytes(&mut self, bytes: &[u8]) {
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
         let bytes = &bytes[..bytes.len().min(TEXT_MAX_BYTES)];
         self.u32(bytes.len());
         self.0.extend(bytes);
     }
 
-    fn optional(&mut self, bytes: Option<&[u8]>) {
+    pub(super) fn optional(&mut self, bytes: Option<&[u8]>) {
         self.u8(u8::from(bytes.is_some()));
         if let Some(bytes) = bytes {
             self.bytes(bytes);
         }
     }
 
-    fn numbers(&mut self, numbers: &[u64]) {
+    pub(super) fn numbers(&mut self, numbers: &[u64]) {
         self.u32(numbers.len());
         for number in numbers {
             self.u64(*number);
-        }
-    }
-
-    fn facts(&mut self, facts: &ObjectFacts) {
-        self.optional(facts.build_id.as_deref());
-        self.optional(facts.debug_link.as_ref().map(|(name, _)| name.as_slice()));
-        self.u32(facts.debug_link.as_ref().map_or(0, |(_, crc)| *crc as usize));
-        self.optional(facts.alt_link.as_ref().map(|(path, _)| path.as_slice()));
-        self.optional(facts.alt_link.as_ref().map(|(_, id)| id.as_slice()));
-        for flag in [facts.is_go, facts.has_symbols, facts.has_debug_info, facts.has_go_table] {
-            self.u8(u8::from(flag));
-        }
-        let segments = &facts.segments[..facts.segments.len().min(SEGMENTS_MAX)];
-        self.u32(segments.len());
-        for segment in segments {
-            self.u64(segment.file_offset);
-            self.u64(segment.file_size);
-            self.u64(segment.virtual_address);
-            self.u8(u8::from(segment.executable));
         }
     }
 
@@ -328,7 +321,7 @@ impl<'a> In<'a> {
         if count > most.min(self.0.len()) { Err(Malformed("a count beyond its bound")) } else { Ok(count) }
     }
 
-    fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
+    pub(super) fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
         let length = self.count(TEXT_MAX_BYTES)?;
         self.take(length)
     }
@@ -337,34 +330,13 @@ impl<'a> In<'a> {
         self.bytes().map(lossy)
     }
 
-    fn optional(&mut self) -> Result<Option<&'a [u8]>, Malformed> {
+    pub(super) fn optional(&mut self) -> Result<Option<&'a [u8]>, Malformed> {
         if self.flag()? { self.bytes().map(Some) } else { Ok(None) }
     }
 
-    fn numbers(&mut self) -> Result<Vec<u64>, Malformed> {
+    pub(super) fn numbers(&mut self) -> Result<Vec<u64>, Malformed> {
         let count = self.count(ADDRESSES_MAX)?;
         (0..count).map(|_| self.u64()).collect()
-    }
-
-    fn facts(&mut self) -> Result<ObjectFacts, Malformed> {
-        let build_id = self.optional()?.map(<[u8]>::to_vec);
-        let (name, crc) = (self.optional()?.map(<[u8]>::to_vec), self.u32()?);
-        let (path, id) = (self.optional()?.map(<[u8]>::to_vec), self.optional()?.map(<[u8]>::to_vec));
-        let mut facts = ObjectFacts {
-            build_id,
-            debug_link: name.map(|name| (name, crc)),
-            alt_link: path.zip(id),
-            is_go: self.flag()?,
-            has_symbols: self.flag()?,
-            has_debug_info: self.flag()?,
-            has_go_table: self.flag()?,
-            segments: Vec::new(),
-        };
-        for _ in 0..self.count(SEGMENTS_MAX)? {
-            let (file_offset, file_size, virtual_address) = (self.u64()?, self.u64()?, self.u64()?);
-            facts.segments.push(LoadSegment { file_offset, file_size, virtual_address, executable: self.flag()? });
-        }
-        Ok(facts)
     }
 
     fn lines(&mut self) -> Result<Vec<Result<Vec<SymbolLine>, Unresolved>>, Malformed> {

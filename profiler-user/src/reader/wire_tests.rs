@@ -29,7 +29,9 @@ fn a_request_is_read_as_it_was_written() {
         },
         Request::Symbolize { object, detail: Detail::Full, debug: Presence::Given, alt: Presence::Absent, offsets: Vec::new() },
         Request::PerfMap { addresses: vec![0, 5] },
+        Request::Unwind,
         Request::Allocator,
+        Request::GoHeap,
     ] {
         assert_eq!(Request::decode(&request.encode()), Ok(request));
     }

@@ -1,13 +1,15 @@
-//! Whether `init` was called: only then may this program be started again as a reader.
+//! Whether `init` was called: only then may this program be started again as one of its own helpers.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static INITIALISED: AtomicBool = AtomicBool::new(false);
 
-pub(super) fn note() {
+/// It was.
+pub fn note() {
     INITIALISED.store(true, Ordering::Release);
 }
 
-pub(super) fn is_noted() -> bool {
+/// Whether it was.
+pub fn is_noted() -> bool {
     INITIALISED.load(Ordering::Acquire)
 }

@@ -1,4 +1,4 @@
-//! Messages and descriptors over a socket pair, each wait with an end.
+//! Messages and descriptors over a socket pair between the profiler and a process that it started of itself, each wait with an end.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -18,7 +18,7 @@ const DESCRIPTORS_MAX: usize = 2;
 ///
 /// # Errors
 /// `TimedOut` when the deadline is over.
-pub(super) fn wait(descriptor: BorrowedFd<'_>, for_what: PollFlags, deadline: Instant) -> io::Result<()> {
+pub fn wait(descriptor: BorrowedFd<'_>, for_what: PollFlags, deadline: Instant) -> io::Result<()> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
@@ -32,7 +32,10 @@ pub(super) fn wait(descriptor: BorrowedFd<'_>, for_what: PollFlags, deadline: In
 }
 
 /// Sends all bytes.
-pub(super) fn send_all(socket: BorrowedFd<'_>, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
+///
+/// # Errors
+/// The other side is gone, or `TimedOut` when the deadline is over.
+pub fn send_all(socket: BorrowedFd<'_>, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
     while !bytes.is_empty() {
         match send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
             Ok(sent) => bytes = &bytes[sent..],
@@ -48,7 +51,7 @@ pub(super) fn send_all(socket: BorrowedFd<'_>, mut bytes: &[u8], deadline: Insta
 ///
 /// # Errors
 /// `UnexpectedEof` when the other side is gone, `TimedOut` when the deadline is over.
-pub(super) fn receive_all(socket: BorrowedFd<'_>, mut buffer: &mut [u8], deadline: Instant) -> io::Result<()> {
+pub fn receive_all(socket: BorrowedFd<'_>, mut buffer: &mut [u8], deadline: Instant) -> io::Result<()> {
     while !buffer.is_empty() {
         match recv(socket, &mut *buffer, RecvFlags::DONTWAIT) {
             Ok((0, _)) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -62,7 +65,10 @@ pub(super) fn receive_all(socket: BorrowedFd<'_>, mut buffer: &mut [u8], deadlin
 }
 
 /// Sends a number and descriptors.
-pub(super) fn send_descriptors(socket: BorrowedFd<'_>, number: u32, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+///
+/// # Errors
+/// More than two descriptors, or the other side is gone.
+pub fn send_descriptors(socket: BorrowedFd<'_>, number: u32, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
@@ -73,7 +79,10 @@ pub(super) fn send_descriptors(socket: BorrowedFd<'_>, number: u32, descriptors:
 }
 
 /// Receives what [`send_descriptors`] sent.
-pub(super) fn receive_descriptors(socket: BorrowedFd<'_>, deadline: Instant) -> io::Result<(u32, Vec<OwnedFd>)> {
+///
+/// # Errors
+/// `UnexpectedEof` when the other side is gone, `TimedOut` when the deadline is over.
+pub fn receive_descriptors(socket: BorrowedFd<'_>, deadline: Instant) -> io::Result<(u32, Vec<OwnedFd>)> {
     wait(socket, PollFlags::IN, deadline)?;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -92,6 +101,9 @@ pub(super) fn receive_descriptors(socket: BorrowedFd<'_>, deadline: Instant) -> 
 }
 
 /// A connected pair of stream sockets.
-pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+///
+/// # Errors
+/// There are no descriptors left.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::net::socketpair(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::STREAM, rustix::net::SocketFlags::CLOEXEC, None)?)
 }

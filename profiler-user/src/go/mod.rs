@@ -1,0 +1,15 @@
+//! What Go's runtime keeps itself about a program that runs: its profile of memory. Read from outside, through `memory/`; the process is neither stopped nor
+//! changed.
+//!
+//! ```text
+//!   let places = reader.go_heap(object, file)??;          // once a file: where the variables are, or why there are none
+//!   let mut memory = MemoryReader::new(None);             // one for all processes
+//!   let profile = go::heap::read(&mut memory, &Request { pid, bias, places, deadline, bytes_max })?;
+//! ```
+
+mod error;
+pub mod heap;
+mod list;
+mod pages;
+
+pub use error::GoHeapError;
