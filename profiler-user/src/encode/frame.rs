@@ -43,7 +43,7 @@ pub(super) fn above<'a>(profile: &'a Profile, sample: &'a Sample) -> Vec<Cow<'a,
 /// The frames of a sample, leaf first, inlined functions among them, without those that the kind drops; never none.
 pub(super) fn of_sample<'a>(profile: &'a Profile, sample: &Sample) -> Vec<Frame<'a>> {
     let mut frames = Vec::with_capacity(sample.locations.len());
-    for location in &sample.locations {
+    for location in sample.shown() {
         push_location(profile, &profile.locations[*location], &mut frames);
     }
     if let Some(dropped) = frames.iter().rposition(|frame| profile.kind.drops(&frame.name)) {

@@ -192,7 +192,7 @@ fn to_location(at: usize, location: &Location, ids: &[MappingIds]) -> proto::Loc
 
 fn to_sample(sample: &Sample, strings: &mut Strings) -> proto::Sample {
     proto::Sample {
-        location_id: sample.locations.iter().map(|location| *location as u64 + 1).collect(),
+        location_id: sample.shown().iter().map(|location| *location as u64 + 1).collect(),
         value: sample.values.clone(),
         label: sample.labels.iter().filter_map(|label| strings.label(label)).collect(),
     }

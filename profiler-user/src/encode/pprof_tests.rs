@@ -164,6 +164,7 @@ prop_compose! {
         let count = profile.locations.len();
         profile.samples = samples.into_iter().map(|(stack, first, second, text, value)| Sample {
             raw: None,
+            hidden: 0,
             locations: stack.iter().map(|at| at.index(count)).collect(),
             values: vec![first, second],
             process: None,

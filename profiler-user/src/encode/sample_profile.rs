@@ -24,7 +24,14 @@ fn at(mapping: usize, address: u64, lines: Result<&[(usize, u32)], Unresolved>) 
 
 fn sample(locations: &[usize], events: i64, process: usize) -> Sample {
     let labels = vec![Label::text("comm", ["app", "other;\n"][process]), Label::number("pid", [0, 77][process], "pid")];
-    Sample { locations: locations.to_vec(), values: vec![events, events * 10_000_000], raw: None, process: Some(process), labels }
+    Sample {
+        locations: locations.to_vec(),
+        values: vec![events, events * 10_000_000],
+        raw: None,
+        hidden: 0,
+        process: Some(process),
+        labels,
+    }
 }
 
 /// Two processes, the kernel, inlining, a binary of which a part has no names, a stack without frames, and losses.

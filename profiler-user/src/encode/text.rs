@@ -121,7 +121,7 @@ fn push_row(profile: &Profile, row: &Row<'_>, out: &mut String) {
             if !sample.labels.is_empty() {
                 line(out, format_args!("# labels: {}", labels(&sample.labels)));
             }
-            for at in &sample.locations {
+            for at in sample.shown() {
                 push_frames(profile, &profile.locations[*at], &mut lines);
             }
         }

@@ -117,6 +117,8 @@ impl RawBlocks {
 pub struct Sample {
     /// Indexes into [`Profile::locations`], leaf first.
     pub locations: Vec<usize>,
+    /// How many of them, from the leaf on, are a runtime's own: a profile of blocks is about who asked it. Only the form that lists addresses has them.
+    pub hidden: usize,
     /// As many as [`Profile::sample_types`].
     pub values: Vec<i64>,
     /// The sampled blocks themselves, where blocks are counted and `values` says what they stand for.
@@ -174,6 +176,13 @@ pub struct Profile {
     /// It is one process's part of a recording. What was lost, how stacks ended and the sum are not told apart by process, so they are then the whole
     /// recording's, and none of it is among these samples.
     pub is_part: bool,
+}
+
+impl Sample {
+    /// The locations that names are shown of, leaf first.
+    pub fn shown(&self) -> &[usize] {
+        self.locations.get(self.hidden..).unwrap_or_default()
+    }
 }
 
 impl Profile {

@@ -5,7 +5,7 @@ use super::loss::{Balance, Endings, Losses};
 use super::mapping::{Mapping, MappingId};
 use super::process::{ProcessId, ProcessInfo, Tid};
 use super::stack::{Frame, StackId};
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 use profiler_common::tally::TallyCounts;
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
@@ -159,6 +159,10 @@ pub struct Window {
     pub tallies: HashMap<SampleKey, Counts>,
     /// Sampled blocks of memory, where those are counted: what was added, and what of it was removed.
     pub blocks: HashMap<SampleKey, TallyCounts>,
+    /// Stacks in which functions that were inlined have frames of their own: what their addresses unfold to is there once more.
+    pub logical: HashSet<StackId>,
+    /// What there is to say of single processes.
+    pub notes: Vec<String>,
     /// Process images by [`ProcessId`].
     pub processes: Vec<ProcessInfo>,
     /// Threads by the index in [`SampleKey::thread`]; empty when threads are not told apart.

@@ -1,6 +1,8 @@
-//! Files are looked through for an allocator's functions beside the recording: one thread that asks one reader, file after file.
+//! Files are looked through for an allocator's functions, or for Go's own profile, beside the recording: one thread that asks one reader, file after file.
 
 use crate::model::allocator::Allocator;
+use crate::model::answer::LoadSegment;
+use crate::model::go_heap::{GoHeapPlaces, NoGoHeap};
 use crate::model::mapping::ObjectId;
 use crate::reader::{Reader, ReaderOptions};
 use rustix::event::{EventfdFlags, eventfd};
@@ -18,7 +20,15 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const DATA_BYTES: u64 = 64 << 20;
 
 type Wanted = (ObjectId, OwnedFd);
-type Found = (ObjectId, Allocator);
+type Found = (ObjectId, Finding);
+
+/// What a file is to a heap profile.
+pub(super) enum Finding {
+    /// It has these functions of an allocator; none in most files.
+    Allocator(Allocator),
+    /// It is a Go program, whose runtime keeps the profile itself: where, and where the file's code is; or why not.
+    Go(Result<(GoHeapPlaces, Vec<LoadSegment>), NoGoHeap>),
+}
 
 /// The thread, as the recording sees it.
 pub(super) struct AllocatorFinder {
@@ -83,13 +93,21 @@ impl AllocatorFinder {
 
 fn serve(mut reader: Reader, requests: &Receiver<Wanted>, answers: &Sender<Found>, news: &OwnedFd) {
     while let Some((object, file)) = next(&mut reader, requests) {
-        // A file that cannot be read has no functions that could be probed.
-        let allocator = reader.allocator(object, file.as_fd()).unwrap_or_default();
-        if answers.send((object, allocator)).is_err() {
+        let finding = look(&mut reader, object, &file);
+        if answers.send((object, finding)).is_err() {
             return;
         }
         // The count may be at its end, and is readable then.
         let _ = rustix::io::write(news, &1u64.to_ne_bytes());
+    }
+}
+
+/// A file that cannot be read has no functions that could be probed.
+fn look(reader: &mut Reader, object: ObjectId, file: &OwnedFd) -> Finding {
+    match reader.go_heap(object, file.as_fd()) {
+        Ok(Ok(places)) => Finding::Go(Ok((places, reader.identify(object, file.as_fd()).map(|facts| facts.segments).unwrap_or_default()))),
+        Ok(Err(NoGoHeap::NotGo)) | Err(_) => Finding::Allocator(reader.allocator(object, file.as_fd()).unwrap_or_default()),
+        Ok(Err(why)) => Finding::Go(Err(why)),
     }
 }
 

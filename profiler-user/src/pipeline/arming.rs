@@ -1,10 +1,11 @@
 //! Whose allocators are probed: the processes of the target, and their children, in every file with an allocator's functions that they map.
 
-use super::allocator_finder::AllocatorFinder;
+use super::allocator_finder::{AllocatorFinder, Finding};
 use crate::bpf::{BpfError, Capture};
-use crate::model::allocator::Allocator;
+use crate::model::answer::LoadSegment;
 use crate::model::event::ProcessEvent;
-use crate::model::mapping::{MappingKind, ObjectId};
+use crate::model::go_heap::{GoHeapPlaces, NoGoHeap};
+use crate::model::mapping::{MappedRange, MappingKind, ObjectId};
 use crate::model::process::Pid;
 use crate::object::ObjectStore;
 use crate::process::Processes;
@@ -14,7 +15,7 @@ use profiler_common::limits::COMM_BYTES;
 use profiler_common::target::TargetComm;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 /// How long the start of a recording waits until the files that are mapped already are looked through.
@@ -35,9 +36,11 @@ pub(super) struct Arming {
     whom: Whom,
     finder: AllocatorFinder,
     /// What files have; None while that is being found out.
-    known: HashMap<ObjectId, Option<Allocator>>,
+    known: HashMap<ObjectId, Option<Finding>>,
     followed: HashSet<Pid>,
     armed: HashSet<(Pid, ObjectId)>,
+    /// Processes whose runtime is Go's, and the file that says so: nothing is probed there.
+    go: HashMap<Pid, ObjectId>,
     /// Processes to be looked at.
     changed: BTreeSet<Pid>,
     /// Why the last process could not be armed.
@@ -49,8 +52,8 @@ impl Arming {
     pub(super) fn new(whom: Whom) -> io::Result<Self> {
         let followed = whom.pids.iter().copied().collect();
         let changed = whom.pids.iter().copied().collect();
-        let (known, armed) = (HashMap::new(), HashSet::new());
-        Ok(Self { whom, finder: AllocatorFinder::start()?, known, followed, armed, changed, trouble: None })
+        let (known, armed, go) = (HashMap::new(), HashSet::new(), HashMap::new());
+        Ok(Self { whom, finder: AllocatorFinder::start()?, known, followed, armed, go, changed, trouble: None })
     }
 
     /// Readable when a file was looked through.
@@ -73,7 +76,7 @@ impl Arming {
             self.look(processes, objects, capture);
         }
         match self.trouble.take() {
-            Some(trouble) if self.armed.is_empty() => Err(trouble),
+            Some(trouble) if self.armed.is_empty() && self.go.is_empty() => Err(trouble),
             _ => Ok(()),
         }
     }
@@ -94,6 +97,7 @@ impl Arming {
             }
             ProcessEvent::Exit { pid, tid } if pid.0 == tid.0 && self.followed.remove(pid) => {
                 self.armed.retain(|(armed, _)| armed != pid);
+                self.go.remove(pid);
                 capture.disarm(*pid);
             }
             // A link of ours stays with the process when it becomes another program.
@@ -115,8 +119,8 @@ impl Arming {
     }
 
     fn take_over(&mut self) {
-        for (object, allocator) in self.finder.found() {
-            self.known.insert(object, Some(allocator));
+        for (object, finding) in self.finder.found() {
+            self.known.insert(object, Some(finding));
         }
     }
 
@@ -132,38 +136,77 @@ impl Arming {
     /// Looks at the processes that have changed. One whose files are not all known stays to be looked at.
     fn look(&mut self, processes: &Processes, objects: &ObjectStore, capture: &mut Capture) {
         for pid in std::mem::take(&mut self.changed) {
-            if !self.followed.contains(&pid) {
-                continue;
-            }
-            let Some(space) = processes.space(pid) else { continue };
+            let Some(space) = processes.space(pid).filter(|_| self.followed.contains(&pid)) else { continue };
             let mapped: BTreeSet<ObjectId> = space.iter().filter_map(|range| object_of(&range.kind)).collect();
-            for object in mapped {
-                if self.armed.contains(&(pid, object)) {
-                    continue;
-                }
-                let Some(file) = objects.file(object) else { continue };
-                match self.known.get(&object) {
-                    Some(Some(allocator)) => {
-                        self.armed.insert((pid, object));
-                        if !allocator.functions.is_empty()
-                            && let Err(trouble) = capture.arm(pid, file, allocator)
-                        {
-                            self.armed.remove(&(pid, object));
-                            self.trouble = Some(trouble);
-                        }
-                    }
-                    Some(None) => _ = self.changed.insert(pid),
-                    None => {
-                        if let Ok(file) = file.as_fd().try_clone_to_owned() {
-                            self.known.insert(object, None);
-                            self.finder.ask(object, file);
-                            self.changed.insert(pid);
-                        }
+            if self.are_known(pid, &mapped, objects) {
+                self.arm(pid, &mapped, objects, capture);
+            } else {
+                self.changed.insert(pid);
+            }
+        }
+    }
+
+    /// Whether it is known what these files have; if not, it is asked for. A process is armed when all of its files are known: it may turn out to be Go's.
+    fn are_known(&mut self, pid: Pid, mapped: &BTreeSet<ObjectId>, objects: &ObjectStore) -> bool {
+        let mut are_known = true;
+        for object in mapped.iter().filter(|object| !self.armed.contains(&(pid, **object))) {
+            match self.known.get(object) {
+                Some(finding) => are_known &= finding.is_some(),
+                None => {
+                    if let Some(file) = objects.file(*object).and_then(|file| file.try_clone_to_owned().ok()) {
+                        self.known.insert(*object, None);
+                        self.finder.ask(*object, file);
+                        are_known = false;
                     }
                 }
             }
         }
+        are_known
     }
+
+    fn arm(&mut self, pid: Pid, mapped: &BTreeSet<ObjectId>, objects: &ObjectStore, capture: &mut Capture) {
+        let is_go = |object: &&ObjectId| matches!(self.known.get(object), Some(Some(Finding::Go(_))));
+        if let Some(object) = mapped.iter().find(is_go) {
+            self.go.insert(pid, *object);
+            return;
+        }
+        for object in mapped {
+            let (Some(Some(Finding::Allocator(allocator))), Some(file)) = (self.known.get(object), objects.file(*object)) else { continue };
+            if !self.armed.insert((pid, *object)) || allocator.functions.is_empty() {
+                continue;
+            }
+            if let Err(trouble) = capture.arm(pid, file, allocator) {
+                self.armed.remove(&(pid, *object));
+                self.trouble = Some(trouble);
+            }
+        }
+    }
+
+    /// The processes whose runtime keeps a profile itself: whose, where it is found, or why not.
+    pub(super) fn go_processes<'a>(
+        &'a self,
+        processes: &'a Processes,
+    ) -> impl Iterator<Item = (Pid, Result<(u64, GoHeapPlaces), NoGoHeap>)> + 'a {
+        self.go.iter().filter_map(|(pid, object)| {
+            let Some(Some(Finding::Go(found))) = self.known.get(object) else { return None };
+            let (places, segments) = match found {
+                Ok(found) => found,
+                Err(why) => return Some((*pid, Err(why.clone()))),
+            };
+            let range = processes.space(*pid)?.iter().find(|range| object_of(&range.kind) == Some(*object))?;
+            Some((*pid, Ok((bias(&range.mapped, segments)?, *places))))
+        })
+    }
+}
+
+/// What is added to the file's own addresses: by the segment of code that the mapping is of.
+fn bias(mapped: &MappedRange, segments: &[LoadSegment]) -> Option<u64> {
+    let holds = |segment: &&LoadSegment| {
+        segment.executable && mapped.file_offset.wrapping_add(0xfff).wrapping_sub(segment.file_offset & !0xfff) < segment.file_size + 0x2000
+    };
+    let segment = segments.iter().find(holds)?;
+    let address = segment.virtual_address.wrapping_sub(segment.file_offset).wrapping_add(mapped.file_offset);
+    Some(mapped.start.wrapping_sub(address))
 }
 
 fn object_of(kind: &MappingKind) -> Option<ObjectId> {

@@ -4,6 +4,7 @@ mod allocator_finder;
 mod arming;
 mod command;
 mod finishing;
+mod go_heap;
 mod memory;
 mod recorder;
 mod session;

@@ -2,11 +2,13 @@
 
 use super::arming::Arming;
 use super::finishing::{Finishing, Sample};
+use super::go_heap::GoHeaps;
 use super::memory::Memory;
 use crate::aggregate::Aggregator;
 use crate::bpf::{BpfError, Capture, Drained, Last};
-use crate::config::Config;
+use crate::config::{Config, Event};
 use crate::labels;
+use crate::memory::MemoryReader;
 use crate::model::event::{ProcessEvent, TimedEvent};
 use crate::model::label::Label;
 use crate::model::loss::{Balance, Loss};
@@ -251,6 +253,26 @@ impl Session {
         self.first_sample.get_or_insert_with(Instant::now);
     }
 
+    /// Reads what Go's runtime has counted itself in the processes of the target.
+    fn take_go_heaps(&mut self) -> GoHeaps {
+        let mut go = GoHeaps::default();
+        let Some(arming) = &self.arming else { return go };
+        let mut memory = MemoryReader::new(None);
+        for (pid, found) in arming.go_processes(&self.processes) {
+            go.add(&mut memory, pid, found);
+        }
+        let mut world = World { objects: &mut self.objects };
+        for tally in &go.stacks {
+            let mut context = Context { kernel: self.kernel, threads: self.threads, describe: &mut world };
+            let normalized = self.tables.normalize(tally, &mut self.processes, &mut context);
+            self.tables.logical.insert(normalized.key.stack);
+            if let Some(key) = tally.counted_under {
+                self.aggregator.name(key, normalized.key, normalized.ended);
+            }
+        }
+        go
+    }
+
     /// Opens the perf maps of processes whose code without a file was sampled: later they may be gone.
     fn keep_perf_maps(&mut self) {
         for (_, mapping) in self.tables.mappings.iter().skip(self.perf_maps_seen) {
@@ -281,8 +303,11 @@ impl Session {
         // Once more for those that had none when their code was first seen: some are written late.
         self.perf_maps_seen = 0;
         self.drain(Last::Yes)?;
+        let go = self.take_go_heaps();
         let counted = self.capture.counted()?;
         self.aggregator.settle(&self.capture.tallies()?);
+        let sampled = self.aggregator.events();
+        self.aggregator.settle(&go.counts);
         let aggregated = self.aggregator.finish();
         let mut losses = counted.losses;
         losses.merge(&aggregated.losses);
@@ -293,16 +318,26 @@ impl Session {
             losses.add(Loss::NoReturn, ticks.all.saturating_sub(counted.filtered + counted.samples + losses.samples()));
         }
         let idle = counted.idle + ticks.unseen_away;
+        let period = match go.rates.first() {
+            Some(rate) if sampled == 0 => *rate,
+            _ if config.event.is_of_calls() => config.sample_bytes,
+            _ => self.capture.period().max(1),
+        };
+        let mut notes = go.notes;
+        if config.event == Event::Heap && sampled > 0 {
+            notes.push("in use: allocated since the recording began, and not freed before it ended".to_owned());
+        }
         let is_narrowed = config.is_narrowed();
-        let balance =
-            Balance { ticks: ticks.all, idle, filtered: counted.filtered + self.own.samples, samples: aggregated.events, is_narrowed };
+        let balance = Balance { ticks: ticks.all, idle, filtered: counted.filtered + self.own.samples, samples: sampled, is_narrowed };
         let window = Window {
             kind: config.kind(),
             start: self.start,
             duration,
-            period: if config.event.is_of_calls() { config.sample_bytes } else { self.capture.period().max(1) },
+            period,
             tallies: aggregated.tallies,
             blocks: aggregated.blocks,
+            logical: self.tables.logical,
+            notes,
             processes: self.tables.processes,
             threads: self.tables.threads,
             stacks: self.tables.stacks,

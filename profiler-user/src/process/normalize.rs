@@ -9,7 +9,7 @@ use crate::model::process::{Pid, ProcessId, ProcessInfo, ProcessKey, Tid};
 use crate::model::stack::{Frame, RawAddresses, RawStack, StackId, Tally, UserStack};
 use crate::model::text::lossy;
 use crate::model::window::{Counts, MappingTable, SampleKey, StackTable, ThreadInfo};
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 use profiler_common::ended::Ended;
 use std::sync::Arc;
 
@@ -33,6 +33,8 @@ pub struct Tables {
     pub processes: Vec<ProcessInfo>,
     /// Threads.
     pub threads: Vec<ThreadInfo>,
+    /// Stacks in which functions that were inlined have frames of their own.
+    pub logical: HashSet<StackId>,
     mapping_ids: HashMap<MappingKey, MappingId>,
     process_ids: HashMap<ProcessKey, ProcessId>,
     thread_ids: HashMap<ThreadInfo, u32>,

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::allocator::{AllocatorCall, AllocatorFunction, ProbePlace};
+use crate::model::answer::LoadSegment;
 use proptest::prelude::*;
 
 fn line(text: &str, number: u32) -> SymbolLine {

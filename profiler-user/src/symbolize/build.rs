@@ -70,7 +70,12 @@ impl<'a> Builder<'a> {
             mappings: self.layout.mappings,
             locations: self.locations,
             functions: self.functions,
-            comments: self.answers.troubles.iter().map(|trouble| format!("symbolization: {trouble}")).collect(),
+            comments: window
+                .notes
+                .iter()
+                .cloned()
+                .chain(self.answers.troubles.iter().map(|trouble| format!("symbolization: {trouble}")))
+                .collect(),
             losses: window.losses,
             endings: window.endings,
             balance: window.balance,
@@ -108,7 +113,12 @@ impl<'a> Builder<'a> {
         let used = self.used;
         for (key, counts) in &used.samples {
             let frames = self.window.stacks.frames(key.stack);
-            let locations: Vec<usize> = frames.into_iter().map(|frame| self.location(frame)).collect();
+            let mut locations: Vec<usize> = frames.into_iter().map(|frame| self.location(frame)).collect();
+            let mut hidden = 0;
+            if self.window.logical.contains(&key.stack) {
+                locations = self.without_repeated(locations);
+                hidden = self.runtime_frames(&locations);
+            }
             let (values, raw) = values::of(self.window.kind, self.window.period, counts);
             match known.entry((key.process, key.thread, locations, key.class_bytes)) {
                 std::collections::hash_map::Entry::Occupied(at) => {
@@ -122,11 +132,38 @@ impl<'a> Builder<'a> {
                     let locations = entry.key().2.clone();
                     entry.insert(samples.len());
                     let process = processes.get(&key.process).copied();
-                    samples.push(Sample { locations, values, raw, process, labels: self.labels(*key) });
+                    samples.push(Sample { locations, hidden, values, raw, process, labels: self.labels(*key) });
                 }
             }
         }
         samples
+    }
+
+    /// Leaves out the frames of functions that were inlined into the next ones: the address of the innermost one unfolds to all of them.
+    fn without_repeated(&self, locations: Vec<usize>) -> Vec<usize> {
+        let mut kept: Vec<usize> = Vec::with_capacity(locations.len());
+        // What the last address that was kept unfolds to, beyond the function that is reached by now.
+        let mut rest: &[Line] = &[];
+        for location in locations {
+            let lines = self.locations[location].lines.as_deref().unwrap_or_default();
+            if !rest.is_empty() && lines == rest {
+                rest = &rest[1..];
+                continue;
+            }
+            rest = lines.get(1..).unwrap_or_default();
+            kept.push(location);
+        }
+        kept
+    }
+
+    /// How many frames at the leaf's end are Go's runtime's, as runtime/pprof leaves them out of a heap profile (`writeHeapProto`, Go 1.26); none if all are.
+    fn runtime_frames(&self, locations: &[usize]) -> usize {
+        let is_runtime = |location: &usize| {
+            let lines = self.locations[*location].lines.as_deref().unwrap_or_default();
+            let name = lines.last().map_or("", |line| &*self.functions[line.function].name);
+            name.starts_with("runtime.") || name.starts_with("internal/runtime/")
+        };
+        locations.iter().position(|location| !is_runtime(location)).unwrap_or(0)
     }
 
     /// A number has a unit, a text is not empty, and no key is there twice: everything else confuses readers of pprof's format.

@@ -22,6 +22,7 @@ fn part(whole: &Profile, samples: &[&Sample]) -> Profile {
     let main = process.as_ref().and_then(|process| process.main).map(|main| tables.mapping(main));
     let samples = samples.iter().map(|sample| Sample {
         locations: sample.locations.iter().map(|location| tables.location(*location)).collect(),
+        hidden: sample.hidden,
         values: sample.values.clone(),
         raw: sample.raw,
         process: Some(0),

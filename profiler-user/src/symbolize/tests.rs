@@ -73,6 +73,8 @@ impl Bench {
     fn new(kind: Kind) -> Self {
         let window = Window {
             blocks: HashMap::default(),
+            logical: Default::default(),
+            notes: Vec::new(),
             kind,
             start: SystemTime::UNIX_EPOCH,
             duration: Duration::from_secs(1),

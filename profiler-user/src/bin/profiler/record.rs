@@ -185,12 +185,8 @@ fn comments(args: &RecordArgs) -> Vec<String> {
     if let Some(program) = args.words.first() {
         options.push_str(&format!(" -- {}", Path::new(program).file_name().unwrap_or_default().to_string_lossy()));
     }
-    let mut comments = vec![
+    vec![
         format!("profiler {} record {options}", env!("CARGO_PKG_VERSION")),
         format!("kernel {} {}", kernel.release().to_string_lossy(), kernel.machine().to_string_lossy()),
-    ];
-    if config.event == Event::Heap {
-        comments.push("in use: allocated since the recording began, and not freed before it ended".to_owned());
-    }
-    comments
+    ]
 }

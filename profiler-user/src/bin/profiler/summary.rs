@@ -121,14 +121,16 @@ fn accounts(profile: &Profile) -> String {
 /// What was allocated, and what of it lives.
 fn blocks(profile: &Profile) -> String {
     let balance = &profile.balance;
-    let mut text = format!(
-        "{} sampled of {} allocations in {:.1}s ({} lost): {} allocated",
-        balance.samples,
-        balance.ticks,
-        profile.duration.as_secs_f64(),
-        profile.losses.samples(),
-        size(profile.total(1))
-    );
+    let mut text = match balance.ticks {
+        0 => format!("no allocation was seen in {:.1}s; Go's own profiles say: ", profile.duration.as_secs_f64()),
+        calls => format!(
+            "{} sampled of {calls} allocations in {:.1}s ({} lost): ",
+            balance.samples,
+            profile.duration.as_secs_f64(),
+            profile.losses.samples()
+        ),
+    };
+    text.push_str(&format!("{} allocated", size(profile.total(1))));
     if profile.kind == Kind::Heap {
         text.push_str(&format!(", {} of it in use", size(profile.total(3))));
     }

@@ -188,7 +188,7 @@ mod tests {
             let lines = Ok(vec![Line { function, line: 0, column: 0 }]);
             profile.locations.push(Location { mapping: None, address: u64::from(at), lines });
         }
-        let sample = |locations| Sample { locations, values: vec![1, 10_000_000], raw: None, process: None, labels: Vec::new() };
+        let sample = |locations| Sample { locations, values: vec![1, 10_000_000], raw: None, hidden: 0, process: None, labels: Vec::new() };
         profile.samples = (first..first + 30_000).map(|at| sample(vec![at])).collect();
         profile.samples.push(sample(vec![1; 10_000]));
         let nodes = drawn(&profile);
