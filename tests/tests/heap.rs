@@ -1,6 +1,7 @@
 //! `-e heap` and `-e allocs`: a program with a known pattern of allocations, attached late, is counted to the block, whatever its allocator.
 
 use anyhow::{Context as _, Result, ensure};
+use profiler_tests::cgroup::Group;
 use profiler_tests::profile::Profile;
 use profiler_tests::run::Profiler;
 use profiler_tests::skip::{Need, can_record, ready, skip};
@@ -227,6 +228,33 @@ fn what_does_not_go_together_is_said() -> Result<()> {
     Profiler::record()?.args(["-e", "heap", "-d", "1"]).run()?.failed(2, "each allocation of a recorded process costs it a trap")?;
     Profiler::record()?.pid(1).args(["-e", "heap", "--per-thread"]).run()?.failed(2, "--per-thread")?;
     Profiler::record()?.pid(1).args(["-e", "heap", "--sample-bytes", "0"]).run()?.failed(2, "1 records every block")?;
+    Ok(())
+}
+
+#[test]
+fn a_group_and_a_name_mean_their_processes_and_children() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let group = Group::v2("profiler-heap")?;
+    let program = build("blocks", Build::CBare)?;
+    // A shell in the group whose child is the program; and one like it outside, which has another name.
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("echo $$ > {}/cgroup.procs; {}; exit 0", group.path().display(), program.display())]);
+    let mut inside = Blocks::start(shell)?;
+    let mut outside = Blocks::start(Command::new(&program))?;
+    let both = |options: &[&str], inside: &mut Blocks, outside: &mut Blocks| -> Result<Profile> {
+        let mut recording = Profiler::record()?.args(["-e", "heap", "--sample-bytes", "1"]).args(options).start()?;
+        recording.wait_until_recording()?;
+        inside.round()?;
+        outside.round()?;
+        Profile::read(&recording.interrupt()?.success()?.folder.join("heap.prof"))
+    };
+    let profile = both(&["--cgroup", &group.path().display().to_string()], &mut inside, &mut outside)?;
+    is_exact(&profile, 1).context("by control group")?;
+    let pids = profile.label_values("pid");
+    ensure!(pids.len() == 1 && !pids.contains_key(&outside.subject.pid().to_string()), "{pids:?}");
+    is_exact(&both(&["--comm", "blocks"], &mut inside, &mut outside)?, 2).context("by name")?;
     Ok(())
 }
 

@@ -9,13 +9,14 @@ use crate::model::mapping::{MappedRange, MappingKind, ObjectId};
 use crate::model::process::Pid;
 use crate::object::ObjectStore;
 use crate::process::Processes;
-use crate::target::Inherit;
+use crate::target::{Inherit, members};
 use profiler_common::glob::glob_matches;
 use profiler_common::limits::COMM_BYTES;
 use profiler_common::target::TargetComm;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How long the start of a recording waits until the files that are mapped already are looked through.
@@ -27,6 +28,8 @@ pub(super) struct Whom {
     pub(super) pids: Vec<Pid>,
     /// Patterns of names.
     pub(super) comms: Vec<TargetComm>,
+    /// Folders of control groups.
+    pub(super) folders: Vec<PathBuf>,
     /// Their children.
     pub(super) inherit: Inherit,
 }
@@ -66,6 +69,7 @@ impl Arming {
     /// # Errors
     /// Nothing could be armed, and why.
     pub(super) fn begin(&mut self, processes: &Processes, objects: &ObjectStore, capture: &mut Capture) -> Result<(), BpfError> {
+        self.follow_groups();
         for pid in processes.pids() {
             self.follow_by_name(pid, processes);
         }
@@ -112,6 +116,9 @@ impl Arming {
     pub(super) fn go_on(&mut self, processes: &Processes, objects: &ObjectStore, capture: &mut Capture) -> Vec<Pid> {
         self.take_over();
         let changed: Vec<Pid> = self.changed.iter().copied().collect();
+        if changed.iter().any(|pid| !self.followed.contains(pid)) {
+            self.follow_groups();
+        }
         changed.into_iter().for_each(|pid| self.follow_by_name(pid, processes));
         let looked_at: Vec<Pid> = self.changed.iter().filter(|pid| self.followed.contains(pid)).copied().collect();
         self.look(processes, objects, capture);
@@ -121,6 +128,15 @@ impl Arming {
     fn take_over(&mut self) {
         for (object, finding) in self.finder.found() {
             self.known.insert(object, Some(finding));
+        }
+    }
+
+    /// A process comes into a group by its parent, or by somebody who puts it there: then it was seen to become another program, or to map one.
+    fn follow_groups(&mut self) {
+        for pid in self.whom.folders.iter().flat_map(|folder| members(folder)) {
+            if self.followed.insert(pid) {
+                self.changed.insert(pid);
+            }
         }
     }
 

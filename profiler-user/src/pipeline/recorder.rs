@@ -228,7 +228,12 @@ fn named_alone(config: &Config) -> Vec<Pid> {
 
 /// Whose calls are probed.
 fn whom(filter: &Filter, inherit: bool) -> Whom {
-    Whom { pids: filter.processes.iter().map(|(pid, _)| *pid).collect(), comms: filter.comms.clone(), inherit: inherit.into() }
+    Whom {
+        pids: filter.processes.iter().map(|(pid, _)| *pid).collect(),
+        comms: filter.comms.clone(),
+        folders: filter.folders.clone(),
+        inherit: inherit.into(),
+    }
 }
 
 fn capture_options(config: &Config, filter: &Filter, offsets: settings::KernelOffsets) -> CaptureOptions {

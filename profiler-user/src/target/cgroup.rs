@@ -2,6 +2,7 @@
 
 use super::TargetError;
 use super::hierarchy::{Hierarchies, Hierarchy};
+use crate::model::process::Pid;
 use profiler_common::target::TargetCgroup;
 use std::collections::{BTreeSet, VecDeque};
 use std::os::unix::fs::MetadataExt as _;
@@ -10,8 +11,24 @@ use std::path::{Component, Path, PathBuf};
 /// Folders that are looked at in one hierarchy at most.
 const FOLDERS_MAX: usize = 100_000;
 
+/// A group that was found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Group {
+    /// What the programs are told of it.
+    pub(super) filter: TargetCgroup,
+    /// Its folder.
+    pub(super) folder: PathBuf,
+}
+
+/// The processes of a group and of all below it.
+pub(super) fn members(folder: &Path) -> Vec<Pid> {
+    let inside = |folder: &Path| std::fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+    let all = std::iter::once(folder.to_owned()).chain(folders(folder));
+    all.flat_map(|folder| inside(&folder).lines().filter_map(|line| line.parse().ok().map(Pid)).collect::<Vec<_>>()).collect()
+}
+
 /// The group of a path: a folder of a mounted hierarchy, or a path below the root of one, as `/proc/PID/cgroup` has it.
-pub(super) fn find(path: &Path, hierarchies: &Hierarchies) -> Result<TargetCgroup, TargetError> {
+pub(super) fn find(path: &Path, hierarchies: &Hierarchies) -> Result<Group, TargetError> {
     let real = std::fs::canonicalize(path).ok();
     if let Some(folder) = &real {
         // The innermost mount that holds it: hierarchies are mounted inside each other's folders on hybrid hosts.
@@ -33,7 +50,7 @@ fn below_root(path: &Path, hierarchy: &Hierarchy) -> Option<PathBuf> {
 }
 
 /// The group of a systemd unit.
-pub(super) fn find_unit(name: &str, hierarchies: &Hierarchies) -> Result<TargetCgroup, TargetError> {
+pub(super) fn find_unit(name: &str, hierarchies: &Hierarchies) -> Result<Group, TargetError> {
     const SUFFIXES: [&str; 6] = [".service", ".scope", ".slice", ".socket", ".mount", ".swap"];
     let unit = if SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) { name.to_owned() } else { format!("{name}.service") };
     let mut candidates = Vec::new();
@@ -65,7 +82,7 @@ fn equally_good(candidates: &[(PathBuf, &Hierarchy)]) -> Option<String> {
 
 /// Of groups that are all meant, the one to filter on. Whoever owns a part of a hierarchy names groups as he likes, so root's go first; then those with
 /// processes, the unified hierarchy, and what is nearer to the root.
-pub(super) fn best(mut candidates: Vec<(PathBuf, &Hierarchy)>) -> Option<Result<TargetCgroup, TargetError>> {
+pub(super) fn best(mut candidates: Vec<(PathBuf, &Hierarchy)>) -> Option<Result<Group, TargetError>> {
     let is_foreign = |folder: &Path| folder.metadata().map_or(true, |metadata| metadata.uid() != 0);
     candidates.sort_by_cached_key(|(folder, hierarchy)| {
         (is_foreign(folder), !has_processes(folder), hierarchy.kind, folder.components().count())
@@ -73,7 +90,7 @@ pub(super) fn best(mut candidates: Vec<(PathBuf, &Hierarchy)>) -> Option<Result<
     candidates.first().map(|(folder, hierarchy)| describe(folder, hierarchy))
 }
 
-fn describe(folder: &Path, hierarchy: &Hierarchy) -> Result<TargetCgroup, TargetError> {
+fn describe(folder: &Path, hierarchy: &Hierarchy) -> Result<Group, TargetError> {
     let missing = || TargetError::NoCgroup { path: folder.to_owned(), example: hierarchy.mount.display().to_string() };
     let metadata = std::fs::metadata(folder).map_err(|_| missing())?;
     if !hierarchy.shows_its_depth() {
@@ -81,7 +98,8 @@ fn describe(folder: &Path, hierarchy: &Hierarchy) -> Result<TargetCgroup, Target
     }
     let level = hierarchy.level(folder).ok_or_else(missing)?;
     // The inode number of a group's folder is the id of its kernfs node (fs/kernfs/inode.c, 5.5 and later on 64 bits).
-    Ok(TargetCgroup { id: metadata.ino(), hierarchy: hierarchy.kind, index: hierarchy.index, level, reserved: 0 })
+    let filter = TargetCgroup { id: metadata.ino(), hierarchy: hierarchy.kind, index: hierarchy.index, level, reserved: 0 };
+    Ok(Group { filter, folder: folder.to_owned() })
 }
 
 /// Whether a group, or one below it, has processes.

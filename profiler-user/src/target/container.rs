@@ -1,10 +1,9 @@
 //! A container by its id: found by the control groups that container engines name after it.
 
 use super::TargetError;
-use super::cgroup::{best, folders};
+use super::cgroup::{Group, best, folders};
 use super::hierarchy::{Hierarchies, Hierarchy};
 use crate::model::container::container_id;
-use profiler_common::target::TargetCgroup;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -12,7 +11,7 @@ use std::path::PathBuf;
 const LISTED: usize = 5;
 
 /// The group of the one container whose id begins with `prefix`.
-pub(super) fn find(prefix: &str, hierarchies: &Hierarchies) -> Result<TargetCgroup, TargetError> {
+pub(super) fn find(prefix: &str, hierarchies: &Hierarchies) -> Result<Group, TargetError> {
     let wanted = prefix.to_ascii_lowercase();
     let (mut found, mut looked_at) = (BTreeMap::<String, Vec<(PathBuf, &Hierarchy)>>::new(), 0);
     for hierarchy in &hierarchies.0 {

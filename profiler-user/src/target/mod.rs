@@ -12,6 +12,7 @@ use crate::config::Target;
 use crate::model::process::Pid;
 use profiler_common::limits::{COMM_BYTES, TARGET_CGROUPS_MAX, TARGET_COMMS_MAX, TARGET_PROCESSES_MAX};
 use profiler_common::target::{TARGET_ALL, TARGET_CGROUPS, TARGET_COMMS, TARGET_PROCESSES, TargetCgroup, TargetComm, TargetProcess};
+use std::path::{Path, PathBuf};
 
 /// Whether the children of target processes are targets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,8 +38,22 @@ pub struct Filter {
     pub processes: Vec<(Pid, TargetProcess)>,
     /// Control groups.
     pub cgroups: Vec<TargetCgroup>,
+    /// Their folders.
+    pub folders: Vec<PathBuf>,
     /// Patterns of names.
     pub comms: Vec<TargetComm>,
+}
+
+impl Filter {
+    fn push_group(&mut self, group: cgroup::Group) {
+        self.cgroups.push(group.filter);
+        self.folders.push(group.folder);
+    }
+}
+
+/// The processes that are in a control group now, or in one below it.
+pub fn members(folder: &Path) -> Vec<Pid> {
+    cgroup::members(folder)
 }
 
 /// Resolves what was asked for against what is there now. `controller_index` tells the kernel's number of a v1 controller. A command adds nothing
@@ -62,9 +77,9 @@ pub fn resolve(targets: &[Target], inherit: Inherit, controller_index: &dyn Fn(&
                 // Which process has the pid is pinned by the first sample; its start time to the nanosecond is nowhere in /proc.
                 filter.processes.extend(pids.into_iter().map(|pid| (pid, TargetProcess { start_boot_ns: 0 })));
             }
-            Target::Cgroup(path) => filter.cgroups.push(cgroup::find(path, &groups()?)?),
-            Target::Container(id) => filter.cgroups.push(container::find(id, &groups()?)?),
-            Target::Unit(name) => filter.cgroups.push(cgroup::find_unit(name, &groups()?)?),
+            Target::Cgroup(path) => filter.push_group(cgroup::find(path, &groups()?)?),
+            Target::Container(id) => filter.push_group(container::find(id, &groups()?)?),
+            Target::Unit(name) => filter.push_group(cgroup::find_unit(name, &groups()?)?),
             Target::Comm(pattern) => filter.comms.push(comm(pattern)?),
             Target::Command(_) => {}
         }

@@ -226,12 +226,10 @@ impl RecordArgs {
         if !self.config().event.is_of_calls() {
             return None;
         }
-        let has_others = !self.cgroups.is_empty() || !self.containers.is_empty() || !self.units.is_empty();
         match () {
-            () if self.pids.is_empty() && self.comms.is_empty() && self.words.is_empty() => {
-                Some("each allocation of a recorded process costs it a trap, so say which: -p PID, --comm GLOB or -- CMD")
-            }
-            () if has_others => Some("of control groups, containers and units there are no heap profiles yet; use -p PID or --comm GLOB"),
+            () if self.targets().contains(&Target::All) => Some(
+                "each allocation of a recorded process costs it a trap, so say which: -p PID, --comm GLOB, --cgroup PATH, --container ID, --unit NAME or -- CMD",
+            ),
             () if self.per_thread => Some("blocks are not told apart by thread; leave --per-thread out"),
             () if self.user_only || self.kernel_only => Some("allocators are user code; leave --user-only and --kernel-only out"),
             () => None,

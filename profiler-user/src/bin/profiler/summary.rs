@@ -85,14 +85,20 @@ fn look_further(format: Format, file: &str) -> String {
 
 /// The ten hottest functions by their own time.
 fn top(profile: &Profile, text: &mut String) {
-    let column = profile.sample_types.len() - 1;
+    let mut column = profile.sample_types.len() - 1;
+    if profile.kind == Kind::Heap && profile.total(column) == 0 {
+        column = 1; // Nothing lives: what was allocated is what there is to show.
+    }
     let total = whole(profile, column).max(1) as f64;
     let hot = hottest(profile, column, TOP);
     if hot.is_empty() {
         text.push_str(&format!("no samples: {}\n", profile.kind.nothing()));
         return;
     }
-    text.push_str("  flat%   cum%  function\n");
+    text.push_str(&match profile.kind.is_of_blocks() {
+        true => format!("  flat%   cum%  function ({})\n", profile.sample_types[column].name),
+        false => "  flat%   cum%  function\n".to_owned(),
+    });
     for function in hot {
         let name: String = printable(&function.name).chars().take(NAME_WIDTH).collect();
         let share = |value: i64| 100.0 * value as f64 / total;

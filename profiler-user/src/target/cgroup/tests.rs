@@ -4,7 +4,7 @@ use super::{find, find_unit};
 use crate::target::TargetError;
 use crate::target::container;
 use crate::target::hierarchy::Hierarchies;
-use profiler_common::target::{HIERARCHY_CONTROLLER, HIERARCHY_UNIFIED, TargetCgroup};
+use profiler_common::target::{HIERARCHY_CONTROLLER, HIERARCHY_UNIFIED};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -84,8 +84,8 @@ fn expected(group: &Group, kind: u32, level: u32) -> (u64, u32, u32) {
     (group.folder().metadata().expect("it is there").ino(), kind, level)
 }
 
-fn seen(found: &TargetCgroup) -> (u64, u32, u32) {
-    (found.id, found.hierarchy, found.level)
+fn seen(found: &super::Group) -> (u64, u32, u32) {
+    (found.filter.id, found.filter.hierarchy, found.filter.level)
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn a_group_is_found_by_its_folder_and_by_its_path_in_either_kind_of_hierarchy() 
             let found = find(path, &all).expect("it is there");
             assert_eq!(seen(&found), expected(&group, kind, 2), "{}", path.display());
         }
-        assert_eq!(find(&mount, &all).expect("the root is a group").level, 0);
+        assert_eq!(find(&mount, &all).expect("the root is a group").filter.level, 0);
     }
 }
 
