@@ -91,6 +91,10 @@ fn a_late_look_counts_what_was_allocated_since_to_the_block() -> Result<()> {
     let expected = [("alloc_objects", "count"), ("alloc_space", "bytes"), ("inuse_objects", "count"), ("inuse_space", "bytes")];
     ensure!(types == expected, "{types:?}");
     ensure!(profile.period == 1 && profile.period_type == ("space".to_owned(), "bytes".to_owned()), "{:?}", profile.period_type);
+    // Nothing was given back that is older.
+    let noted = |beginning: &str| profile.comment(beginning).and_then(|rest| rest.split_whitespace().next()).map(str::to_owned);
+    ensure!(noted("frees of other blocks, not sampled or older than the recording:") == Some("0".to_owned()), "{:#?}", profile.comments);
+    ensure!(profile.comments.iter().any(|comment| comment.ends_with("kB resident in the end")), "{:#?}", profile.comments);
     // Rows are told apart by size class: 100 bytes are in that of 112.
     let kept = profile.only(|sample| profile.names(sample).contains(&"kept"));
     ensure!(kept.label_values("bytes") == BTreeMap::from([("112".to_owned(), 3000)]), "{:?}", kept.label_values("bytes"));
@@ -210,7 +214,7 @@ fn other_readers_see_the_same_sums() -> Result<()> {
                 .output()?;
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
             ensure!(output.status.success(), "{form}: {}", String::from_utf8_lossy(&output.stderr));
-            let total = text.split(" of ").nth(1).and_then(|rest| rest.split(" total").next()).unwrap_or_default().to_owned();
+            let total = text.split("% of ").nth(1).and_then(|rest| rest.split(" total").next()).unwrap_or_default().to_owned();
             let total: i64 = total.trim_end_matches('B').parse().with_context(|| format!("{form} {column}: {text}"))?;
             ensure!(total == sum, "{form}, {column}: {total} instead of {sum}");
             // The allocator's own functions are left out.

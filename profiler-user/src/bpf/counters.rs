@@ -21,6 +21,8 @@ pub struct Counted {
     pub stacks: u64,
     /// Bytes written to the ring.
     pub ring_bytes: u64,
+    /// Frees of blocks that were not sampled, or not seen when they were allocated.
+    pub other_frees: u64,
     /// Losses counted in the kernel.
     pub losses: Losses,
 }
@@ -45,6 +47,7 @@ pub(super) fn read(cells: &PerCpuArray<MapData, [u64; COUNTERS as usize]>) -> Re
         filtered: sum(Counter::Filtered as u32),
         samples: sum(Counter::Samples as u32),
         stacks: sum(Counter::Stacks as u32),
+        other_frees: sum(Counter::OtherFrees as u32),
         ring_bytes: sum(Counter::RingBytes as u32),
         losses,
     })

@@ -17,9 +17,10 @@ use crate::model::process::{Pid, ProcessKey};
 use crate::model::stack::{RawStack, Tally, UserStack};
 use crate::model::window::Window;
 use crate::object::ObjectStore;
-use crate::process::{Context, Describe, KernelLayout, Processes, Tables, Threads};
+use crate::process::{Context, Describe, KernelLayout, Processes, Tables, Threads, resident_bytes};
 use crate::unwind::Costs;
 use profiler_common::limits::OWN_PROCESSES_MAX;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -325,7 +326,7 @@ impl Session {
         };
         let mut notes = go.notes;
         if config.event == Event::Heap && sampled > 0 {
-            notes.push("in use: allocated since the recording began, and not freed before it ended".to_owned());
+            notes.extend(self.arming.iter().flat_map(|arming| heap_notes(&arming.armed(), counted.other_frees)));
         }
         let is_narrowed = config.is_narrowed();
         let balance = Balance { ticks: ticks.all, idle, filtered: counted.filtered + self.own.samples, samples: sampled, is_narrowed };
@@ -349,4 +350,18 @@ impl Session {
         let unwinding = self.finishing.map(|finishing| finishing.costs()).unwrap_or_default();
         Ok(Ended { window, objects: self.objects, capture: self.capture, unwinding })
     }
+}
+
+/// Processes whose memory is noted.
+const NOTED_MAX: usize = 32;
+
+/// What in use means from outside, and what it is a part of.
+fn heap_notes(armed: &BTreeSet<Pid>, other_frees: u64) -> Vec<String> {
+    let mut notes = vec![
+        "in use: allocated since the recording began, and not freed before it ended".to_owned(),
+        format!("frees of other blocks, not sampled or older than the recording: {other_frees}"),
+    ];
+    let sizes = armed.iter().filter_map(|pid| Some(format!("process {}: {} kB resident in the end", pid.0, resident_bytes(*pid)? >> 10)));
+    notes.extend(sizes.take(NOTED_MAX));
+    notes
 }

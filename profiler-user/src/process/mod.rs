@@ -6,10 +6,12 @@ mod address_space;
 mod kernel_layout;
 mod maps_file;
 mod normalize;
+mod resident;
 mod table;
 
 pub use address_space::{AddressSpace, Range};
 pub use kernel_layout::{KernelLayout, LINKED_TEXT};
 pub use maps_file::read_ranges;
 pub use normalize::{Context, Met, Normalized, Tables, Threads};
+pub use resident::resident_bytes;
 pub use table::{Describe, Processes};
