@@ -114,12 +114,12 @@ fn allocations_alone_have_two_columns() -> Result<()> {
     Ok(())
 }
 
-/// Compiles the subject otherwise than `build` does.
-fn compiled(name: &str, words: &[&str]) -> Result<PathBuf> {
+/// Compiles a subject otherwise than `build` does.
+fn compiled(name: &str, words: &[&str], source: &Path) -> Result<PathBuf> {
     let folder = profiler_tests::manifest::root().join("target/profiler-tests/heap");
     fs::create_dir_all(&folder)?;
     let out = folder.join(name);
-    let status = Command::new(words[0]).args(&words[1..]).arg("-o").arg(&out).arg(source("blocks", Build::C)).status()?;
+    let status = Command::new(words[0]).args(&words[1..]).arg("-o").arg(&out).arg(source).status()?;
     ensure!(status.success(), "{words:?}");
     Ok(out)
 }
@@ -144,13 +144,69 @@ fn other_allocators_give_the_same() -> Result<()> {
     Ok(())
 }
 
+/// Blocks and bytes that are allocated, and those of them that stay, whose stack has a function with such a name.
+fn like(profile: &Profile, function: &str) -> Vec<i64> {
+    let is_it = |name: &&str| *name == function || name.ends_with(&format!("::{function}")) || name.starts_with(&format!("{function}("));
+    let mine = profile.only(|sample| profile.names(sample).iter().any(is_it));
+    (0..profile.sample_types.len()).map(|column| mine.total(column)).collect()
+}
+
+#[test]
+fn operators_of_other_languages_are_seen_as_well() -> Result<()> {
+    if !can_record(&[Build::Rust]) || !ready(&[Need::Program("g++")]) {
+        return Ok(());
+    }
+    // A vector doubles: 1, 2, 4 ... 1,024 longs; Rust's begins with 4.
+    let of_cpp = [
+        ("kept", [1000, 100_000, 1000, 100_000]),
+        ("aligned", [500, 32_000, 500, 32_000]),
+        ("dropped", [11, 8 * 2047, 0, 0]),
+        ("strings", [400, 200 * (32 + 201), 400, 200 * (32 + 201)]),
+    ];
+    let of_rust = [("kept", [1000, 100_000, 1000, 100_000]), ("dropped", [9, 8 * 2044, 0, 0]), ("zeroed", [100, 200_000, 100, 200_000])];
+    let cpp = compiled("cpp", &["g++", "-std=c++17", "-O2", "-g"], &source("blocks", Build::C).with_extension("cpp"))?;
+    for library in ["", "libjemalloc.so.2", "libtcmalloc_minimal.so.4", "libmimalloc.so.2.0"] {
+        let mut command = Command::new(&cpp);
+        if !library.is_empty() {
+            command.env("LD_PRELOAD", format!("/usr/lib/x86_64-linux-gnu/{library}"));
+        }
+        let profile = late(command, 2, &["-e", "heap", "--sample-bytes", "1"])?;
+        for (function, figures) in of_cpp {
+            ensure!(like(&profile, function) == times(figures, 2), "{library} {function}: {:?}", like(&profile, function));
+        }
+    }
+    let profile = late(Command::new(build("blocks", Build::Rust)?), 2, &["-e", "heap", "--sample-bytes", "1"])?;
+    for (function, figures) in of_rust {
+        ensure!(like(&profile, function) == times(figures, 2), "Rust {function}: {:?}", like(&profile, function));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_leak_is_first_among_what_comes_and_goes() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let leak = Subject::start(&build("leak", Build::CBare)?, [""; 0])?;
+    // 10 MB are forgotten in 10 s while 1 GB comes and goes.
+    let run = Profiler::record()?.pid(leak.pid()).args(["-e", "heap", "--sample-bytes", "64K", "-d", "10"]).run()?.success()?;
+    let profile = Profile::read(&run.folder.join("heap.prof"))?;
+    let paths: BTreeMap<String, i64> =
+        (0..50).map(|path| format!("path_{path}")).map(|path| (path.clone(), of(&profile, &path)[3])).collect();
+    let first = paths.iter().max_by_key(|(_, bytes)| **bytes).context("no path")?;
+    ensure!(first.0 == "path_17" && *first.1 > 5_000_000, "{paths:?}");
+    ensure!(paths.iter().filter(|(path, _)| *path != "path_17").all(|(_, bytes)| *bytes < first.1 / 10), "{paths:?}");
+    ensure!(profile.total(1) > 50_000_000, "{} bytes were allocated", profile.total(1));
+    Ok(())
+}
+
 #[test]
 fn static_programs_give_the_same() -> Result<()> {
     if !can_record(&[Build::CBare]) || !ready(&[Need::Program("musl-gcc")]) {
         return Ok(());
     }
     for (name, words) in [("glibc", ["gcc", "-static", "-O2", "-g"]), ("musl", ["musl-gcc", "-static", "-O2", "-g"])] {
-        let program = compiled(name, &words)?;
+        let program = compiled(name, &words, &source("blocks", Build::C))?;
         let profile = late(Command::new(program), 2, &["-e", "heap", "--sample-bytes", "1"])?;
         is_exact(&profile, 2).with_context(|| name.to_owned())?;
     }
