@@ -41,8 +41,15 @@ pub struct TallyCounts {
 pub struct LiveKey {
     /// Its address.
     pub block: u64,
-    /// A hash of the process image.
+    /// Its process (high half), and a hash of the image.
     pub process: u64,
+}
+
+impl LiveKey {
+    /// The process.
+    pub const fn tgid(&self) -> u32 {
+        (self.process >> 32) as u32
+    }
 }
 
 /// A sampled block that lives.

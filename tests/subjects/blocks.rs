@@ -1,5 +1,5 @@
-// blocks, in Rust: at each line of standard input 1,000 boxes of 100 bytes that stay (kept), a vector that grows to 1,000 numbers of 8 bytes and goes (dropped),
-// 100 zeroed vectors of 2,000 bytes that stay (zeroed).
+//! blocks, in Rust: at each line of standard input 1,000 boxes of 100 bytes that stay (kept), a vector that grows to 1,000 numbers of 8 bytes and goes (dropped),
+//! 100 zeroed vectors of 2,000 bytes that stay (zeroed).
 use std::io::BufRead;
 
 #[inline(never)]

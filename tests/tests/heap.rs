@@ -281,6 +281,24 @@ fn other_readers_see_the_same_sums() -> Result<()> {
 }
 
 #[test]
+fn what_an_ended_process_leaves_takes_no_room() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    // Each of six leaves 1,450 blocks when it ends, and 4,000 may live at once.
+    let program = build("blocks", Build::CBare)?;
+    let script = format!("for i in 1 2 3 4 5 6; do {{ sleep 0.7; echo go; sleep 0.5; }} | {}; sleep 0.5; done", program.display());
+    let run = Profiler::record()?
+        .args(["-e", "heap", "--sample-bytes", "1", "--live-entries", "4000", "--", "sh", "-c", &script])
+        .run()?
+        .success()?;
+    let profile = Profile::read(&run.folder.join("heap.prof"))?;
+    ensure!(of(&profile, "kept") == [6000, 600_000, 6000, 600_000], "{:?}: {:#?}", of(&profile, "kept"), profile.comments);
+    ensure!(profile.losses()?.is_empty(), "{:#?}", profile.comments);
+    Ok(())
+}
+
+#[test]
 fn what_does_not_go_together_is_said() -> Result<()> {
     if !can_record(&[]) {
         return Ok(());

@@ -159,10 +159,11 @@ fn take_old(process: &ProcessKey, call: &Call, pending: &mut PendingCall) {
     }
 }
 
-/// A hash of the process image.
+/// A hash of the process image, with the process in its upper half: user space forgets what those leave behind that end.
 #[inline(always)]
 fn image_hash(process: &ProcessKey) -> u64 {
-    crate::stack::mix(process_hash(process), u64::from(process.exec_generation))
+    let hash = crate::stack::mix(process_hash(process), u64::from(process.exec_generation));
+    u64::from(process.tgid) << 32 | u64::from(hash as u32)
 }
 
 /// The return of a call that was waited for.

@@ -101,10 +101,11 @@ impl Capture {
         self.programs.probes.as_mut().map_or(Ok(()), |probes| probes.arm(pid, file, allocator))
     }
 
-    /// Takes the probes of a process away.
+    /// Takes the probes of a process away, which has ended.
     pub fn disarm(&mut self, pid: Pid) {
         if let Some(probes) = &mut self.programs.probes {
             probes.disarm(pid);
+            self.programs.live.note_end(pid.0);
         }
     }
 
@@ -169,6 +170,7 @@ impl Capture {
             None => losses.add(Loss::ProcessEvents, 1),
         });
         self.follow_cpus();
+        self.programs.live.forget_ended();
         batch.ordered = self.order.take(match last {
             Last::No => Some(now),
             Last::Yes => None,

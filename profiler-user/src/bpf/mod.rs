@@ -11,6 +11,7 @@ mod counters;
 mod cpus;
 mod error;
 mod hotplug;
+mod live_blocks;
 mod mmap_ring;
 mod options;
 mod order;

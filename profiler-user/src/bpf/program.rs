@@ -2,6 +2,7 @@
 
 use super::arena::Arena;
 use super::error::BpfError;
+use super::live_blocks::LiveBlocks;
 use super::options::CaptureOptions;
 use super::probes::Probes;
 use super::tallies::Tallies;
@@ -35,6 +36,7 @@ pub(super) struct Programs {
     ranges: HashMap<MapData, u32, [u64; RANGES_WORDS]>,
     pub(super) arena: Arena,
     pub(super) tallies: Tallies,
+    pub(super) live: LiveBlocks,
     counting: Array<MapData, u32>,
     /// Where calls are probed and not ticks sampled.
     pub(super) probes: Option<Probes>,
@@ -65,10 +67,12 @@ impl Programs {
         let arena = Arena::open()?;
         arena.stand_in(declared(&ebpf, "CHUNKS")?)?;
         let tallies = HashMap::try_from(take(&mut ebpf, "TALLIES")?).map_err(|error| map_error("TALLIES", &error))?;
+        let live = HashMap::try_from(take(&mut ebpf, "LIVE")?).map_err(|error| map_error("LIVE", &error))?;
+        let live = LiveBlocks::new(live);
         let counting = Array::try_from(take(&mut ebpf, "COUNTING")?).map_err(|error| map_error("COUNTING", &error))?;
         let sites = Array::try_from(take(&mut ebpf, "SITES")?).map_err(|error| map_error("SITES", &error))?;
         let probes = options.event.is_of_calls().then(|| Probes::load(options.event, EMBEDDED_OBJECT, &descriptors, sites)).transpose()?;
-        let mut programs = Self { ebpf, ring, counters, targets, own, ranges, arena, tallies, counting, probes };
+        let mut programs = Self { ebpf, ring, counters, targets, own, ranges, arena, tallies, live, counting, probes };
         for (pid, process) in &options.processes {
             programs.add_target(pid.0, process.start_boot_ns)?;
         }
