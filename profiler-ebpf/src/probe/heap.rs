@@ -73,7 +73,9 @@ fn entered_unsampled(context: &ProbeContext, call: &Call) -> Return {
         return Return::NotSeen;
     }
     let Some(site) = call.site() else { return Return::NotSeen };
-    let mut pending = PendingCall::default();
+    // How much it asks for, to know what nothing means when it returns.
+    let new = LiveBlock { bytes: call.size, ..LiveBlock::default() };
+    let mut pending = PendingCall { new, ..PendingCall::default() };
     take_old(&current(), call, &mut pending);
     if pending.has_old == 0 { Return::NotSeen } else { blocks::wait(&call.key(context, &site), &pending) }
 }
@@ -177,7 +179,7 @@ pub fn returned(regs: *mut pt_regs) {
     let image = image_hash(&process);
     if pending.has_old != 0 {
         // `realloc(old, 0)` gives the block back and returns nothing.
-        if block != 0 || pending.new.bytes == 0 && pending.is_sampled != 0 {
+        if block != 0 || pending.new.bytes == 0 {
             freed(&pending.old);
         } else {
             put_back(&LiveKey { block: pending.old_block, process: image }, &pending.old);
