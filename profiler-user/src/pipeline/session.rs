@@ -324,6 +324,7 @@ impl Session {
             _ => self.capture.period().max(1),
         };
         let mut notes = go.notes;
+        notes.extend(self.arming.iter().flat_map(Arming::notes));
         if config.event == Event::Heap && sampled > 0 {
             notes.push("in use: allocated since the recording began, and not freed before it ended".to_owned());
         }
