@@ -23,6 +23,8 @@ struct Kernel {
     suite: Suite,
     /// Whether recording works.
     records: bool,
+    /// Whether calls can be probed.
+    probes: bool,
 }
 
 const fn suite(release: &'static str, is_security: bool, architecture: &'static str) -> Suite {
@@ -30,11 +32,25 @@ const fn suite(release: &'static str, is_security: bool, architecture: &'static 
 }
 
 const KERNELS: &[Kernel] = &[
-    Kernel { name: "5.10", series: "5.10.", machine: Machine::X86_64, suite: suite("bullseye", true, "amd64"), records: false },
-    Kernel { name: "6.1", series: "6.1.", machine: Machine::X86_64, suite: suite("bookworm", false, "amd64"), records: true },
-    Kernel { name: "6.12", series: "6.12.", machine: Machine::X86_64, suite: suite("trixie", false, "amd64"), records: true },
+    Kernel {
+        name: "5.10",
+        series: "5.10.",
+        machine: Machine::X86_64,
+        suite: suite("bullseye", true, "amd64"),
+        records: false,
+        probes: false,
+    },
+    Kernel {
+        name: "6.1",
+        series: "6.1.",
+        machine: Machine::X86_64,
+        suite: suite("bookworm", false, "amd64"),
+        records: true,
+        probes: false,
+    },
+    Kernel { name: "6.12", series: "6.12.", machine: Machine::X86_64, suite: suite("trixie", false, "amd64"), records: true, probes: true },
     // By its name alone: building for another machine takes minutes.
-    Kernel { name: "arm64", series: "6.12.", machine: Machine::Arm64, suite: suite("trixie", false, "arm64"), records: true },
+    Kernel { name: "arm64", series: "6.12.", machine: Machine::Arm64, suite: suite("trixie", false, "arm64"), records: true, probes: true },
 ];
 
 /// What getting kernels needs of this machine.
@@ -112,9 +128,33 @@ fn judge(kernel: &Kernel, said: &Said) -> Result<String> {
         Machine::Arm64 => record.text.lines().filter_map(verified_in_recording).collect::<Vec<_>>().join(", "),
     };
     ensure!(record.status == 0, "`record` ends with {}", record.status);
+    let heap = heap(kernel, said)?;
     let (whole, all) = walked(&said.part("folded")?.text);
     ensure!(all >= 100 && whole * 100 >= all * 95, "{whole} of {all} samples of the subject were walked from `bottom` to `_start`");
-    Ok(format!("{whole} of {all} samples whole without frame pointers; instructions verified: {verified}"))
+    Ok(format!("{whole} of {all} samples whole without frame pointers; {heap}; instructions verified: {verified}"))
+}
+
+/// What became of a heap profile: the subject's blocks to the last one, or a refusal that says what is needed.
+///
+/// # Errors
+/// Something other than it must.
+fn heap(kernel: &Kernel, said: &Said) -> Result<String> {
+    if kernel.machine == Machine::Arm64 {
+        return Ok("no heap profile was tried".to_owned()); // Its probes are another issue.
+    }
+    let heap = said.part("heap")?;
+    if !kernel.probes {
+        ensure!(heap.status == 1 && heap.text.contains("need Linux 6.6 or later"), "`-e heap` is not refused in words");
+        return Ok("-e heap refused, as it must be".to_owned());
+    }
+    ensure!(heap.status == 0, "`-e heap` ends with {}", heap.status);
+    let rows = said.part("blocks")?.text;
+    for (function, bytes) in guest::BLOCKS {
+        let row = rows.lines().find(|line| line.contains(&format!(";{function} ")) && line.starts_with("blocks;"));
+        let found = row.and_then(|row| row.trim().rsplit_once(' ')?.1.parse::<u64>().ok());
+        ensure!(found == Some(bytes), "in use by `{function}`: {found:?} instead of {bytes} bytes");
+    }
+    Ok("-e heap exact to the byte".to_owned())
 }
 
 /// `cpu 46140`, from a line of `cargo xtask ebpf --stats`.

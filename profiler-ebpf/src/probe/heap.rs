@@ -52,30 +52,34 @@ pub fn entered(context: &ProbeContext) -> Return {
     }
     OfProbe::add(Counter::Runs, 1);
     let call = Call::of(context);
-    let Some(odds) = sampled(&call) else { return entered_unsampled(context, &call) };
-    let Some(site) = call.site() else { return Return::NotSeen };
-    if call.is_within(context, &site) {
+    let odds = sampled(&call);
+    // A `realloc` that is not sampled, or lost, still gives back a block that may be.
+    let gives_back = call.kind == CALL_REALLOC && call.old != 0;
+    if odds.is_none() {
         OfProbe::add(Counter::Filtered, 1);
-        return Return::NotSeen;
-    }
-    let process = current();
-    let Some(new) = counted_under(&process, &call, &site, odds) else { return Return::NotSeen };
-    let mut pending = PendingCall { new, is_sampled: 1, result_at: call.result_at, ..PendingCall::default() };
-    take_old(&process, &call, &mut pending);
-    blocks::wait(&call.key(context, &site), &pending)
-}
-
-/// A `realloc` that is not sampled still gives back a block that may be.
-#[inline(always)]
-fn entered_unsampled(context: &ProbeContext, call: &Call) -> Return {
-    OfProbe::add(Counter::Filtered, 1);
-    if call.kind != CALL_REALLOC || call.old == 0 {
-        return Return::NotSeen;
+        if !gives_back {
+            return Return::NotSeen;
+        }
     }
     let Some(site) = call.site() else { return Return::NotSeen };
-    let mut pending = PendingCall::default();
-    take_old(&current(), call, &mut pending);
-    if pending.has_old == 0 { Return::NotSeen } else { blocks::wait(&call.key(context, &site), &pending) }
+    let process = current();
+    // How much it asks for, to know what nothing means when it returns.
+    let unsampled = LiveBlock { bytes: call.size, ..LiveBlock::default() };
+    let mut pending = PendingCall { new: unsampled, result_at: call.result_at, ..PendingCall::default() };
+    if let Some(odds) = odds {
+        if call.is_within(context, &site) {
+            OfProbe::add(Counter::Filtered, 1);
+        } else if let Some(new) = counted_under(&process, &call, &site, odds) {
+            (pending.new, pending.is_sampled) = (new, 1);
+        }
+    }
+    if gives_back {
+        take_old(&process, &call, &mut pending);
+    }
+    if pending.is_sampled == 0 && pending.has_old == 0 {
+        return Return::NotSeen;
+    }
+    blocks::wait(&call.key(context, &site), &pending)
 }
 
 /// The entry of a call, where only what is allocated is counted.
@@ -151,9 +155,6 @@ fn named(place: OfProbe, process: &ProcessKey, size: u64, is_entry: bool) -> Opt
 /// Takes the block that a `realloc` gives back from those that live, before another thread can be given its address.
 #[inline(always)]
 fn take_old(process: &ProcessKey, call: &Call, pending: &mut PendingCall) {
-    if call.kind != CALL_REALLOC || call.old == 0 {
-        return;
-    }
     if let Some(old) = take_away(&LiveKey { block: call.old, process: image_hash(process) }) {
         (pending.old, pending.old_block, pending.has_old) = (old, call.old, 1);
     }
@@ -178,7 +179,7 @@ pub fn returned(regs: *mut pt_regs) {
     let image = image_hash(&process);
     if pending.has_old != 0 {
         // `realloc(old, 0)` gives the block back and returns nothing.
-        if block != 0 || pending.new.bytes == 0 && pending.is_sampled != 0 {
+        if block != 0 || pending.new.bytes == 0 {
             freed(&pending.old);
         } else {
             put_back(&LiveKey { block: pending.old_block, process: image }, &pending.old);

@@ -33,6 +33,9 @@ pub enum BpfError {
     /// The programs or their maps could not be loaded.
     #[error("loading the eBPF programs: {0}")]
     Load(String),
+    /// The kernel has no links of many probes.
+    #[error("-e heap and -e allocs need Linux 6.6 or later (uprobes for many functions by one link), and this is Linux {}", release())]
+    NoProbeLinks,
     /// Probes could not be set in a process.
     #[error("setting probes in process {pid}: {source}{}", probe_advice(source))]
     Probe {
@@ -70,7 +73,6 @@ fn release() -> String {
 fn probe_advice(source: &io::Error) -> &'static str {
     match source.raw_os_error() {
         Some(libc::EACCES | libc::EPERM) => "; CAP_PERFMON and CAP_BPF are needed, or root",
-        Some(libc::EINVAL) => "; this needs Linux 6.6 or later",
         Some(libc::ESRCH) => "; it has ended",
         _ => "",
     }

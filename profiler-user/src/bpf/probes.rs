@@ -80,6 +80,10 @@ impl Probes {
                 Err(_) => Programs::Pair { entry: multi("heap_entry")?, leave: multi("heap_return")?, free: multi("heap_free")? },
             },
         };
+        let (Programs::Allocs { entry: multi } | Programs::Session { free: multi, .. } | Programs::Pair { free: multi, .. }) = &programs;
+        if !has_links_of_many(multi) {
+            return Err(BpfError::NoProbeLinks);
+        }
         Ok(Self { programs, sites, used_sites: 0, links: HashMap::new() })
     }
 
@@ -155,6 +159,13 @@ const fn call_number(call: AllocatorCall) -> u32 {
         AllocatorCall::PosixMemalign => tally::CALL_POSIX_MEMALIGN,
         AllocatorCall::Free => tally::CALL_FREE,
     }
+}
+
+/// Whether the kernel has links of many probes. An older one takes the programs all the same. What is no file is refused in other words by one that has them.
+fn has_links_of_many(program: &OwnedFd) -> bool {
+    let points = Points { offsets: vec![0], cookies: vec![0] };
+    let refused = create_link(program, "/", &points, (AttachType::Multi, 0, Pid(std::process::id())));
+    refused.err().and_then(|error| error.raw_os_error()) != Some(libc::EINVAL)
 }
 
 fn create_link(program: &OwnedFd, path: &str, points: &Points, (attach, multi_flags, pid): (AttachType, u32, Pid)) -> io::Result<OwnedFd> {

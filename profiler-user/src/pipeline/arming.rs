@@ -44,6 +44,8 @@ pub(super) struct Arming {
     armed: HashSet<(Pid, ObjectId)>,
     /// Processes whose runtime is Go's, and the file that says so: nothing is probed there.
     go: HashMap<Pid, ObjectId>,
+    /// Processes in none of whose files is an allocator's function.
+    without: BTreeSet<Pid>,
     /// Processes to be looked at.
     changed: BTreeSet<Pid>,
     /// Why the last process could not be armed.
@@ -56,7 +58,7 @@ impl Arming {
         let followed = whom.pids.iter().copied().collect();
         let changed = whom.pids.iter().copied().collect();
         let (known, armed, go) = (HashMap::new(), HashSet::new(), HashMap::new());
-        Ok(Self { whom, finder: AllocatorFinder::start()?, known, followed, armed, go, changed, trouble: None })
+        Ok(Self { whom, finder: AllocatorFinder::start()?, known, followed, armed, go, without: BTreeSet::new(), changed, trouble: None })
     }
 
     /// Readable when a file was looked through.
@@ -186,6 +188,12 @@ impl Arming {
             self.go.insert(pid, *object);
             return;
         }
+        // Only for those that were named: a process that has just begun has not mapped its libraries.
+        if self.whom.pids.contains(&pid) && !mapped.iter().any(|object| self.has_allocator(*object)) {
+            self.without.insert(pid);
+        } else {
+            self.without.remove(&pid);
+        }
         for object in mapped {
             let (Some(Some(Finding::Allocator(allocator))), Some(file)) = (self.known.get(object), objects.file(*object)) else { continue };
             if !self.armed.insert((pid, *object)) || allocator.functions.is_empty() {
@@ -196,6 +204,15 @@ impl Arming {
                 self.trouble = Some(trouble);
             }
         }
+    }
+
+    fn has_allocator(&self, object: ObjectId) -> bool {
+        matches!(self.known.get(&object), Some(Some(Finding::Allocator(allocator))) if !allocator.functions.is_empty())
+    }
+
+    /// What there is to say of processes: where nothing could be probed, an empty profile would be a lie.
+    pub(super) fn notes(&self) -> impl Iterator<Item = String> + '_ {
+        self.without.iter().map(|pid| format!("process {}: no allocator's functions were found (a static program without symbols?)", pid.0))
     }
 
     /// The processes whose runtime keeps a profile itself: whose, where it is found, or why not.

@@ -325,6 +325,7 @@ impl Session {
             _ => self.capture.period().max(1),
         };
         let mut notes = go.notes;
+        notes.extend(self.arming.iter().flat_map(Arming::notes));
         if config.event == Event::Heap && sampled > 0 {
             notes.extend(self.arming.iter().flat_map(|arming| heap_notes(&arming.armed(), counted.other_frees)));
         }

@@ -10,6 +10,8 @@ use std::process::{Command, Stdio};
 
 /// Calls of the subject, one below the other.
 pub(super) const DEPTH: usize = 20;
+/// Bytes that functions of `tests/subjects/blocks.c` leave in use.
+pub(super) const BLOCKS: [(&str, u64); 4] = [("kept", 100_000), ("zeroed", 200_000), ("grown", 1_500_000), ("aligned", 204_800)];
 /// The longest that a guest may take, seconds; under emulation on two CPUs it is 10.
 const PATIENCE_SECONDS: &str = "240";
 /// What marks the beginning of a part, and its end.
@@ -36,6 +38,12 @@ part check /bin/profiler check
 [ ! -e /bin/xtask ] || part stats /bin/xtask ebpf --stats
 part record /bin/profiler record -F 99 --self-cost -o /tmp/folded --format folded -- /bin/busybox timeout 3 /bin/deep {DEPTH}
 part folded /bin/busybox cat /tmp/folded
+heap() {{
+    pattern='{{ /bin/busybox sleep 10; echo go; echo quit; }} | /bin/blocks'
+    /bin/profiler record -e heap --sample-bytes 1 -o /tmp/blocks --format folded -- /bin/busybox sh -c "$pattern"
+}}
+[ ! -e /bin/blocks ] || part heap heap
+[ ! -e /bin/blocks ] || part blocks /bin/busybox cat /tmp/blocks
 /bin/busybox poweroff -f
 "#
     )

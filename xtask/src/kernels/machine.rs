@@ -85,7 +85,10 @@ fn own_files(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
     build_release()?;
     let (ourselves, stripped) = (std::env::current_exe()?, folder.join("xtask"));
     run(Command::new("strip").arg("-o").arg(&stripped).arg(ourselves))?;
-    let programs = [("profiler", root().join("target/release/profiler")), ("xtask", stripped), ("deep", build("deep", Build::CBare)?)];
+    let blocks = folder.join("blocks");
+    run(Command::new("gcc").args(["-static", "-O2", "-g", "-o"]).arg(&blocks).arg(root().join("tests/subjects/blocks.c")))?;
+    let profiler = root().join("target/release/profiler");
+    let programs = [("profiler", profiler), ("xtask", stripped), ("deep", build("deep", Build::CBare)?), ("blocks", blocks)];
     let mut files = vec![("bin/busybox".to_owned(), PathBuf::from("/bin/busybox"))];
     for (name, path) in programs {
         let started_with = Command::new("ldd").arg(&path).output().context("starting ldd")?;

@@ -110,7 +110,7 @@ fn top(profile: &Profile, text: &mut String) {
 fn accounts(profile: &Profile) -> String {
     let balance = &profile.balance;
     if profile.kind.is_of_blocks() {
-        return blocks(profile) + &losses(profile);
+        return notes(profile) + &blocks(profile) + &losses(profile);
     }
     let text = format!(
         "{} samples of {} ticks in {:.1}s ({} idle, {} not asked for, {} lost)\n",
@@ -124,10 +124,16 @@ fn accounts(profile: &Profile) -> String {
     text + &losses(profile)
 }
 
+/// What there is to say of single processes.
+fn notes(profile: &Profile) -> String {
+    profile.comments.iter().filter(|comment| comment.starts_with("process ")).map(|note| format!("{}\n", printable(note))).collect()
+}
+
 /// What was allocated, and what of it lives.
 fn blocks(profile: &Profile) -> String {
     let balance = &profile.balance;
     let mut text = match balance.ticks {
+        0 if profile.total(1) == 0 => return format!("no allocation was seen in {:.1}s\n", profile.duration.as_secs_f64()),
         0 => format!("no allocation was seen in {:.1}s; Go's own profiles say: ", profile.duration.as_secs_f64()),
         calls => format!(
             "{} sampled of {calls} allocations in {:.1}s ({} lost): ",
