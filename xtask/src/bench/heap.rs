@@ -6,7 +6,7 @@ mod subject;
 
 use super::Row;
 use anyhow::{Context as _, Result, ensure};
-use peer::Watching;
+use peer::{Watched, Watching};
 use profiler_tests::profile::Profile;
 use profiler_tests::run::{Outcome, Profiler};
 use subject::{Round, Subject, Took};
@@ -56,13 +56,20 @@ struct Pairs {
     floor_returns: f64,
     ours: f64,
     bpftrace: f64,
+    bpftrace_malloc: f64,
+}
+
+impl Default for Pairs {
+    fn default() -> Self {
+        let never = f64::INFINITY;
+        Self { alone: never, floor: never, floor_returns: never, ours: never, bpftrace: never, bpftrace_malloc: never }
+    }
 }
 
 /// Every allocation, in use.
 fn every() -> Result<Vec<Row>> {
     let all = ["--sample-bytes", "1"];
-    let mut least =
-        Pairs { alone: f64::INFINITY, floor: f64::INFINITY, floor_returns: f64::INFINITY, ours: f64::INFINITY, bpftrace: f64::INFINITY };
+    let mut least = Pairs::default();
     for _ in 0..TURNS {
         let mut mal = Subject::start("mal", &[DEPTH])?;
         least.alone = least.alone.min(mal.rounds(EVERY, ROUNDS)?.ns);
@@ -70,8 +77,11 @@ fn every() -> Result<Vec<Row>> {
         least.floor_returns = least.floor_returns.min(recorded(&mut mal, &[&all[..], &["--probes-only", "returns"]].concat(), EVERY)?.0.ns);
         least.ours = least.ours.min(recorded(&mut mal, &all, EVERY)?.0.ns);
         if peer::program().is_some() {
-            let _watching = Watching::start(&mal)?;
+            let watching = Watching::start(&mal, Watched::Both)?;
             least.bpftrace = least.bpftrace.min(mal.rounds(EVERY, ROUNDS)?.ns);
+            drop(watching);
+            let _watching = Watching::start(&mal, Watched::Malloc)?;
+            least.bpftrace_malloc = least.bpftrace_malloc.min(mal.rounds(EVERY, ROUNDS)?.ns);
         }
     }
     let mut mal = Subject::start("mal", &[DEPTH])?;
@@ -82,7 +92,7 @@ fn every() -> Result<Vec<Row>> {
 }
 
 fn every_rows(least: &Pairs) -> Vec<Row> {
-    let Pairs { alone, floor, floor_returns, ours, bpftrace } = *least;
+    let Pairs { alone, floor, floor_returns, ours, bpftrace, bpftrace_malloc } = *least;
     let (added, above) = (ours - alone, ours - floor_returns);
     let at = "every allocation, malloc(64) and free, depth 10";
     let mut rows = vec![
@@ -103,6 +113,11 @@ fn every_rows(least: &Pairs) -> Vec<Row> {
             format!("{:.3} ({added:.0} / {theirs:.0} ns)", added / theirs),
             format!("<= {OF_BPFTRACE_MAX}"),
             added <= OF_BPFTRACE_MAX * theirs,
+        ));
+        let theirs = bpftrace_malloc - alone;
+        rows.push(Row::beside(
+            format!("{at}: what all of ours adds / what bpftrace adds without its probe of free"),
+            format!("{:.3} ({added:.0} / {theirs:.0} ns)", added / theirs),
         ));
     } else {
         rows.push(Row::beside("the peer bpftrace", "missing: apt-get install bpftrace"));

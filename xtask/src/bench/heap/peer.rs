@@ -17,19 +17,32 @@ pub(super) fn program() -> Option<PathBuf> {
     find("bpftrace")
 }
 
+/// What it watches.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Watched {
+    /// malloc and free.
+    Both,
+    /// malloc alone. Its probe of free is on an instruction that some processors' kernels single-step, which alone can take more than all else.
+    Malloc,
+}
+
 /// It, watching a process; ended with the value.
 pub(super) struct Watching(Child);
 
 impl Watching {
     /// Size at the entry, block and stack at the return, and all forgotten when it is freed.
-    pub(super) fn start(subject: &Subject) -> Result<Self> {
+    pub(super) fn start(subject: &Subject, watched: Watched) -> Result<Self> {
         let library = subject.library()?;
         let library = library.display();
-        let script = format!(
-            "uprobe:{library}:malloc {{ @size[tid] = arg0; }} \
-             uretprobe:{library}:malloc /@size[tid]/ {{ @live[retval] = @size[tid]; @where[retval] = ustack; delete(@size[tid]); }} \
-             uprobe:{library}:free /@live[arg0]/ {{ delete(@live[arg0]); delete(@where[arg0]); }}"
+        // With `-p` alone version 0.17 counts other processes, too.
+        let mut script = format!(
+            "uprobe:{library}:malloc /pid == {}/ {{ @size[tid] = arg0; }} \
+             uretprobe:{library}:malloc /@size[tid]/ {{ @live[retval] = @size[tid]; @where[retval] = ustack; delete(@size[tid]); }}",
+            subject.pid()
         );
+        if watched == Watched::Both {
+            script += &format!(" uprobe:{library}:free /@live[arg0]/ {{ delete(@live[arg0]); delete(@where[arg0]); }}");
+        }
         let before = subject.code()?;
         let mut command = Command::new(program().context("bpftrace is in PATH")?);
         command.args(["-p", &subject.pid().to_string(), "-e", &script]);
@@ -39,8 +52,8 @@ impl Watching {
             if let Some(status) = watching.0.try_wait()? {
                 anyhow::bail!("bpftrace ended: {status}");
             }
-            let code = subject.code()?;
-            Ok((code.iter().zip(&before).all(|(now, then)| now != then)).then_some(()))
+            let planted = subject.code()?.iter().zip(&before).filter(|(now, then)| now != then).count();
+            Ok((planted == if watched == Watched::Both { 2 } else { 1 }).then_some(()))
         })?;
         std::thread::sleep(SETTLE);
         Ok(watching)
