@@ -110,6 +110,13 @@ pub struct Site {
     pub own: [[i64; 2]; SITE_OWN_MAX],
 }
 
+/// The programs of probes return at once: the recording has not begun, or it is over.
+pub const COUNTING_NOTHING: u32 = 0;
+/// They count.
+pub const COUNTING_ALL: u32 = 1;
+/// They return at once, but ask for the return of each call: what the traps alone cost, for benchmarks.
+pub const COUNTING_RETURNS: u32 = 2;
+
 /// `malloc(size)`.
 pub const CALL_MALLOC: u32 = 0;
 /// `calloc(count, size)`.

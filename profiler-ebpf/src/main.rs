@@ -38,9 +38,12 @@ pub fn forget_process(context: RawTracePointContext) -> i32 {
 }
 
 /// Both ends of a call that makes a block, where the kernel has sessions (6.13): 0 asks for the return.
-#[uprobe]
-pub fn heap_session(context: ProbeContext) -> u32 {
-    u32::from(probe::heap::session(&context) == Return::NotSeen)
+///
+/// Not by the macro `uprobe`: what that makes returns 0, whatever the function says, and every return would be a trap.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "uprobe")]
+pub fn heap_session(context: *mut core::ffi::c_void) -> u32 {
+    u32::from(probe::heap::session(&ProbeContext::new(context)) == Return::NotSeen)
 }
 
 /// The entry of such a call, where it has none.

@@ -159,6 +159,6 @@ pub static LIVE: HashMap<LiveKey, LiveBlock> = HashMap::with_max_entries(LIVE_BL
 #[map]
 pub static PENDING: LruHashMap<PendingKey, PendingCall> = LruHashMap::with_max_entries(PENDING_CALLS_MAX, 0);
 
-/// Whether the programs of probes count: 0 before the recording has begun, and when it is over.
+/// What the programs of probes do: one of the `COUNTING_*`.
 #[map]
 pub static COUNTING: Array<u32> = Array::with_max_entries(1, 0);

@@ -83,6 +83,20 @@ pub struct Bounds {
     pub window_bytes: u64,
     /// A thread gets a SIGSTOP after each of its samples in user mode, for a debugger that has attached. For tests.
     pub stop_at_sample: bool,
+    /// What the programs of probes do. For benchmarks.
+    pub probes: ProbeWork,
+}
+
+/// What the programs of probes do: all of their work, or as little as shows what their traps alone cost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ProbeWork {
+    /// They count.
+    #[default]
+    All,
+    /// They return at once, and no return of a call is waited for.
+    Nothing,
+    /// The same, but the return of each call is a trap as well.
+    Returns,
 }
 
 impl Default for Bounds {
@@ -94,6 +108,7 @@ impl Default for Bounds {
             live_blocks: profiler_common::limits::LIVE_BLOCKS_MAX,
             window_bytes: 64 << 20,
             stop_at_sample: false,
+            probes: ProbeWork::All,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod cold_walk;
 mod footprint;
+mod heap;
 mod lightswitch;
 mod mapped_memory;
 mod mappings;
@@ -74,6 +75,11 @@ const BENCHMARKS: &[Benchmark] = &[
         name: "mappings",
         about: "P17: a process with 60,000 mappings that change 100 times a second: our CPU time, its calls' latency",
         run: mappings::run,
+    },
+    Benchmark {
+        name: "heap",
+        about: "P8 and P9: what an allocation costs, each of them and sampled, against bpftrace and the traps alone; what the figures are worth",
+        run: heap::run,
     },
     Benchmark { name: "rest", about: "P19 and memory at rest: wake-ups a second and memory with nothing running", run: memory::run },
 ];

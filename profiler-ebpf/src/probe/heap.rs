@@ -48,7 +48,7 @@ pub fn session(context: &ProbeContext) -> Return {
 #[inline(always)]
 pub fn entered(context: &ProbeContext) -> Return {
     if !blocks::are_counted() {
-        return Return::NotSeen;
+        return blocks::uncounted();
     }
     OfProbe::add(Counter::Runs, 1);
     let call = Call::of(context);

@@ -8,12 +8,13 @@ use super::error::BpfError;
 use super::hotplug::{CpuChange, Hotplug};
 use super::options::CaptureOptions;
 use super::order::{Drained, Order};
-use super::program::{Counting, Programs};
+use super::program::Programs;
 use super::sampled_events::SampledEvents;
 use super::self_cost::{self, ProgramCost};
 use super::sent_stacks::SentStacks;
 use super::side_band::{Record, SideBand};
 use super::tallies;
+use crate::config::ProbeWork;
 use crate::model::allocator::Allocator;
 use crate::model::event::{MonotonicNs, ProcessEvent};
 use crate::model::loss::{Loss, Losses};
@@ -45,6 +46,7 @@ pub struct Capture {
     order: Order,
     losses: Losses,
     period: u64,
+    probes: ProbeWork,
     away_at_start: TimesAway,
     _statistics: Option<OwnedFd>,
 }
@@ -70,6 +72,7 @@ impl Capture {
             order: Order::default(),
             losses: Losses::default(),
             period,
+            probes: options.probes,
             away_at_start: TimesAway::default(),
             _statistics: statistics,
         })
@@ -81,7 +84,7 @@ impl Capture {
     /// The kernel refused to enable an event.
     pub fn start(&mut self) -> Result<(), BpfError> {
         self.away_at_start = TimesAway::now();
-        self.programs.count_calls(Counting::On)?;
+        self.programs.count_calls(self.probes)?;
         self.events.enable()
     }
 
@@ -89,7 +92,7 @@ impl Capture {
     pub fn stop(&mut self) {
         self.events.disable();
         // At one moment for all probes, which takes longer to take away.
-        let _ = self.programs.count_calls(Counting::Off);
+        let _ = self.programs.count_calls(ProbeWork::Nothing);
         wait_for_programs();
     }
 

@@ -1,6 +1,6 @@
 //! What a recording asks of the kernel side.
 
-use crate::config::Event;
+use crate::config::{Event, ProbeWork};
 use crate::model::process::Pid;
 use profiler_common::settings::{KernelOffsets, Settings};
 use profiler_common::target::{TargetCgroup, TargetComm, TargetProcess};
@@ -30,6 +30,8 @@ pub struct CaptureOptions {
     pub tallies: u32,
     /// Sampled blocks that may live at once.
     pub live_blocks: u32,
+    /// What the programs of probes do.
+    pub probes: ProbeWork,
     /// Measure what the programs cost.
     pub self_cost: bool,
 }

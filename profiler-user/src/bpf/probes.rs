@@ -87,6 +87,15 @@ impl Probes {
         Ok(Self { programs, sites, used_sites: 0, links: HashMap::new() })
     }
 
+    /// The loaded programs, by name.
+    pub(super) fn programs(&self) -> Vec<(&'static str, &OwnedFd)> {
+        match &self.programs {
+            Programs::Allocs { entry } => vec![("allocs_entry", entry)],
+            Programs::Session { both, free } => vec![("heap_session", both), ("heap_free", free)],
+            Programs::Pair { entry, leave, free } => vec![("heap_entry", entry), ("heap_return", leave), ("heap_free", free)],
+        }
+    }
+
     /// Arms an allocator's functions in a process. The file is that of the mapping.
     pub(super) fn arm(&mut self, pid: Pid, file: BorrowedFd<'_>, allocator: &Allocator) -> Result<(), BpfError> {
         let (mut makers, mut frees) = (Points::default(), Points::default());

@@ -6,7 +6,7 @@ use super::live_blocks::LiveBlocks;
 use super::options::CaptureOptions;
 use super::probes::Probes;
 use super::tallies::Tallies;
-use crate::config::Event;
+use crate::config::{Event, ProbeWork};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{PerfEvent, RawTracePoint};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
@@ -14,6 +14,7 @@ use profiler_common::counter::COUNTERS;
 use profiler_common::limits::{
     OWN_PROCESSES_MAX, PENDING_CALLS_MAX, PROBE_PLACES_PER_CPU, SITES_MAX, TARGET_CGROUPS_MAX, TARGET_COMMS_MAX,
 };
+use profiler_common::tally::{COUNTING_ALL, COUNTING_NOTHING, COUNTING_RETURNS};
 use profiler_common::target::{TARGET_PROCESSES, TargetCgroup, TargetComm};
 use profiler_common::unwind::range::ProcessRanges;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
@@ -40,15 +41,6 @@ pub(super) struct Programs {
     counting: Array<MapData, u32>,
     /// Where calls are probed and not ticks sampled.
     pub(super) probes: Option<Probes>,
-}
-
-/// Whether the programs of probes count what they see.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Counting {
-    /// They do.
-    On,
-    /// Not yet, or not any more.
-    Off,
 }
 
 /// A [`ProcessRanges`] as the map's value.
@@ -108,9 +100,14 @@ impl Programs {
         let _ = self.ranges.remove(&pid);
     }
 
-    /// Says whether the programs of probes count.
-    pub(super) fn count_calls(&mut self, counting: Counting) -> Result<(), BpfError> {
-        self.counting.set(0, u32::from(counting == Counting::On), 0).map_err(|error| map_error("COUNTING", &error))
+    /// Says what the programs of probes do.
+    pub(super) fn count_calls(&mut self, work: ProbeWork) -> Result<(), BpfError> {
+        let counting = match work {
+            ProbeWork::Nothing => COUNTING_NOTHING,
+            ProbeWork::All => COUNTING_ALL,
+            ProbeWork::Returns => COUNTING_RETURNS,
+        };
+        self.counting.set(0, counting, 0).map_err(|error| map_error("COUNTING", &error))
     }
 
     /// Loads the program that runs at each tick, and gives its descriptor.

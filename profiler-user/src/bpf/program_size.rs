@@ -4,7 +4,7 @@ use super::btf::KernelTypes;
 use super::error::BpfError;
 use super::options::CaptureOptions;
 use super::program::Programs;
-use crate::config::Event;
+use crate::config::{Event, ProbeWork};
 use profiler_common::limits::{RING_BYTES, TARGET_CGROUPS_MAX, TARGET_COMMS_MAX, TARGET_PROCESSES_MAX};
 use profiler_common::settings::{MODE_ANY, Settings, WALK_TABLES};
 use profiler_common::target::{TARGET_CGROUPS, TARGET_COMMS, TARGET_PROCESSES};
@@ -77,6 +77,7 @@ fn everything() -> Result<CaptureOptions, BpfError> {
         target_processes: TARGET_PROCESSES_MAX,
         tallies: 1,
         live_blocks: 1,
+        probes: ProbeWork::All,
         self_cost: false,
     })
 }

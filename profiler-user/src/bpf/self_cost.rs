@@ -1,6 +1,8 @@
 //! What the programs themselves cost, by the kernel's own statistics.
 
+use super::probes::Probes;
 use super::program::Programs;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::time::Duration;
 
 /// One program's runs and time while statistics were on.
@@ -27,5 +29,19 @@ pub(super) fn read(programs: &Programs) -> Vec<ProgramCost> {
             verified_instructions: info.verified_instruction_count().unwrap_or(0),
         })
     });
-    costs.collect()
+    // Those of probes are not aya's.
+    let of_probes = programs.probes.iter().flat_map(Probes::programs).filter_map(|(name, program)| of_descriptor(name, program));
+    costs.chain(of_probes).collect()
+}
+
+/// What the kernel says of a program that we have loaded ourselves (`bpf_prog_show_fdinfo` in kernel/bpf/syscall.c; Linux 5.1 and later).
+fn of_descriptor(name: &str, program: &OwnedFd) -> Option<ProgramCost> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).ok()?;
+    let number = |field: &str| text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')?.trim().parse::<u64>().ok());
+    Some(ProgramCost {
+        name: name.to_owned(),
+        runs: number("run_cnt")?,
+        time: Duration::from_nanos(number("run_time_ns")?),
+        verified_instructions: number("verified_insns").unwrap_or(0) as u32,
+    })
 }

@@ -273,6 +273,7 @@ fn capture_options(config: &Config, filter: &Filter, offsets: settings::KernelOf
         target_processes: config.bounds.target_processes,
         tallies: config.bounds.tallies,
         live_blocks: config.bounds.live_blocks,
+        probes: config.bounds.probes,
         self_cost: config.self_cost,
     }
 }

@@ -5,7 +5,9 @@ use crate::maps::{COUNTING, LIVE, PENDING, TALLIES};
 use crate::place::{OfProbe, Place as _, add_atomically};
 use profiler_common::counter::Counter;
 use profiler_common::loss::Loss;
-use profiler_common::tally::{LiveBlock, LiveKey, PendingCall, PendingKey, TallyCounts, TallyKey};
+use profiler_common::tally::{
+    COUNTING_ALL, COUNTING_NOTHING, COUNTING_RETURNS, LiveBlock, LiveKey, PendingCall, PendingKey, TallyCounts, TallyKey,
+};
 
 /// `BPF_NOEXIST` of include/uapi/linux/bpf.h.
 const NEW_ONLY: u64 = 1;
@@ -20,8 +22,20 @@ pub enum Added {
 /// Whether anything is to be counted now.
 #[inline(always)]
 pub fn are_counted() -> bool {
+    counting() == COUNTING_ALL
+}
+
+/// Of a call that is not counted: whether its return is to be seen nevertheless.
+#[inline(always)]
+pub fn uncounted() -> Return {
+    if counting() == COUNTING_RETURNS { Return::Seen } else { Return::NotSeen }
+}
+
+/// One of the `COUNTING_*`.
+#[inline(always)]
+fn counting() -> u32 {
     // SAFETY: a live map value; user space writes it whole.
-    COUNTING.get_ptr(0).is_some_and(|counting| unsafe { core::ptr::read_volatile(counting) } != 0)
+    COUNTING.get_ptr(0).map_or(COUNTING_NOTHING, |counting| unsafe { core::ptr::read_volatile(counting) })
 }
 
 /// Whether blocks are counted under the key already.

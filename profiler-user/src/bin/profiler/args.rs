@@ -2,7 +2,7 @@
 
 use crate::values::{parse_duration, parse_format, parse_memory_limit, parse_pids, parse_sample_bytes, parse_unwind_memory};
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
-use profiler::config::{Bounds, Config, Event, Mode, Target, Walk};
+use profiler::config::{Bounds, Config, Event, Mode, ProbeWork, Target, Walk};
 use profiler::encode::Format;
 use profiler_common::limits::LIVE_BLOCKS_MAX;
 use std::ffi::OsString;
@@ -124,6 +124,9 @@ pub(crate) struct RecordArgs {
     /// Sampled blocks that may live at once, for -e heap; those beyond are counted as lost
     #[arg(long, value_name = "N", default_value_t = LIVE_BLOCKS_MAX, value_parser = clap::value_parser!(u32).range(1..=16_777_216), help_heading = "Limits")]
     pub live_entries: u32,
+    /// Arm the probes and count nothing, without or with a trap at each return (for benchmarks)
+    #[arg(long, value_name = "WHICH", hide = true)]
+    pub probes_only: Option<ProbesOnlyArg>,
     /// Stop a thread after each of its samples in user mode, for a debugger that has attached and lets it go on (for tests)
     #[arg(long, hide = true, requires = "pids")]
     pub stop_at_sample: bool,
@@ -162,6 +165,15 @@ pub(crate) enum SplitArg {
     Process,
 }
 
+/// Traps without work.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ProbesOnlyArg {
+    /// At entries
+    Entries,
+    /// At entries and returns
+    Returns,
+}
+
 impl RecordArgs {
     /// What is to be recorded.
     pub(crate) fn config(&self) -> Config {
@@ -177,6 +189,10 @@ impl RecordArgs {
         bounds.tallies = self.tally_entries.unwrap_or(bounds.tallies);
         bounds.live_blocks = self.live_entries;
         bounds.stop_at_sample = self.stop_at_sample;
+        bounds.probes = self.probes_only.map_or(ProbeWork::All, |which| match which {
+            ProbesOnlyArg::Entries => ProbeWork::Nothing,
+            ProbesOnlyArg::Returns => ProbeWork::Returns,
+        });
         bounds.target_processes = self.target_entries.unwrap_or(bounds.target_processes);
         Config {
             targets: self.targets(),
