@@ -73,17 +73,18 @@ impl Probes {
     ) -> Result<Self, BpfError> {
         let object = ProbeObject::parse(object, maps)?;
         let multi = |name| object.load(name, AttachType::Multi);
+        // The smallest one says whether the kernel is too old, before its verifier gives up at a larger one.
+        let free = multi("heap_free")?;
+        if !has_links_of_many(&free) {
+            return Err(BpfError::NoProbeLinks);
+        }
         let programs = match event {
             Event::Allocs => Programs::Allocs { entry: multi("allocs_entry")? },
             _ => match object.load("heap_session", AttachType::Session) {
-                Ok(both) => Programs::Session { both, free: multi("heap_free")? },
-                Err(_) => Programs::Pair { entry: multi("heap_entry")?, leave: multi("heap_return")?, free: multi("heap_free")? },
+                Ok(both) => Programs::Session { both, free },
+                Err(_) => Programs::Pair { entry: multi("heap_entry")?, leave: multi("heap_return")?, free },
             },
         };
-        let (Programs::Allocs { entry: multi } | Programs::Session { free: multi, .. } | Programs::Pair { free: multi, .. }) = &programs;
-        if !has_links_of_many(multi) {
-            return Err(BpfError::NoProbeLinks);
-        }
         Ok(Self { programs, sites, used_sites: 0, links: HashMap::new() })
     }
 
