@@ -122,15 +122,19 @@ impl Reader {
         self.session = None;
     }
 
+    /// The answer to a question about one file.
+    fn about(&mut self, object: ObjectId, file: BorrowedFd<'_>, request: &Request) -> Result<Answer, ReaderError> {
+        let deadline = self.deadline_for(object)?;
+        let answer = self.ask(request, &Files { object: Some(file), ..Files::default() }, deadline);
+        self.judge(object, answer)
+    }
+
     /// What the file says of itself.
     ///
     /// # Errors
     /// No reader can be had, or the file is bad.
     pub fn identify(&mut self, object: ObjectId, file: BorrowedFd<'_>) -> Result<ObjectFacts, ReaderError> {
-        let deadline = self.deadline_for(object)?;
-        let files = Files { object: Some(file), ..Files::default() };
-        let answer = self.ask(&Request::Identify, &files, deadline);
-        match self.judge(object, answer)? {
+        match self.about(object, file, &Request::Identify)? {
             Answer::Facts(facts) => Ok(facts),
             _ => Err(self.distrust(object)),
         }
@@ -177,10 +181,7 @@ impl Reader {
     /// # Errors
     /// No reader can be had, or the file is bad.
     pub fn unwind_table(&mut self, object: ObjectId, file: BorrowedFd<'_>) -> Result<UnwindTable, ReaderError> {
-        let deadline = self.deadline_for(object)?;
-        let files = Files { object: Some(file), ..Files::default() };
-        let answer = self.ask(&Request::Unwind, &files, deadline);
-        match self.judge(object, answer)? {
+        match self.about(object, file, &Request::Unwind)? {
             Answer::Unwind(table) => Ok(table),
             _ => Err(self.distrust(object)),
         }
@@ -191,10 +192,7 @@ impl Reader {
     /// # Errors
     /// No reader can be had, or the file is bad.
     pub fn allocator(&mut self, object: ObjectId, file: BorrowedFd<'_>) -> Result<Allocator, ReaderError> {
-        let deadline = self.deadline_for(object)?;
-        let files = Files { object: Some(file), ..Files::default() };
-        let answer = self.ask(&Request::Allocator, &files, deadline);
-        match self.judge(object, answer)? {
+        match self.about(object, file, &Request::Allocator)? {
             Answer::Allocator(allocator) => Ok(allocator),
             _ => Err(self.distrust(object)),
         }
@@ -205,10 +203,7 @@ impl Reader {
     /// # Errors
     /// No reader can be had, or the file is bad.
     pub fn go_heap(&mut self, object: ObjectId, file: BorrowedFd<'_>) -> Result<GoHeap, ReaderError> {
-        let deadline = self.deadline_for(object)?;
-        let files = Files { object: Some(file), ..Files::default() };
-        let answer = self.ask(&Request::GoHeap, &files, deadline);
-        match self.judge(object, answer)? {
+        match self.about(object, file, &Request::GoHeap)? {
             Answer::GoHeap(answer) => Ok(answer),
             _ => Err(self.distrust(object)),
         }

@@ -145,7 +145,7 @@ pub(crate) enum KindArg {
     Faults,
     /// What was allocated since the recording began, and what of it lives
     Heap,
-    /// What is allocated, live or not; costs half of heap
+    /// What is allocated, live or not: without a probe where blocks are freed
     Allocs,
 }
 
