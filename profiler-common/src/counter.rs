@@ -1,4 +1,4 @@
-//! What the programs count, a cell for each CPU: the right side of the conservation sum, beside [`crate::loss::Loss`].
+//! What the programs count, a row for each source and a cell for each CPU: the right side of the conservation sum, beside [`crate::loss::Loss`].
 
 use crate::loss::Loss;
 
@@ -6,7 +6,7 @@ use crate::loss::Loss;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Counter {
-    /// Times that the CPU program ran.
+    /// Times that the source's program ran.
     Runs = 0,
     /// Ticks that met the idle task.
     Idle = 1,

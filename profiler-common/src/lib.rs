@@ -4,7 +4,7 @@
 //!            kernel (profiler-ebpf)                          user space (profiler-user, room `bpf/`)
 //!
 //!   perf cpu-clock tick ──► cpu program
-//!        counted ─────────────► COUNTERS (per CPU) ────────► counts and losses, read at the end of a window
+//!        counted ─────────────► COUNTERS (per CPU) ────────► counts and losses of each source     counter.rs loss.rs source.rs
 //!        filtered by ◄──────── SETTINGS, TARGET_* ◄───────── what the user asked for          settings.rs target.rs
 //!        stack, once a hash ──► RING: StackHeader + addresses ─┐
 //!        sample ──────────────► RING: SampleRecord ────────────┴► `Tally<RawStack>`           record.rs
@@ -34,6 +34,7 @@ pub mod record;
 pub mod sampling;
 pub mod settings;
 pub mod size_class;
+pub mod source;
 pub mod tally;
 pub mod target;
 pub mod unwind;

@@ -4,9 +4,9 @@ use crate::process::ProcessKey;
 use crate::tally::TallyKey;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// The kinds of record, as the first word of each.
+/// The kinds of record, as the first half-word of each.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u32)]
+#[repr(u16)]
 pub enum RecordKind {
     /// A [`SampleRecord`].
     Sample = 1,
@@ -18,9 +18,9 @@ pub enum RecordKind {
     Tally = 4,
 }
 
-impl TryFrom<u32> for RecordKind {
-    type Error = u32;
-    fn try_from(word: u32) -> Result<Self, u32> {
+impl TryFrom<u16> for RecordKind {
+    type Error = u16;
+    fn try_from(word: u16) -> Result<Self, u16> {
         match word {
             1 => Ok(Self::Sample),
             2 => Ok(Self::Stack),
@@ -36,7 +36,9 @@ impl TryFrom<u32> for RecordKind {
 #[repr(C)]
 pub struct SampleRecord {
     /// [`RecordKind::Sample`].
-    pub kind: u32,
+    pub kind: u16,
+    /// The number of its [`crate::source::Source`].
+    pub source: u16,
     /// Thread id in the initial pid namespace.
     pub tid: u32,
     /// The process image.
@@ -56,7 +58,9 @@ const _: () = assert!(size_of::<SampleRecord>() == 48);
 #[repr(C)]
 pub struct TallyRecord {
     /// [`RecordKind::Tally`].
-    pub kind: u32,
+    pub kind: u16,
+    /// Zero: the key has it.
+    pub reserved: u16,
     /// Thread of the first event.
     pub tid: u32,
     /// The process image.
@@ -76,21 +80,21 @@ const _: () = assert!(size_of::<TallyRecord>() == 48);
 #[repr(C)]
 pub struct StackHeader {
     /// [`RecordKind::Stack`].
-    pub kind: u32,
+    pub kind: u16,
+    /// How the walk of the user part ended ([`crate::ended::Ended`]).
+    pub ended: u8,
+    /// [`FORM_WALKED`] or [`FORM_UNFINISHED`].
+    pub form: u8,
     /// Addresses of the kernel part.
     pub kernel_frames: u16,
     /// Addresses of the user part.
     pub user_frames: u16,
     /// The hash that later samples name.
     pub stack_hash: u64,
-    /// How the walk of the user part ended ([`crate::ended::Ended`]).
-    pub ended: u8,
-    /// [`FORM_WALKED`] or [`FORM_UNFINISHED`].
-    pub form: u8,
-    /// Zero.
-    pub reserved: [u8; 2],
     /// The list of ranges that it was walked with (low half of its number); 0: none.
     pub list: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 const _: () = assert!(size_of::<StackHeader>() == 24);
@@ -105,9 +109,9 @@ pub const FORM_UNFINISHED: u8 = 1;
 #[repr(C)]
 pub struct MoreHeader {
     /// [`RecordKind::More`].
-    pub kind: u32,
+    pub kind: u16,
     /// Zero.
-    pub reserved: u32,
+    pub reserved: [u16; 3],
     /// The hash of the stack.
     pub stack_hash: u64,
 }

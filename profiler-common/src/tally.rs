@@ -1,16 +1,41 @@
 //! What is counted in maps of the kernel: blocks by stack and size class, and the blocks that live.
 
 use crate::limits::SITE_OWN_MAX;
+use crate::source::Source;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// What blocks have in common that are counted together.
+/// What events have in common that are counted together. 16 bytes: it is looked up at every one, and a BPF program's stack has 512.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct TallyKey {
     /// The stack's hash, which covers the process image and a seed of the run.
     pub stack_hash: u64,
+    /// Bytes of the size class in the lower 48 bits, where those are told apart; above them the number of the source.
+    class_and_source: u64,
+}
+
+/// Where the number of the source begins.
+const SOURCE_SHIFT: u32 = 48;
+
+impl TallyKey {
+    /// Of a source, a stack and a size class.
+    #[inline(always)]
+    pub const fn new(source: Source, stack_hash: u64, class_bytes: u64) -> Self {
+        let class_bytes = class_bytes & ((1 << SOURCE_SHIFT) - 1);
+        Self { stack_hash, class_and_source: (source.number() as u64) << SOURCE_SHIFT | class_bytes }
+    }
+
     /// Bytes of the size class.
-    pub class_bytes: u64,
+    #[inline(always)]
+    pub const fn class_bytes(&self) -> u64 {
+        self.class_and_source & ((1 << SOURCE_SHIFT) - 1)
+    }
+
+    /// The number of the [`Source`] that counts.
+    #[inline(always)]
+    pub const fn source(&self) -> u16 {
+        (self.class_and_source >> SOURCE_SHIFT) as u16
+    }
 }
 
 /// What was counted of blocks; what a sample stands for is that of [`crate::sampling::Weight`].

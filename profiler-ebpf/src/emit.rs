@@ -9,6 +9,7 @@ use profiler_common::counter::Counter;
 use profiler_common::limits::{SENT_STACK_SLOTS, STACK_FRAMES_MAX};
 use profiler_common::loss::Loss;
 use profiler_common::record::{SampleRecord, StackHeader, TallyRecord};
+use profiler_common::source::Source;
 
 // include/uapi/linux/bpf.h
 const NO_WAKEUP: u64 = 1;
@@ -17,64 +18,64 @@ const AVAILABLE_BYTES: u64 = 0;
 
 /// Sends a sample, and its stack if it is new.
 #[inline(always)]
-pub fn sample<P: Place>(record: &SampleRecord, stack: &Taken<P>) {
-    if !new_stack(stack) {
+pub fn sample<P: Place>(source: Source, record: &SampleRecord, stack: &Taken<P>) {
+    if !new_stack(source, stack) {
         return;
     }
-    if output::<P>(core::ptr::from_ref(record).cast(), size_of::<SampleRecord>() as u64, stack.wake) {
-        P::add(Counter::Samples, 1);
+    if output::<P>(source, core::ptr::from_ref(record).cast(), size_of::<SampleRecord>() as u64, stack.wake) {
+        P::add(source, Counter::Samples, 1);
     } else {
-        P::lose(Loss::RingFull);
+        P::lose(source, Loss::RingFull);
     }
 }
 
 /// Sends what a key of the counts in the kernel stands for, and its stack if that is new; false if there was no room, which is counted.
 #[inline(always)]
-pub fn tally<P: Place>(record: &TallyRecord, stack: &Taken<P>) -> bool {
-    if !new_stack(stack) {
+pub fn tally<P: Place>(source: Source, record: &TallyRecord, stack: &Taken<P>) -> bool {
+    if !new_stack(source, stack) {
         return false;
     }
-    let sent = output::<P>(core::ptr::from_ref(record).cast(), size_of::<TallyRecord>() as u64, stack.wake);
+    let sent = output::<P>(source, core::ptr::from_ref(record).cast(), size_of::<TallyRecord>() as u64, stack.wake);
     if !sent {
-        P::lose(Loss::RingFull);
+        P::lose(source, Loss::RingFull);
     }
     sent
 }
 
 /// Sends a stack unless it has been sent; false if there was no room, which is counted.
 #[inline(always)]
-fn new_stack<P: Place>(stack: &Taken<P>) -> bool {
+fn new_stack<P: Place>(source: Source, stack: &Taken<P>) -> bool {
     let slot = (stack.hash & (SENT_STACK_SLOTS as u64 - 1)) as u32;
     let Some(sent) = SENT_STACKS.get_ptr_mut(slot) else {
-        P::lose(Loss::NoScratch);
+        P::lose(source, Loss::NoScratch);
         return false;
     };
     // SAFETY: a live map value; the word is read and written whole.
     if unsafe { core::ptr::read_volatile(sent) } == stack.hash {
         return true;
     }
-    if !send_stack(stack) {
-        P::lose(Loss::StackRingFull);
+    if !send_stack(source, stack) {
+        P::lose(source, Loss::StackRingFull);
         return false;
     }
     if stack.more_at != 0 {
-        unfinished::send_more(stack.place, stack.more_at, stack.hash);
+        unfinished::send_more(source, stack);
     }
     // Noted only now: a stack that found no room must be sent again.
     // SAFETY: as above.
     unsafe { core::ptr::write_volatile(sent, stack.hash) };
-    P::add(Counter::Stacks, 1);
+    P::add(source, Counter::Stacks, 1);
     true
 }
 
 #[inline(always)]
-fn send_stack<P: Place>(stack: &Taken<P>) -> bool {
+fn send_stack<P: Place>(source: Source, stack: &Taken<P>) -> bool {
     // The verifier must see the bound on the very number that the helper gets; LLVM, which knows it already, would check an earlier one.
     let bytes = core::hint::black_box(u64::from(stack.words) * 8);
     if bytes > (STACK_FRAMES_MAX + UNFINISHED_WORDS) as u64 * 8 {
         return false;
     }
-    output::<P>(stack.scratch.cast_const().cast(), size_of::<StackHeader>() as u64 + bytes, Wake::WhenMuchWaits)
+    output::<P>(source, stack.scratch.cast_const().cast(), size_of::<StackHeader>() as u64 + bytes, Wake::WhenMuchWaits)
 }
 
 /// Whether more than half of the ring is waiting (`wake_bytes` is a quarter): what comes now should be small.
@@ -94,7 +95,7 @@ pub enum Wake {
 
 /// Writes bytes to the ring.
 #[inline(always)]
-pub fn output<P: Place>(data: *const u8, bytes: u64, wake: Wake) -> bool {
+pub fn output<P: Place>(source: Source, data: *const u8, bytes: u64, wake: Wake) -> bool {
     let ring = (&raw const RING).cast_mut().cast();
     // SAFETY: the map is live; the query has no other preconditions.
     let waiting = unsafe { bpf_ringbuf_query(ring, AVAILABLE_BYTES) };
@@ -102,7 +103,7 @@ pub fn output<P: Place>(data: *const u8, bytes: u64, wake: Wake) -> bool {
     // SAFETY: the verifier checks that `data` has `bytes` readable bytes.
     let failed = unsafe { bpf_ringbuf_output(ring, data.cast_mut().cast(), bytes, flags) };
     if failed == 0 {
-        P::add(Counter::RingBytes, bytes + 8); // 8: the ring's own header.
+        P::add(source, Counter::RingBytes, bytes + 8); // 8: the ring's own header.
     }
     failed == 0
 }

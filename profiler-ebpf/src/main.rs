@@ -15,11 +15,19 @@ mod task;
 use aya_ebpf::macros::{perf_event, raw_tracepoint, uprobe, uretprobe};
 use aya_ebpf::programs::{PerfEventContext, ProbeContext, RawTracePointContext, RetProbeContext};
 use probe::heap::Return;
+use profiler_common::source::Source;
 
 /// A tick of the CPU clock, or of the cycles counter.
 #[perf_event]
 pub fn cpu(context: PerfEventContext) -> u32 {
-    probe::cpu::tick(&context);
+    probe::cpu::tick(&context, Source::CLOCK);
+    0
+}
+
+/// A page fault that is sampled.
+#[perf_event]
+pub fn fault(context: PerfEventContext) -> u32 {
+    probe::cpu::tick(&context, Source::FAULTS);
     0
 }
 

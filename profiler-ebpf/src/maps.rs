@@ -8,6 +8,7 @@ use profiler_common::limits::{
     STACK_FRAMES_MAX, TALLIES_MAX, TARGET_PROCESSES_MAX, UNFINISHED_BYTES_MAX, UNFINISHED_SLOTS, UNWIND_PROCESSES_MAX,
 };
 use profiler_common::record::{StackHeader, UnfinishedAt};
+use profiler_common::source::SOURCES;
 use profiler_common::tally::{LiveBlock, LiveKey, PendingCall, PendingKey, Site, TallyCounts, TallyKey};
 use profiler_common::target::TargetProcess;
 use profiler_common::unwind::Registers;
@@ -96,9 +97,9 @@ pub static SENT_STACKS: Array<u64> = Array::with_max_entries(SENT_STACK_SLOTS as
 #[map]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
-/// Counters and losses; the cells are those of `profiler_common::counter`.
+/// Counters and losses, a row for each source; the cells are those of `profiler_common::counter`.
 #[map]
-pub static COUNTERS_CELLS: PerCpuArray<[u64; COUNTERS as usize]> = PerCpuArray::with_max_entries(1, 0);
+pub static COUNTERS_CELLS: PerCpuArray<[u64; COUNTERS as usize]> = PerCpuArray::with_max_entries(SOURCES, 0);
 
 /// Processes of the target, with their children if those are followed.
 #[map]

@@ -7,6 +7,7 @@ use core::arch::asm;
 use profiler_common::counter::{COUNTERS, Counter, loss_cell};
 use profiler_common::limits::{PROBE_CACHE_SLOTS, PROBE_PLACES_PER_CPU, RULE_CACHE_SLOTS};
 use profiler_common::loss::Loss;
+use profiler_common::source::Source;
 
 /// A place. It crosses `bpf_loop` as a number.
 pub trait Place: Copy {
@@ -28,19 +29,19 @@ pub trait Place: Copy {
     /// Its cache of rules: `CACHE_SLOTS` of them.
     fn cache(self) -> Option<*mut CachedRule>;
 
-    /// Adds to a cell of the counters.
-    fn add_cell(cell: u32, more: u64);
+    /// Adds to a cell of a source's counters.
+    fn add_cell(source: Source, cell: u32, more: u64);
 
     /// Adds to a counter.
     #[inline(always)]
-    fn add(counter: Counter, more: u64) {
-        Self::add_cell(counter as u32, more);
+    fn add(source: Source, counter: Counter, more: u64) {
+        Self::add_cell(source, counter as u32, more);
     }
 
     /// Counts one lost event.
     #[inline(always)]
-    fn lose(loss: Loss) {
-        Self::add_cell(loss_cell(loss), 1);
+    fn lose(source: Source, loss: Loss) {
+        Self::add_cell(source, loss_cell(loss), 1);
     }
 
     /// The place that `bpf_loop` passes on: a pointer to its number.
@@ -87,8 +88,8 @@ impl Place for OfCpu {
     }
 
     #[inline(always)]
-    fn add_cell(cell: u32, more: u64) {
-        if let Some(cells) = COUNTERS_CELLS.get_ptr_mut(0) {
+    fn add_cell(source: Source, cell: u32, more: u64) {
+        if let Some(cells) = COUNTERS_CELLS.get_ptr_mut(u32::from(source.number())) {
             if cell < COUNTERS {
                 // SAFETY: the cell is within the array, and only this CPU writes it.
                 unsafe { (*cells)[cell as usize] += more };
@@ -163,8 +164,8 @@ impl Place for OfProbe {
     }
 
     #[inline(always)]
-    fn add_cell(cell: u32, more: u64) {
-        if let Some(cells) = COUNTERS_CELLS.get_ptr_mut(0) {
+    fn add_cell(source: Source, cell: u32, more: u64) {
+        if let Some(cells) = COUNTERS_CELLS.get_ptr_mut(u32::from(source.number())) {
             if cell < COUNTERS {
                 // SAFETY: the cell is within the array; programs that preempt each other add to it atomically.
                 unsafe { add_atomically((&raw mut (*cells)[cell as usize]).cast(), more) };

@@ -109,6 +109,7 @@ mod tests {
     use super::*;
     use crate::model::process::ProcessId;
     use crate::model::stack::StackId;
+    use profiler_common::source::Source;
 
     #[test]
     fn equal_keys_are_counted_together() {
@@ -127,7 +128,7 @@ mod tests {
     fn what_the_kernel_counted_is_taken_over_under_its_name_and_the_rest_is_lost() {
         let mut aggregator = Aggregator::default();
         let key = SampleKey { process: ProcessId(0), thread: None, stack: StackId(1), class_bytes: 64 };
-        let kernel = |stack_hash| TallyKey { stack_hash, class_bytes: 64 };
+        let kernel = |stack_hash| TallyKey::new(Source::CALLS, stack_hash, 64);
         let counts = |allocated| TallyCounts { allocated, allocated_bytes: 60 * allocated, freed: 1, ..TallyCounts::default() };
         // Two stacks that turned out to be one.
         aggregator.name(kernel(1), key, Ended::Root);

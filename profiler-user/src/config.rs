@@ -1,6 +1,7 @@
 //! What a run is, in one value: built by `bin/` from arguments, and by a user of the library by hand.
 
 use crate::model::kind::Kind;
+use profiler_common::source::Source;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,6 +44,54 @@ impl Event {
     /// Whether calls are probed, and nothing ticks.
     pub const fn is_of_calls(self) -> bool {
         matches!(self, Self::Heap | Self::Allocs)
+    }
+
+    /// What makes these events.
+    pub const fn source(self) -> Source {
+        match self {
+            Self::CpuClock | Self::Cycles => Source::CLOCK,
+            Self::PageFaults => Source::FAULTS,
+            Self::Heap | Self::Allocs => Source::CALLS,
+        }
+    }
+
+    /// What ticks, if anything does.
+    pub const fn tick(self) -> Option<Tick> {
+        match self {
+            Self::CpuClock => Some(Tick::Clock),
+            Self::Cycles => Some(Tick::Cycles),
+            Self::PageFaults => Some(Tick::Faults),
+            Self::Heap | Self::Allocs => None,
+        }
+    }
+}
+
+/// What the kernel itself counts for each CPU, and interrupts at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tick {
+    /// The CPU clock.
+    Clock,
+    /// Hardware cycles.
+    Cycles,
+    /// Page faults.
+    Faults,
+}
+
+impl Tick {
+    /// Samples a second and CPU, unless it is said.
+    pub const fn usual_frequency_hz(self) -> u32 {
+        match self {
+            Self::Faults => 997,
+            Self::Clock | Self::Cycles => 99,
+        }
+    }
+
+    /// What makes the events.
+    pub const fn source(self) -> Source {
+        match self {
+            Self::Clock | Self::Cycles => Source::CLOCK,
+            Self::Faults => Source::FAULTS,
+        }
     }
 }
 
@@ -118,10 +167,10 @@ impl Default for Bounds {
 pub struct Config {
     /// Whom.
     pub targets: Vec<Target>,
-    /// What is sampled.
-    pub event: Event,
-    /// Samples a second and CPU; for what no clock makes, about so many.
-    pub frequency_hz: u32,
+    /// What is sampled; each makes a profile of its own.
+    pub events: Vec<Event>,
+    /// Samples a second and CPU; for what no clock makes, about so many. None: what is usual for each event.
+    pub frequency_hz: Option<u32>,
     /// Mean distance between sampled blocks, bytes, for calls of allocators; 1: every block.
     pub sample_bytes: u64,
     /// Which mode.
@@ -152,8 +201,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             targets: vec![Target::All],
-            event: Event::CpuClock,
-            frequency_hz: 99,
+            events: vec![Event::CpuClock],
+            frequency_hz: None,
             sample_bytes: 512 << 10,
             mode: Mode::Any,
             duration: None,
@@ -176,14 +225,36 @@ impl Config {
         !self.targets.contains(&Target::All) || self.mode != Mode::Any
     }
 
-    /// The kind of profile that the run makes.
-    pub fn kind(&self) -> Kind {
-        match self.event {
+    /// The kinds of profile that the run makes, in the order of its events.
+    pub fn kinds(&self) -> Vec<Kind> {
+        self.events.iter().map(|event| self.kind_of(*event)).collect()
+    }
+
+    /// The kind of profile that an event of this run makes.
+    pub(crate) fn kind_of(&self, event: Event) -> Kind {
+        match event {
             Event::CpuClock => Kind::Cpu,
             Event::Cycles => Kind::CpuCycles,
             Event::PageFaults => Kind::Faults,
             Event::Heap => Kind::Heap,
+            Event::Allocs if self.events.contains(&Event::Heap) => Kind::AllocsOfHeap,
             Event::Allocs => Kind::Allocs,
         }
+    }
+
+    /// How calls of allocators are probed, if they are: what lives needs more than what is allocated.
+    pub(crate) fn calls(&self) -> Option<Event> {
+        [Event::Heap, Event::Allocs].into_iter().find(|event| self.events.contains(event))
+    }
+
+    /// How often something ticks, a second and CPU.
+    pub fn frequency_of(&self, tick: Tick) -> u32 {
+        self.frequency_hz.unwrap_or(tick.usual_frequency_hz())
+    }
+
+    /// What ticks, and how often.
+    pub(crate) fn ticking(&self) -> Vec<(Tick, u32)> {
+        let ticking = self.events.iter().filter_map(|event| event.tick());
+        ticking.map(|tick| (tick, self.frequency_of(tick))).collect()
     }
 }

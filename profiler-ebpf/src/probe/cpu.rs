@@ -1,4 +1,4 @@
-//! Ticks of the CPU clock (or of the cycles counter): every one ends in exactly one counter.
+//! Ticks of the CPU clock (or of the cycles counter), and page faults: every one ends in exactly one counter.
 
 use crate::emit;
 use crate::place::{OfCpu, Place as _};
@@ -14,33 +14,35 @@ use profiler_common::counter::Counter;
 use profiler_common::loss::Loss;
 use profiler_common::record::{RecordKind, SampleRecord};
 use profiler_common::settings::{MODE_KERNEL, MODE_USER};
+use profiler_common::source::Source;
 
 /// One tick.
 #[inline(always)]
-pub fn tick(context: &PerfEventContext) {
-    OfCpu::add(Counter::Runs, 1);
+pub fn tick(context: &PerfEventContext, source: Source) {
+    OfCpu::add(source, Counter::Runs, 1);
     // SAFETY: no arguments, no preconditions.
     let id = unsafe { bpf_get_current_pid_tgid() };
     let (tgid, tid) = ((id >> 32) as u32, id as u32);
     if tid == 0 {
-        return OfCpu::add(Counter::Idle, 1);
+        return OfCpu::add(source, Counter::Idle, 1);
     }
     let at = interrupted(context);
     let mode = setting!(mode);
     if (mode == MODE_USER && at.is_kernel) || (mode == MODE_KERNEL && !at.is_kernel) {
-        return OfCpu::add(Counter::Filtered, 1);
+        return OfCpu::add(source, Counter::Filtered, 1);
     }
     let task = Current::task();
     if (setting!(own_count) != 0 && is_own(tgid)) || !is_wanted(task, tgid) {
-        return OfCpu::add(Counter::Filtered, 1);
+        return OfCpu::add(source, Counter::Filtered, 1);
     }
     let process = task.process(tgid);
-    let Some(stack) = take(OfCpu, &From::Tick { context, at: &at }, &process, task) else { return OfCpu::lose(Loss::NoScratch) };
-    let weight = if setting!(weigh_period) != 0 { period(context) } else { 1 };
+    let Some(stack) = take(OfCpu, &From::Tick { context, at: &at }, &process, task) else { return OfCpu::lose(source, Loss::NoScratch) };
+    let weight = if source == Source::FAULTS || setting!(weigh_period) != 0 { period(context) } else { 1 };
     // SAFETY: no arguments, no preconditions.
     let time_ns = unsafe { bpf_ktime_get_ns() };
-    let record = SampleRecord { kind: RecordKind::Sample as u32, tid, process, time_ns, weight, stack_hash: stack.hash };
-    emit::sample::<OfCpu>(&record, &stack);
+    let record =
+        SampleRecord { kind: RecordKind::Sample as u16, source: source.number(), tid, process, time_ns, weight, stack_hash: stack.hash };
+    emit::sample::<OfCpu>(source, &record, &stack);
     if setting!(stop_at_sample) != 0 && !at.is_kernel {
         stop();
     }

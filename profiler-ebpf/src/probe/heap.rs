@@ -23,6 +23,7 @@ use profiler_common::process::ProcessKey;
 use profiler_common::record::{RecordKind, TallyRecord};
 use profiler_common::sampling::{odds, weight};
 use profiler_common::size_class::class_bytes;
+use profiler_common::source::Source;
 use profiler_common::tally::{CALL_REALLOC, LiveBlock, LiveKey, PendingCall, Site, TallyKey};
 
 /// Whether a call's return is to be seen.
@@ -50,13 +51,13 @@ pub fn entered(context: &ProbeContext) -> Return {
     if !blocks::are_counted() {
         return blocks::uncounted();
     }
-    OfProbe::add(Counter::Runs, 1);
+    OfProbe::add(Source::CALLS, Counter::Runs, 1);
     let call = Call::of(context);
     let odds = sampled(&call);
     // A `realloc` that is not sampled, or lost, still gives back a block that may be.
     let gives_back = call.kind == CALL_REALLOC && call.old != 0;
     if odds.is_none() {
-        OfProbe::add(Counter::Filtered, 1);
+        OfProbe::add(Source::CALLS, Counter::Filtered, 1);
         if !gives_back {
             return Return::NotSeen;
         }
@@ -68,7 +69,7 @@ pub fn entered(context: &ProbeContext) -> Return {
     let mut pending = PendingCall { new: unsampled, result_at: call.result_at, ..PendingCall::default() };
     if let Some(odds) = odds {
         if call.is_within(context, &site) {
-            OfProbe::add(Counter::Filtered, 1);
+            OfProbe::add(Source::CALLS, Counter::Filtered, 1);
         } else if let Some(new) = counted_under(&process, &call, &site, odds) {
             (pending.new, pending.is_sampled) = (new, 1);
         }
@@ -88,16 +89,16 @@ pub fn allocated(context: &ProbeContext) {
     if !blocks::are_counted() {
         return;
     }
-    OfProbe::add(Counter::Runs, 1);
+    OfProbe::add(Source::CALLS, Counter::Runs, 1);
     let call = Call::of(context);
-    let Some(odds) = sampled(&call) else { return OfProbe::add(Counter::Filtered, 1) };
+    let Some(odds) = sampled(&call) else { return OfProbe::add(Source::CALLS, Counter::Filtered, 1) };
     let Some(site) = call.site() else { return };
     if call.is_within(context, &site) {
-        return OfProbe::add(Counter::Filtered, 1);
+        return OfProbe::add(Source::CALLS, Counter::Filtered, 1);
     }
     if let Some(new) = counted_under(&current(), &call, &site, odds) {
         add(&new, Added::Allocated);
-        OfProbe::add(Counter::Samples, 1);
+        OfProbe::add(Source::CALLS, Counter::Samples, 1);
     }
 }
 
@@ -124,7 +125,7 @@ fn current() -> ProcessKey {
 #[inline(always)]
 fn counted_under(process: &ProcessKey, call: &Call, site: &Site, odds: u64) -> Option<LiveBlock> {
     let Some(place) = OfProbe::claim() else {
-        OfProbe::lose(Loss::NoScratch);
+        OfProbe::lose(Source::CALLS, Loss::NoScratch);
         return None;
     };
     let key = named(place, process, call.size, site.pushed == 0);
@@ -136,17 +137,17 @@ fn counted_under(process: &ProcessKey, call: &Call, site: &Site, odds: u64) -> O
 #[inline(always)]
 fn named(place: OfProbe, process: &ProcessKey, size: u64, is_entry: bool) -> Option<TallyKey> {
     let Some(stack) = take(place, &From::Probe { is_entry }, process, Current::task()) else {
-        OfProbe::lose(Loss::NoScratch);
+        OfProbe::lose(Source::CALLS, Loss::NoScratch);
         return None;
     };
-    let key = TallyKey { stack_hash: stack.hash, class_bytes: class_bytes(size) };
+    let key = TallyKey::new(Source::CALLS, stack.hash, class_bytes(size));
     if blocks::is_known(&key) {
         return Some(key);
     }
     // SAFETY: no arguments, no preconditions.
     let (time_ns, id) = unsafe { (bpf_ktime_get_ns(), bpf_get_current_pid_tgid()) };
-    let record = TallyRecord { kind: RecordKind::Tally as u32, tid: id as u32, process: *process, time_ns, key };
-    if !emit::tally(&record, &stack) {
+    let record = TallyRecord { kind: RecordKind::Tally as u16, reserved: 0, tid: id as u32, process: *process, time_ns, key };
+    if !emit::tally(Source::CALLS, &record, &stack) {
         return None;
     }
     blocks::begin(&key).then_some(key)
@@ -187,10 +188,10 @@ pub fn returned(regs: *mut pt_regs) {
     }
     if pending.is_sampled != 0 && block != 0 {
         add(&pending.new, Added::Allocated);
-        OfProbe::add(Counter::Samples, 1);
+        OfProbe::add(Source::CALLS, Counter::Samples, 1);
         insert(&LiveKey { block, process: image }, &pending.new);
     } else if pending.is_sampled != 0 {
-        OfProbe::add(Counter::Filtered, 1); // It failed, and no block is there.
+        OfProbe::add(Source::CALLS, Counter::Filtered, 1); // It failed, and no block is there.
     }
 }
 
@@ -212,6 +213,6 @@ pub fn free(context: &ProbeContext) {
     }
     match take_away(&LiveKey { block, process: image_hash(&current()) }) {
         Some(live) => freed(&live),
-        None => OfProbe::add(Counter::OtherFrees, 1),
+        None => OfProbe::add(Source::CALLS, Counter::OtherFrees, 1),
     }
 }

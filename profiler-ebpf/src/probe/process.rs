@@ -5,6 +5,7 @@ use crate::place::{OfProbe, Place as _};
 use crate::task::Task;
 use aya_ebpf::programs::RawTracePointContext;
 use profiler_common::loss::Loss;
+use profiler_common::source::Source;
 use profiler_common::target::TargetProcess;
 
 /// `sched_process_fork(parent, child)`, called before the child can run.
@@ -18,7 +19,7 @@ pub fn forked(context: &RawTracePointContext) {
     }
     let value = TargetProcess { start_boot_ns: child.start_boot_ns() };
     if TARGET_PROCESSES.insert(new, value, 0).is_err() {
-        OfProbe::lose(Loss::TargetFull);
+        OfProbe::lose(Source::TARGET, Loss::TargetFull);
     }
 }
 

@@ -92,14 +92,14 @@ pub fn take<P: Place>(place: P, from: &From<'_>, process: &ProcessKey, task: Cur
         hash = 1; // 0 is an empty slot.
     }
     let header = StackHeader {
-        kind: RecordKind::Stack as u32,
+        kind: RecordKind::Stack as u16,
+        ended,
+        form,
         kernel_frames: kernel_frames as u16,
         user_frames: user.frames as u16,
         stack_hash: hash,
-        ended,
-        form,
-        reserved: [0; 2],
         list: user.list,
+        reserved: 0,
     };
     // SAFETY: scratch is this program's own.
     unsafe { (*scratch).header = header };

@@ -3,10 +3,12 @@
 use crate::emit::{Wake, is_half_full, output};
 use crate::maps::{Scratch, UNFINISHED, Walk};
 use crate::place::Place;
+use crate::stack::Taken;
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_loop, bpf_probe_read_user};
 use profiler_common::limits::{STACK_FRAMES_MAX, UNFINISHED_BYTES_MAX, UNFINISHED_MORE_PAGES_MAX, UNFINISHED_PER_SPAN, UNFINISHED_SLOTS};
 use profiler_common::record::{MoreHeader, RecordKind, UnfinishedAt};
+use profiler_common::source::Source;
 
 const PAGE: u64 = 4096;
 const SPAN_SHIFT: u32 = 28;
@@ -88,12 +90,13 @@ struct Sending {
     place: u64,
     at: u64,
     hash: u64,
+    source: Source,
 }
 
 /// Sends the pages that follow, until one cannot be read or finds no room. `scratch` has been sent, and is used again.
 #[inline(always)]
-pub fn send_more<P: Place>(place: P, at: u64, hash: u64) {
-    let mut sending = Sending { place: place.number(), at, hash };
+pub fn send_more<P: Place>(source: Source, stack: &Taken<P>) {
+    let mut sending = Sending { place: stack.place.number(), at: stack.more_at, hash: stack.hash, source };
     let callback: extern "C" fn(u64, *mut c_void) -> i64 = send_page::<P>;
     // SAFETY: the callback takes what is passed here, and `sending` outlives the call.
     unsafe { bpf_loop(UNFINISHED_MORE_PAGES_MAX, callback as *const () as *mut c_void, (&raw mut sending).cast(), 0) };
@@ -107,10 +110,10 @@ extern "C" fn send_page<P: Place>(index: u64, sending: *mut c_void) -> i64 {
     let more = scratch.cast::<More>();
     // SAFETY: scratch is this program's own and longer than this.
     let failed = unsafe {
-        (*more).head = MoreHeader { kind: RecordKind::More as u32, reserved: 0, stack_hash: sending.hash };
+        (*more).head = MoreHeader { kind: RecordKind::More as u16, reserved: [0; 3], stack_hash: sending.hash };
         bpf_probe_read_user((&raw mut (*more).page).cast(), PAGE as u32, sending.at.wrapping_add(index << 12) as *const _)
     };
-    if failed != 0 || is_half_full() || !output::<P>(more.cast(), size_of::<More>() as u64, Wake::WhenMuchWaits) {
+    if failed != 0 || is_half_full() || !output::<P>(sending.source, more.cast(), size_of::<More>() as u64, Wake::WhenMuchWaits) {
         return 1;
     }
     0

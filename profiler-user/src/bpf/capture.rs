@@ -9,6 +9,7 @@ use super::hotplug::{CpuChange, Hotplug};
 use super::options::CaptureOptions;
 use super::order::{Drained, Order};
 use super::program::Programs;
+use super::records::take_record;
 use super::sampled_events::SampledEvents;
 use super::self_cost::{self, ProgramCost};
 use super::sent_stacks::SentStacks;
@@ -19,13 +20,12 @@ use crate::model::allocator::Allocator;
 use crate::model::event::{MonotonicNs, ProcessEvent};
 use crate::model::loss::{Loss, Losses};
 use crate::model::mapping::MappedRange;
-use crate::model::process::{Pid, Tid};
-use crate::model::stack::{RawStack, Tally};
-use profiler_common::record::{RecordKind, SampleRecord, TallyRecord};
+use crate::model::process::Pid;
+use profiler_common::source::Source;
 use profiler_common::tally::{TallyCounts, TallyKey};
 use profiler_common::unwind::range::ProcessRanges;
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
-use zerocopy::FromBytes as _;
 
 /// What one drain took over.
 #[derive(Debug, Default)]
@@ -39,13 +39,14 @@ pub struct Batch {
 /// Everything that is open at the border.
 pub struct Capture {
     programs: Programs,
-    events: SampledEvents,
+    /// What ticks, by source.
+    events: BTreeMap<Source, SampledEvents>,
     side_band: SideBand,
     hotplug: Option<Hotplug>,
     sent: SentStacks,
     order: Order,
-    losses: Losses,
-    period: u64,
+    /// What was lost here, by source; what has none is the target's.
+    losses: BTreeMap<Source, Losses>,
     probes: ProbeWork,
     away_at_start: TimesAway,
     _statistics: Option<OwnedFd>,
@@ -61,8 +62,10 @@ impl Capture {
         let side_band = SideBand::open()?;
         let statistics = options.self_cost.then(|| aya::sys::enable_stats(aya::sys::Stats::RunTime).ok()).flatten();
         let mut programs = Programs::load(options)?;
-        let events = SampledEvents::open(options.event, options.frequency_hz, programs.cpu()?)?;
-        let period = events.period();
+        let mut events = BTreeMap::new();
+        for (tick, frequency_hz) in &options.ticking {
+            events.insert(tick.source(), SampledEvents::open(*tick, *frequency_hz, programs.ticked(*tick)?)?);
+        }
         Ok(Self {
             programs,
             events,
@@ -70,8 +73,7 @@ impl Capture {
             hotplug: Hotplug::open().ok(),
             sent: SentStacks::new(),
             order: Order::default(),
-            losses: Losses::default(),
-            period,
+            losses: BTreeMap::new(),
             probes: options.probes,
             away_at_start: TimesAway::default(),
             _statistics: statistics,
@@ -85,12 +87,12 @@ impl Capture {
     pub fn start(&mut self) -> Result<(), BpfError> {
         self.away_at_start = TimesAway::now();
         self.programs.count_calls(self.probes)?;
-        self.events.enable()
+        self.events.values_mut().try_for_each(SampledEvents::enable)
     }
 
     /// Stops the clock; what has arrived can still be drained.
     pub fn stop(&mut self) {
-        self.events.disable();
+        self.events.values_mut().for_each(SampledEvents::disable);
         // At one moment for all probes, which takes longer to take away.
         let _ = self.programs.count_calls(ProbeWork::Nothing);
         wait_for_programs();
@@ -112,12 +114,12 @@ impl Capture {
         }
     }
 
-    /// What was counted in the kernel.
+    /// What was counted in the kernel of a source.
     ///
     /// # Errors
     /// The map could not be read.
-    pub fn tallies(&self) -> Result<Vec<(TallyKey, TallyCounts)>, BpfError> {
-        tallies::read(&self.programs.tallies)
+    pub fn tallies(&self, source: Source) -> Result<Vec<(TallyKey, TallyCounts)>, BpfError> {
+        tallies::read(&self.programs.tallies, source)
     }
 
     /// Takes a process into the target, whoever has the pid now.
@@ -159,7 +161,9 @@ impl Capture {
         let now = monotonic_now();
         let mut batch = Batch::default();
         while let Some(item) = self.programs.ring.next() {
-            take_record(&item, &mut self.sent, &mut self.order, &mut self.losses);
+            if let Err((source, loss)) = take_record(&item, &mut self.sent, &mut self.order) {
+                self.losses.entry(source).or_default().add(loss, 1);
+            }
         }
         let (order, losses) = (&mut self.order, &mut self.losses);
         self.side_band.drain(|record| match record {
@@ -169,8 +173,8 @@ impl Capture {
                 }
                 order.push(Drained::Event(event));
             }
-            Some(Record::Lost(records)) => losses.add(Loss::ProcessEvents, records),
-            None => losses.add(Loss::ProcessEvents, 1),
+            Some(Record::Lost(records)) => losses.entry(Source::TARGET).or_default().add(Loss::ProcessEvents, records),
+            None => losses.entry(Source::TARGET).or_default().add(Loss::ProcessEvents, 1),
         });
         self.follow_cpus();
         self.programs.live.forget_ended();
@@ -187,48 +191,56 @@ impl Capture {
             match change {
                 // A CPU that cannot be opened goes on unsampled; its share is simply not there.
                 CpuChange::Online(cpu) => {
-                    let _ = self.side_band.add(cpu).and_then(|()| self.events.add(cpu));
+                    let _ = self.side_band.add(cpu).and_then(|()| self.events.values_mut().try_for_each(|events| events.add(cpu)));
                 }
                 CpuChange::Offline(cpu) => {
                     self.side_band.remove(cpu);
-                    self.events.remove(cpu);
+                    self.events.values_mut().for_each(|events| events.remove(cpu));
                 }
             }
         }
     }
 
-    /// The kernel's clock against what our program was run for, CPU by CPU.
+    /// What the kernel's clock says of a source against what its program was run for, CPU by CPU. Without a clock its runs are all there is.
     ///
     /// # Errors
     /// The map of counters could not be read.
-    pub fn ticks(&self) -> Result<Ticks, BpfError> {
-        let ran = counters::runs_and_idle(&self.programs.counters)?;
-        let Some(by_cpu) = self.events.ticks() else {
+    pub fn ticks(&self, source: Source) -> Result<Ticks, BpfError> {
+        let ran = counters::runs_and_idle(&self.programs.counters, source)?;
+        let Some(by_cpu) = self.events.get(&source).and_then(SampledEvents::ticks) else {
             return Ok(Ticks { all: ran.iter().map(|(runs, _)| runs).sum(), unseen_away: 0 });
         };
         let away_now = TimesAway::now();
         let mut ticks = Ticks { all: by_cpu.values().sum(), unseen_away: 0 };
         for (cpu, all) in by_cpu {
             let (runs, idle) = ran.get(cpu as usize).copied().unwrap_or_default();
-            let away_ticks = away_now.since(&self.away_at_start, cpu).as_nanos() as u64 / self.period.max(1);
+            let away_ticks = away_now.since(&self.away_at_start, cpu).as_nanos() as u64 / self.period(source).max(1);
             ticks.unseen_away += all.saturating_sub(runs).min(away_ticks.saturating_sub(idle));
         }
         Ok(ticks)
     }
 
     /// What one tick weighs, ns; 0 where each sample says it itself.
-    pub fn period(&self) -> u64 {
-        self.period
+    pub fn period(&self, source: Source) -> u64 {
+        self.events.get(&source).map_or(0, SampledEvents::period)
     }
 
-    /// The counters of the kernel side, with the losses of this room.
+    /// What the kernel side has counted of a source, with what this room has lost of it.
     ///
     /// # Errors
     /// The map could not be read.
-    pub fn counted(&self) -> Result<Counted, BpfError> {
-        let mut counted = counters::read(&self.programs.counters)?;
-        counted.losses.merge(&self.losses);
+    pub fn counted(&self, source: Source) -> Result<Counted, BpfError> {
+        let mut counted = counters::read(&self.programs.counters, source)?;
+        counted.losses.merge(&self.losses.get(&source).copied().unwrap_or_default());
         Ok(counted)
+    }
+
+    /// What belongs to no source: records of processes and targets.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn lost_besides(&self) -> Result<Losses, BpfError> {
+        Ok(self.counted(Source::TARGET)?.losses)
     }
 
     /// What the programs cost so far; all zero unless it is measured.
@@ -281,42 +293,4 @@ pub enum Last {
 pub fn monotonic_now() -> MonotonicNs {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     MonotonicNs(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64)
-}
-
-/// One record of the ring.
-fn take_record(bytes: &[u8], sent: &mut SentStacks, order: &mut Order, losses: &mut Losses) {
-    let kind = bytes.first_chunk::<4>().map(|word| RecordKind::try_from(u32::from_ne_bytes(*word)));
-    match kind {
-        Some(Ok(RecordKind::Stack)) => {
-            // Its samples will be missed, and counted, one by one.
-            let _ = sent.insert(bytes);
-        }
-        Some(Ok(RecordKind::More)) => {
-            // Without it the walk ends where the bytes do, and says so.
-            let _ = sent.extend(bytes);
-        }
-        Some(Ok(RecordKind::Sample)) => match SampleRecord::read_from_prefix(bytes) {
-            Ok((record, _)) => match sent.find(record.stack_hash) {
-                Some(addresses) => order.push(Drained::Stack(Tally {
-                    of: RawStack { process: record.process, tid: Tid(record.tid), time: MonotonicNs(record.time_ns), addresses },
-                    events: 1,
-                    weight: record.weight,
-                    counted_under: None,
-                })),
-                None => losses.add(Loss::StackMissing, 1),
-            },
-            Err(_) => losses.add(Loss::Malformed, 1),
-        },
-        Some(Ok(RecordKind::Tally)) => match TallyRecord::read_from_prefix(bytes) {
-            // Without its stack what is counted under it has no name, and is counted as lost at the end.
-            Ok((record, _)) => {
-                if let Some(addresses) = sent.find(record.key.stack_hash) {
-                    let of = RawStack { process: record.process, tid: Tid(record.tid), time: MonotonicNs(record.time_ns), addresses };
-                    order.push(Drained::Stack(Tally { of, events: 0, weight: 0, counted_under: Some(record.key) }));
-                }
-            }
-            Err(_) => losses.add(Loss::Malformed, 1),
-        },
-        _ => losses.add(Loss::Malformed, 1),
-    }
 }

@@ -2,14 +2,18 @@
 
 use super::error::BpfError;
 use crate::model::loss::Losses;
-use aya::maps::{MapData, PerCpuArray};
+use aya::maps::{MapData, MapError, PerCpuArray, PerCpuValues};
 use profiler_common::counter::{COUNTERS, Counter, loss_cell};
 use profiler_common::loss::Loss;
+use profiler_common::source::Source;
 
-/// The counters of the kernel side at one moment.
+/// The counters: a row for each source.
+pub(super) type Cells = PerCpuArray<MapData, [u64; COUNTERS as usize]>;
+
+/// What the kernel side has counted of a source at one moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counted {
-    /// Times that the program ran.
+    /// Times that its program ran.
     pub runs: u64,
     /// Ticks that met the idle task.
     pub idle: u64,
@@ -28,14 +32,19 @@ pub struct Counted {
 }
 
 /// Runs of the program and ticks that met the idle task, by CPU.
-pub(super) fn runs_and_idle(cells: &PerCpuArray<MapData, [u64; COUNTERS as usize]>) -> Result<Vec<(u64, u64)>, BpfError> {
-    let values = cells.get(&0, 0).map_err(|error| BpfError::Map { map: "COUNTERS_CELLS", reason: error.to_string() })?;
+pub(super) fn runs_and_idle(cells: &Cells, source: Source) -> Result<Vec<(u64, u64)>, BpfError> {
+    let values = row(cells, source)?;
     Ok(values.iter().map(|cpu| (cpu[Counter::Runs as usize], cpu[Counter::Idle as usize])).collect())
 }
 
-/// Reads them.
-pub(super) fn read(cells: &PerCpuArray<MapData, [u64; COUNTERS as usize]>) -> Result<Counted, BpfError> {
-    let values = cells.get(&0, 0).map_err(|error| BpfError::Map { map: "COUNTERS_CELLS", reason: error.to_string() })?;
+fn row(cells: &Cells, source: Source) -> Result<PerCpuValues<[u64; COUNTERS as usize]>, BpfError> {
+    let failed = |error: MapError| BpfError::Map { map: "COUNTERS_CELLS", reason: error.to_string() };
+    cells.get(&u32::from(source.number()), 0).map_err(failed)
+}
+
+/// Reads those of a source.
+pub(super) fn read(cells: &Cells, source: Source) -> Result<Counted, BpfError> {
+    let values = row(cells, source)?;
     let sum = |cell: u32| values.iter().map(|cpu| cpu[cell as usize]).sum::<u64>();
     let mut losses = Losses::default();
     for loss in Loss::ALL {

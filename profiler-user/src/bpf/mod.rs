@@ -20,6 +20,7 @@ mod probe_programs;
 mod probes;
 mod program;
 mod program_size;
+mod records;
 mod sampled_events;
 mod self_cost;
 mod sent_stacks;

@@ -1,6 +1,6 @@
 //! What a recording asks of the kernel side.
 
-use crate::config::{Event, ProbeWork};
+use crate::config::{Event, ProbeWork, Tick};
 use crate::model::process::Pid;
 use profiler_common::settings::{KernelOffsets, Settings};
 use profiler_common::target::{TargetCgroup, TargetComm, TargetProcess};
@@ -18,10 +18,10 @@ pub struct CaptureOptions {
     pub cgroups: Vec<TargetCgroup>,
     /// Target name patterns.
     pub comms: Vec<TargetComm>,
-    /// What is sampled.
-    pub event: Event,
-    /// How often, per second and CPU.
-    pub frequency_hz: u32,
+    /// What ticks, and how often per second and CPU.
+    pub ticking: Vec<(Tick, u32)>,
+    /// How calls of allocators are probed, if they are.
+    pub calls: Option<Event>,
     /// Bytes of the ring.
     pub ring_bytes: u32,
     /// Entries of the map of target processes.

@@ -1,16 +1,16 @@
 //! The compiled programs: embedded, given the constants of the run, loaded, and the followers attached.
 
 use super::arena::Arena;
+use super::counters::Cells;
 use super::error::BpfError;
 use super::live_blocks::LiveBlocks;
 use super::options::CaptureOptions;
 use super::probes::Probes;
 use super::tallies::Tallies;
-use crate::config::{Event, ProbeWork};
+use crate::config::{Event, ProbeWork, Tick};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{PerfEvent, RawTracePoint};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
-use profiler_common::counter::COUNTERS;
 use profiler_common::limits::{
     OWN_PROCESSES_MAX, PENDING_CALLS_MAX, PROBE_PLACES_PER_CPU, SITES_MAX, TARGET_CGROUPS_MAX, TARGET_COMMS_MAX,
 };
@@ -31,7 +31,7 @@ pub static EMBEDDED_OBJECT: &[u8] = aya::include_bytes_aligned!("object/profiler
 pub(super) struct Programs {
     ebpf: Ebpf,
     pub(super) ring: RingBuf<MapData>,
-    pub(super) counters: PerCpuArray<MapData, [u64; COUNTERS as usize]>,
+    pub(super) counters: Cells,
     targets: HashMap<MapData, u32, u64>,
     own: Array<MapData, [u32; OWN_PROCESSES_MAX]>,
     ranges: HashMap<MapData, u32, [u64; RANGES_WORDS]>,
@@ -63,7 +63,7 @@ impl Programs {
         let live = LiveBlocks::new(live);
         let counting = Array::try_from(take(&mut ebpf, "COUNTING")?).map_err(|error| map_error("COUNTING", &error))?;
         let sites = Array::try_from(take(&mut ebpf, "SITES")?).map_err(|error| map_error("SITES", &error))?;
-        let probes = options.event.is_of_calls().then(|| Probes::load(options.event, EMBEDDED_OBJECT, &descriptors, sites)).transpose()?;
+        let probes = options.calls.map(|calls| Probes::load(calls, EMBEDDED_OBJECT, &descriptors, sites)).transpose()?;
         let mut programs = Self { ebpf, ring, counters, targets, own, ranges, arena, tallies, live, counting, probes };
         for (pid, process) in &options.processes {
             programs.add_target(pid.0, process.start_boot_ns)?;
@@ -110,9 +110,13 @@ impl Programs {
         self.counting.set(0, counting, 0).map_err(|error| map_error("COUNTING", &error))
     }
 
-    /// Loads the program that runs at each tick, and gives its descriptor.
-    pub(super) fn cpu(&mut self) -> Result<OwnedFd, BpfError> {
-        let program: &mut PerfEvent = self.program("cpu")?;
+    /// Loads the program that runs at what ticks, and gives its descriptor.
+    pub(super) fn ticked(&mut self, tick: Tick) -> Result<OwnedFd, BpfError> {
+        let name = match tick {
+            Tick::Clock | Tick::Cycles => "cpu",
+            Tick::Faults => "fault",
+        };
+        let program: &mut PerfEvent = self.program(name)?;
         program.load().map_err(|error| BpfError::Load(describe(&error)))?;
         let descriptor = program.fd().map_err(|error| BpfError::Load(describe(&error)))?;
         descriptor.as_fd().try_clone_to_owned().map_err(|error| BpfError::Load(error.to_string()))
@@ -152,11 +156,11 @@ fn load_object(options: &CaptureOptions) -> Result<Ebpf, BpfError> {
         .override_global("TARGET_COMMS", comms.as_bytes(), true)
         .map_max_entries("RING", options.ring_bytes)
         .map_max_entries("TARGET_PROCESSES", options.target_processes)
-        .map_max_entries("PROBE_PLACES", if options.event.is_of_calls() { probe_places() } else { 1 })
-        .map_max_entries("SITES", if options.event.is_of_calls() { SITES_MAX } else { 1 })
-        .map_max_entries("TALLIES", if options.event.is_of_calls() { options.tallies } else { 1 })
-        .map_max_entries("LIVE", if options.event == Event::Heap { options.live_blocks } else { 1 })
-        .map_max_entries("PENDING", if options.event == Event::Heap { PENDING_CALLS_MAX } else { 64 })
+        .map_max_entries("PROBE_PLACES", if options.calls.is_some() { probe_places() } else { 1 })
+        .map_max_entries("SITES", if options.calls.is_some() { SITES_MAX } else { 1 })
+        .map_max_entries("TALLIES", if options.calls.is_some() { options.tallies } else { 1 })
+        .map_max_entries("LIVE", if options.calls == Some(Event::Heap) { options.live_blocks } else { 1 })
+        .map_max_entries("PENDING", if options.calls == Some(Event::Heap) { PENDING_CALLS_MAX } else { 64 })
         .load(EMBEDDED_OBJECT)
         .map_err(|error| BpfError::Load(describe(&error)))
 }

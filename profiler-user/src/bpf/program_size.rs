@@ -3,8 +3,11 @@
 use super::btf::KernelTypes;
 use super::error::BpfError;
 use super::options::CaptureOptions;
+use super::probes::Probes;
 use super::program::Programs;
-use crate::config::{Event, ProbeWork};
+use super::self_cost;
+use crate::config::{Event, ProbeWork, Tick};
+use aya::programs::{ProgramInfo, loaded_programs};
 use profiler_common::limits::{RING_BYTES, TARGET_CGROUPS_MAX, TARGET_COMMS_MAX, TARGET_PROCESSES_MAX};
 use profiler_common::settings::{MODE_ANY, Settings, WALK_TABLES};
 use profiler_common::target::{TARGET_CGROUPS, TARGET_COMMS, TARGET_PROCESSES};
@@ -28,21 +31,28 @@ pub struct ProgramSize {
 /// Rights or kernel features are missing, or the verifier refuses a program.
 pub fn program_sizes() -> Result<Vec<ProgramSize>, BpfError> {
     let mut programs = Programs::load(&everything()?)?;
-    let _descriptor = programs.cpu()?;
-    // Those of probes are loaded by themselves.
+    let _descriptors = [programs.ticked(Tick::Clock)?, programs.ticked(Tick::Faults)?];
+    let unknown = |name: &str| BpfError::Load(format!("the kernel says nothing of the program {name}"));
     let loaded = programs.each().filter(|(_, program)| program.fd().is_ok());
-    let sizes = loaded.map(|(name, program)| {
-        let info = program.info().map_err(|error| BpfError::Load(format!("what the kernel says of {name}: {error}")))?;
-        Ok(ProgramSize {
-            name: name.to_owned(),
-            verified_instructions: info.verified_instruction_count().unwrap_or(0),
-            translated_bytes: info.size_translated().unwrap_or(0),
-            jited_bytes: info.size_jitted(),
-        })
-    });
-    let mut sizes = sizes.collect::<Result<Vec<_>, BpfError>>()?;
+    let mut sizes =
+        loaded.map(|(name, program)| Ok(size(name, &program.info().map_err(|_| unknown(name))?))).collect::<Result<Vec<_>, _>>()?;
+    // Those of probes are not aya's.
+    for (name, program) in programs.probes.iter().flat_map(Probes::programs) {
+        let id = self_cost::number(program, "prog_id").ok_or_else(|| unknown(name))?;
+        let info = loaded_programs().filter_map(Result::ok).find(|info| u64::from(info.id()) == id).ok_or_else(|| unknown(name))?;
+        sizes.push(size(name, &info));
+    }
     sizes.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(sizes)
+}
+
+fn size(name: &str, info: &ProgramInfo) -> ProgramSize {
+    ProgramSize {
+        name: name.to_owned(),
+        verified_instructions: info.verified_instruction_count().unwrap_or(0),
+        translated_bytes: info.size_translated().unwrap_or(0),
+        jited_bytes: info.size_jitted(),
+    }
 }
 
 /// Every branch can be taken: the verifier does not look at code that the settings switch off.
@@ -71,8 +81,8 @@ fn everything() -> Result<CaptureOptions, BpfError> {
         processes: Vec::new(),
         cgroups: Vec::new(),
         comms: Vec::new(),
-        event: Event::CpuClock,
-        frequency_hz: 1,
+        ticking: Vec::new(),
+        calls: Some(Event::Heap),
         ring_bytes: RING_BYTES,
         target_processes: TARGET_PROCESSES_MAX,
         tallies: 1,

@@ -5,7 +5,7 @@ use super::error::BpfError;
 use super::perf_event::{
     Attributes, HARDWARE_CPU_CYCLES, PerfEvent, SOFTWARE_CPU_CLOCK, SOFTWARE_PAGE_FAULTS, TYPE_HARDWARE, TYPE_SOFTWARE, flag,
 };
-use crate::config::Event;
+use crate::config::Tick;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::thread;
@@ -17,7 +17,7 @@ const SPREAD_MAX: Duration = Duration::from_millis(10);
 /// One ticking event for each CPU that is on line.
 #[derive(Debug)]
 pub(super) struct SampledEvents {
-    event: Event,
+    tick: Tick,
     /// Nanoseconds between ticks, or samples a second of what is counted.
     rate: u64,
     program: OwnedFd,
@@ -29,12 +29,12 @@ pub(super) struct SampledEvents {
 
 impl SampledEvents {
     /// Opens the events, not yet ticking.
-    pub(super) fn open(event: Event, frequency_hz: u32, program: OwnedFd) -> Result<Self, BpfError> {
-        let rate = match event {
-            Event::CpuClock => period_ns(frequency_hz),
-            Event::Cycles | Event::PageFaults | Event::Heap | Event::Allocs => u64::from(frequency_hz),
+    pub(super) fn open(tick: Tick, frequency_hz: u32, program: OwnedFd) -> Result<Self, BpfError> {
+        let rate = match tick {
+            Tick::Clock => period_ns(frequency_hz),
+            Tick::Cycles | Tick::Faults => u64::from(frequency_hz),
         };
-        let mut events = Self { event, rate, program, events: BTreeMap::new(), closed_ticks: BTreeMap::new(), running: false };
+        let mut events = Self { tick, rate, program, events: BTreeMap::new(), closed_ticks: BTreeMap::new(), running: false };
         for cpu in cpus::online()? {
             events.add(cpu)?;
         }
@@ -43,22 +43,22 @@ impl SampledEvents {
 
     /// Takes in a CPU that came on line.
     pub(super) fn add(&mut self, cpu: u32) -> Result<(), BpfError> {
-        if self.event.is_of_calls() || self.events.contains_key(&cpu) {
+        if self.events.contains_key(&cpu) {
             return Ok(());
         }
-        let (name, kind, config) = match self.event {
-            Event::CpuClock => ("cpu-clock", TYPE_SOFTWARE, SOFTWARE_CPU_CLOCK),
-            Event::Cycles => ("cycles", TYPE_HARDWARE, HARDWARE_CPU_CYCLES),
-            Event::PageFaults | Event::Heap | Event::Allocs => ("page-faults", TYPE_SOFTWARE, SOFTWARE_PAGE_FAULTS),
+        let (name, kind, config) = match self.tick {
+            Tick::Clock => ("cpu-clock", TYPE_SOFTWARE, SOFTWARE_CPU_CLOCK),
+            Tick::Cycles => ("cycles", TYPE_HARDWARE, HARDWARE_CPU_CYCLES),
+            Tick::Faults => ("page-faults", TYPE_SOFTWARE, SOFTWARE_PAGE_FAULTS),
         };
         // The clock has a fixed period, not a frequency: the kernel then takes exactly `enabled time / period` samples, which is what conservation compares
         // with.
-        let frequency = if self.event == Event::CpuClock { 0 } else { flag::FREQUENCY };
+        let frequency = if self.tick == Tick::Clock { 0 } else { flag::FREQUENCY };
         let attributes = Attributes { kind, config, sample_period: self.rate, flags: flag::DISABLED | frequency, ..Attributes::default() };
         let failed = |source| BpfError::PerfEvent { event: name, cpu, source };
         let event = match PerfEvent::open(&attributes, cpu) {
             // The CPU went off line between the list and the call.
-            Err(source) if source.raw_os_error() == Some(libc::ENODEV) && self.event != Event::Cycles => return Ok(()),
+            Err(source) if source.raw_os_error() == Some(libc::ENODEV) && self.tick != Tick::Cycles => return Ok(()),
             other => other.map_err(failed)?,
         };
         event.run(std::os::fd::AsFd::as_fd(&self.program)).map_err(failed)?;
@@ -93,9 +93,9 @@ impl SampledEvents {
     /// task that wakes another on a CPU which the tick took out of its idle state is not seen to pay for the interrupt. Under nginx that moved up to 20 of 41
     /// points away from `_raw_spin_unlock_irqrestore`, in some runs and not in others.
     fn apart(&self) -> Duration {
-        let period = match self.event {
-            Event::CpuClock => Duration::from_nanos(self.rate),
-            Event::Cycles | Event::PageFaults | Event::Heap | Event::Allocs => Duration::ZERO,
+        let period = match self.tick {
+            Tick::Clock => Duration::from_nanos(self.rate),
+            Tick::Cycles | Tick::Faults => Duration::ZERO,
         };
         period.min(SPREAD_MAX) / u32::try_from(self.events.len()).unwrap_or(u32::MAX).max(1)
     }
@@ -110,15 +110,15 @@ impl SampledEvents {
 
     /// What one tick weighs: ns, or (for a counter) 0, since each sample says it itself.
     pub(super) fn period(&self) -> u64 {
-        match self.event {
-            Event::CpuClock => self.rate,
-            Event::Cycles | Event::PageFaults | Event::Heap | Event::Allocs => 0,
+        match self.tick {
+            Tick::Clock => self.rate,
+            Tick::Cycles | Tick::Faults => 0,
         }
     }
 
     /// Ticks so far by the kernel's own clock, by CPU. None for a counter, which has no fixed period.
     pub(super) fn ticks(&self) -> Option<BTreeMap<u32, u64>> {
-        if self.event != Event::CpuClock {
+        if self.tick != Tick::Clock {
             return None;
         }
         let mut ticks = self.closed_ticks.clone();

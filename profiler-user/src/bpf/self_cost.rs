@@ -36,12 +36,16 @@ pub(super) fn read(programs: &Programs) -> Vec<ProgramCost> {
 
 /// What the kernel says of a program that we have loaded ourselves (`bpf_prog_show_fdinfo` in kernel/bpf/syscall.c; Linux 5.1 and later).
 fn of_descriptor(name: &str, program: &OwnedFd) -> Option<ProgramCost> {
-    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).ok()?;
-    let number = |field: &str| text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')?.trim().parse::<u64>().ok());
     Some(ProgramCost {
         name: name.to_owned(),
-        runs: number("run_cnt")?,
-        time: Duration::from_nanos(number("run_time_ns")?),
-        verified_instructions: number("verified_insns").unwrap_or(0) as u32,
+        runs: number(program, "run_cnt")?,
+        time: Duration::from_nanos(number(program, "run_time_ns")?),
+        verified_instructions: number(program, "verified_insns").unwrap_or(0) as u32,
     })
+}
+
+/// A number that the kernel says of a program.
+pub(super) fn number(program: &OwnedFd, field: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).ok()?;
+    text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')?.trim().parse().ok())
 }

@@ -123,7 +123,7 @@ mod tests {
             stack_hash: hash,
             ended: 0,
             form: 0,
-            reserved: [0; 2],
+            reserved: 0,
             list: 0,
         };
         let mut bytes = header.as_bytes().to_vec();

@@ -2,6 +2,7 @@
 
 use super::error::BpfError;
 use aya::maps::{HashMap, MapData};
+use profiler_common::source::Source;
 use profiler_common::tally::{TallyCounts, TallyKey};
 
 /// Words of a [`TallyKey`], and of [`TallyCounts`].
@@ -11,8 +12,8 @@ pub(super) const COUNTS_WORDS: usize = size_of::<TallyCounts>() / 8;
 /// The map of counts.
 pub(super) type Tallies = HashMap<MapData, [u64; KEY_WORDS], [u64; COUNTS_WORDS]>;
 
-/// All counts. Nothing writes any more.
-pub(super) fn read(tallies: &Tallies) -> Result<Vec<(TallyKey, TallyCounts)>, BpfError> {
+/// All counts of a source. Nothing writes any more.
+pub(super) fn read(tallies: &Tallies, source: Source) -> Result<Vec<(TallyKey, TallyCounts)>, BpfError> {
     let failed = |error: aya::maps::MapError| BpfError::Map { map: "TALLIES", reason: error.to_string() };
     tallies
         .iter()
@@ -20,5 +21,6 @@ pub(super) fn read(tallies: &Tallies) -> Result<Vec<(TallyKey, TallyCounts)>, Bp
             let (key, counts) = entry.map_err(failed)?;
             Ok((zerocopy::transmute!(key), zerocopy::transmute!(counts)))
         })
+        .filter(|entry| entry.as_ref().map_or(true, |(key, _): &(TallyKey, TallyCounts)| key.source() == source.number()))
         .collect()
 }

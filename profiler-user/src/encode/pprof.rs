@@ -1,5 +1,5 @@
 //! `profile.proto`, gzip-compressed. Obeys the union of what strict readers want: ids 1..n in table order, `string_table[0]` empty, a unit on
-//! every numeric label, no `default_sample_type` (one of them reads it as a number; unset, the last type is the default).
+//! every numeric label, no `default_sample_type` where the last type is the default anyway (one of them reads it as a number).
 
 use super::lost;
 use super::proto;
@@ -75,6 +75,9 @@ fn message(profile: &Profile) -> proto::Profile {
     out.location = profile.locations.iter().enumerate().map(|(at, location)| to_location(at, location, &ids)).collect();
     out.sample = profile.samples.iter().map(|sample| to_sample(sample, &mut strings)).collect();
     push_lost(profile, &mut strings, &mut out);
+    if profile.kind.default_column() + 1 != profile.sample_types.len() {
+        out.default_sample_type = strings.index(profile.sample_types[profile.kind.default_column()].name);
+    }
     out.drop_frames = strings.index(profile.kind.drop_frames());
     out.comment = lost::comments(profile).iter().map(|comment| strings.index(comment)).collect();
     out.string_table = strings.table;

@@ -27,6 +27,8 @@ pub(super) struct Profile {
     pub(super) period: i64,
     #[prost(int64, repeated, tag = "13")]
     pub(super) comment: Vec<i64>,
+    #[prost(int64, tag = "14")]
+    pub(super) default_sample_type: i64,
 }
 
 /// What a value means.

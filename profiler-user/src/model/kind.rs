@@ -52,6 +52,8 @@ pub enum Kind {
     Heap,
     /// What was allocated.
     Allocs,
+    /// What was allocated and what of it lives, looked at from what was allocated: allocs, where heap is recorded as well.
+    AllocsOfHeap,
 }
 
 impl Kind {
@@ -61,17 +63,17 @@ impl Kind {
             Self::Cpu | Self::CpuCycles => "cpu",
             Self::Faults => "faults",
             Self::Heap => "heap",
-            Self::Allocs => "allocs",
+            Self::Allocs | Self::AllocsOfHeap => "allocs",
         }
     }
 
-    /// The columns: events first, then what they weigh. The last one is the default.
+    /// The columns: events first, then what they weigh.
     pub const fn sample_types(self) -> &'static [ValueType] {
         match self {
             Self::Cpu => &[ValueType { name: "samples", unit: "count" }, ValueType { name: "cpu", unit: "nanoseconds" }],
             Self::CpuCycles => &[ValueType { name: "samples", unit: "count" }, ValueType { name: "cycles", unit: "count" }],
             Self::Faults => &[ValueType { name: "samples", unit: "count" }, ValueType { name: "faults", unit: "count" }],
-            Self::Heap => &[
+            Self::Heap | Self::AllocsOfHeap => &[
                 ValueType { name: "alloc_objects", unit: "count" },
                 ValueType { name: "alloc_space", unit: "bytes" },
                 ValueType { name: "inuse_objects", unit: "count" },
@@ -87,7 +89,7 @@ impl Kind {
             Self::Cpu => ValueType { name: "cpu", unit: "nanoseconds" },
             Self::CpuCycles => ValueType { name: "cycles", unit: "count" },
             Self::Faults => ValueType { name: "faults", unit: "count" },
-            Self::Heap | Self::Allocs => ValueType { name: "space", unit: "bytes" },
+            Self::Heap | Self::Allocs | Self::AllocsOfHeap => ValueType { name: "space", unit: "bytes" },
         }
     }
 
@@ -100,7 +102,7 @@ impl Kind {
     pub const fn event(self) -> &'static str {
         match self {
             Self::Cpu | Self::CpuCycles | Self::Faults => "ticks",
-            Self::Heap | Self::Allocs => "calls",
+            Self::Heap | Self::Allocs | Self::AllocsOfHeap => "calls",
         }
     }
 
@@ -109,20 +111,33 @@ impl Kind {
         match self {
             Self::Cpu | Self::CpuCycles | Self::Faults => 0,
             Self::Heap => 3,
-            Self::Allocs => 1,
+            Self::Allocs | Self::AllocsOfHeap => 1,
         }
+    }
+
+    /// The column that readers show unless they are asked for another.
+    pub const fn default_column(self) -> usize {
+        match self {
+            Self::Heap => 3,
+            Self::Cpu | Self::CpuCycles | Self::Faults | Self::Allocs | Self::AllocsOfHeap => 1,
+        }
+    }
+
+    /// Whether blocks that live are told from others.
+    pub const fn tells_what_lives(self) -> bool {
+        matches!(self, Self::Heap | Self::AllocsOfHeap)
     }
 
     /// Whether it counts blocks of memory, and not ticks.
     pub const fn is_of_blocks(self) -> bool {
-        matches!(self, Self::Heap | Self::Allocs)
+        matches!(self, Self::Heap | Self::Allocs | Self::AllocsOfHeap)
     }
 
     /// Functions that are left out at the leaf's end of a stack, with all that they call: a pattern for a whole name, in the syntax of RE2. Empty: none.
     pub const fn drop_frames(self) -> &'static str {
         match self {
             Self::Cpu | Self::CpuCycles | Self::Faults => "",
-            Self::Heap | Self::Allocs => ALLOCATORS,
+            Self::Heap | Self::Allocs | Self::AllocsOfHeap => ALLOCATORS,
         }
     }
 
@@ -131,7 +146,9 @@ impl Kind {
         match self {
             Self::Cpu | Self::CpuCycles => "nothing that was asked for used the CPU in that time",
             Self::Faults => "nothing that was asked for took a page fault in that time",
-            Self::Heap | Self::Allocs => "nothing that was asked for allocated enough in that time; --sample-bytes 1 records every block",
+            Self::Heap | Self::Allocs | Self::AllocsOfHeap => {
+                "nothing that was asked for allocated enough in that time; --sample-bytes 1 records every block"
+            }
         }
     }
 }

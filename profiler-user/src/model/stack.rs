@@ -5,6 +5,7 @@ use super::event::MonotonicNs;
 use super::mapping::MappingId;
 use super::process::{ProcessKey, Tid};
 use profiler_common::ended::Ended;
+use profiler_common::source::Source;
 use profiler_common::tally::TallyKey;
 use profiler_common::unwind::Registers;
 use std::sync::Arc;
@@ -18,6 +19,8 @@ pub struct Tally<T> {
     pub events: u64,
     /// Their sum in the unit of the kind.
     pub weight: u64,
+    /// What made them.
+    pub source: Source,
     /// The key under which the kernel counts the events, of which there are then none here; None: they are these.
     pub counted_under: Option<TallyKey>,
 }

@@ -144,6 +144,21 @@ impl MappingTable {
     }
 }
 
+/// What the ids in a recording's windows refer to; one for all of them.
+#[derive(Clone, Debug, Default)]
+pub struct Dictionary {
+    /// Process images by [`ProcessId`].
+    pub processes: Vec<ProcessInfo>,
+    /// Threads by the index in [`SampleKey::thread`]; empty when threads are not told apart.
+    pub threads: Vec<ThreadInfo>,
+    /// Stacks by [`StackId`].
+    pub stacks: StackTable,
+    /// Mappings by [`MappingId`].
+    pub mappings: MappingTable,
+    /// Stacks in which functions that were inlined have frames of their own: what their addresses unfold to is there once more.
+    pub logical: HashSet<StackId>,
+}
+
 /// What one profile covers.
 #[derive(Clone, Debug)]
 pub struct Window {
@@ -159,18 +174,10 @@ pub struct Window {
     pub tallies: HashMap<SampleKey, Counts>,
     /// Sampled blocks of memory, where those are counted: what was added, and what of it was removed.
     pub blocks: HashMap<SampleKey, TallyCounts>,
-    /// Stacks in which functions that were inlined have frames of their own: what their addresses unfold to is there once more.
-    pub logical: HashSet<StackId>,
     /// What there is to say of single processes.
     pub notes: Vec<String>,
-    /// Process images by [`ProcessId`].
-    pub processes: Vec<ProcessInfo>,
-    /// Threads by the index in [`SampleKey::thread`]; empty when threads are not told apart.
-    pub threads: Vec<ThreadInfo>,
-    /// Stacks by [`StackId`].
-    pub stacks: StackTable,
-    /// Mappings by [`MappingId`].
-    pub mappings: MappingTable,
+    /// What the keys refer to.
+    pub dictionary: Arc<Dictionary>,
     /// What did not arrive.
     pub losses: Losses,
     /// How stacks ended, by samples.

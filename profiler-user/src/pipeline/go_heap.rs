@@ -8,6 +8,7 @@ use crate::model::process::{Pid, ProcessKey, Tid};
 use crate::model::stack::{RawAddresses, RawStack, Tally, UserStack};
 use profiler_common::ended::Ended;
 use profiler_common::sampling::{ONE_BLOCK, ONE_BYTE};
+use profiler_common::source::Source;
 use profiler_common::tally::{TallyCounts, TallyKey};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,7 +55,7 @@ impl GoHeaps {
         let rate = profile.rate.max(1) as u64;
         self.rates.push(rate);
         for bucket in profile.buckets.iter().filter(|bucket| bucket.alloc_objects > 0) {
-            let key = TallyKey { stack_hash: self.counts.len() as u64, class_bytes: bucket.size };
+            let key = TallyKey::new(Source::CALLS, self.counts.len() as u64, bucket.size);
             self.stacks.push(stack(pid, bucket, key));
             self.counts.push((key, counts(bucket, rate)));
         }
@@ -74,7 +75,7 @@ fn stack(pid: Pid, bucket: &GoBucket, key: TallyKey) -> Tally<RawStack> {
         time: MonotonicNs(0),
         addresses: Arc::new(addresses),
     };
-    Tally { of, events: 0, weight: 0, counted_under: Some(key) }
+    Tally { of, events: 0, weight: 0, source: Source::CALLS, counted_under: Some(key) }
 }
 
 /// What a bucket counts, and what that stands for (`scaleHeapSample` of runtime/pprof, Go 1.26).

@@ -2,10 +2,12 @@
 
 mod allocator_finder;
 mod arming;
+mod closing;
 mod command;
 mod finishing;
 mod go_heap;
 mod memory;
+mod own_processes;
 mod recorder;
 mod session;
 mod signals;

@@ -4,13 +4,13 @@ use super::arming::{Arming, Whom};
 use super::command::{Command, CommandEnd};
 use super::finishing::Finishing;
 use super::memory::{Memory, resident_bytes};
-use super::session::{Ended, OwnProcesses, Parts, Session};
+use super::own_processes::OwnProcesses;
+use super::session::{Ended, Parts, Session};
 use super::signals::Signals;
 use super::stop::{Ends, after};
 use super::wakers::Wakers;
-use crate::bpf::{BpfError, Capture, CaptureOptions, Counted, KernelTypes, Last, ProgramCost, controller_index};
+use crate::bpf::{BpfError, Capture, CaptureOptions, KernelTypes, Last, ProgramCost, controller_index};
 use crate::config::{Config, Event, Mode, Target, Walk};
-use crate::model::loss::Losses;
 use crate::model::process::Pid;
 use crate::model::profile::Profile;
 use crate::model::window::Window;
@@ -80,8 +80,9 @@ impl Control for () {}
 /// profiler::init();
 /// let config = Config { targets: vec![Target::Pid(1)], duration: Some(Duration::from_secs(5)), ..Config::default() };
 /// let recording = Recorder::new(config).record(&mut ())?;
-/// let profile = recording.profile();
-/// println!("{} samples", profile.total(0));
+/// for profile in recording.profiles() {
+///     println!("{}: {} samples", profile.kind.name(), profile.samples.len());
+/// }
 /// # Ok::<(), profiler::pipeline::RecordError>(())
 /// ```
 #[derive(Debug)]
@@ -91,12 +92,10 @@ pub struct Recorder {
 
 /// A recording that has ended; nothing is symbolized yet.
 pub struct Recording {
-    /// The counted samples.
-    pub window: Window,
+    /// What was counted: a window for each kind of profile.
+    pub windows: Vec<Window>,
     /// The files behind its mappings.
     objects: ObjectStore,
-    /// What the kernel side counted.
-    pub counted: Counted,
     /// What the programs cost; empty unless it was measured.
     pub self_cost: Vec<ProgramCost>,
     /// What the unwind tables took.
@@ -157,8 +156,7 @@ impl Recorder {
         if let Some(finishing) = &finishing {
             descriptors.push(finishing.news().map_err(RecordError::Runtime)?);
         }
-        let arming =
-            config.event.is_of_calls().then(|| Arming::new(whom(&filter, config.inherit))).transpose().map_err(RecordError::Runtime)?;
+        let arming = config.calls().map(|_| Arming::new(whom(&filter, config.inherit))).transpose().map_err(RecordError::Runtime)?;
         if let Some(arming) = &arming {
             descriptors.push(arming.news().map_err(RecordError::Runtime)?);
         }
@@ -172,9 +170,9 @@ impl Recorder {
         let named: Vec<Pid> = if command.is_none() { named_alone(&config) } else { Vec::new() };
         let ending = Ending { command: command.as_ref(), named: &named, duration: config.duration, signals: &mut signals };
         until_ended(&mut session, &wakers, ending, control).await?;
-        let Ended { window, objects, capture, unwinding } = session.finish(&config)?;
-        let (counted, self_cost) = (capture.counted()?, if config.self_cost { capture.self_cost() } else { Vec::new() });
-        Ok((Recording { window, objects, counted, self_cost, unwinding, config, command, hearing: None }, signals))
+        let Ended { windows, objects, capture, unwinding } = session.finish(&config)?;
+        let self_cost = if config.self_cost { capture.self_cost() } else { Vec::new() };
+        Ok((Recording { windows, objects, self_cost, unwinding, config, command, hearing: None }, signals))
     }
 }
 
@@ -214,7 +212,7 @@ async fn until_ended(session: &mut Session, wakers: &Wakers, ending: Ending<'_>,
         }
         if session.elapsed() >= told + Duration::from_secs(1) {
             told = session.elapsed();
-            let lost = session.capture.counted().map_or(0, |counted| counted.losses.samples());
+            let lost = session.lost();
             control.progress(&Progress { elapsed: told, samples: session.samples(), lost, processes: session.living() });
         }
     }
@@ -253,7 +251,7 @@ fn capture_options(config: &Config, filter: &Filter, offsets: settings::KernelOf
             comms: filter.comms.len() as u32,
             inherit: u32::from(config.inherit),
             wake_bytes: config.bounds.ring_bytes / 4,
-            weigh_period: u32::from(config.event != Event::CpuClock),
+            weigh_period: u32::from(config.events.contains(&Event::Cycles)),
             own_count: u32::from(!config.include_self),
             walk: match config.walk {
                 Walk::Tables => settings::WALK_TABLES,
@@ -267,8 +265,8 @@ fn capture_options(config: &Config, filter: &Filter, offsets: settings::KernelOf
         processes: filter.processes.clone(),
         cgroups: filter.cgroups.clone(),
         comms: filter.comms.clone(),
-        event: config.event,
-        frequency_hz: config.frequency_hz,
+        ticking: config.ticking(),
+        calls: config.calls(),
         ring_bytes: config.bounds.ring_bytes,
         target_processes: config.bounds.target_processes,
         tallies: config.bounds.tallies,
@@ -285,17 +283,13 @@ fn seed() -> u64 {
 }
 
 impl Recording {
-    /// Symbolizes what was recorded. Files are parsed in child processes without rights; a file that breaks them stays without names.
-    pub fn profile(&self) -> Profile {
+    /// Symbolizes what was recorded: a profile for each window. Files are parsed in child processes without rights; a file that breaks them stays without
+    /// names.
+    pub fn profiles(&self) -> Vec<Profile> {
         // Names take memory here, too.
         let left = (self.config.memory_limit / 8 * 7).saturating_sub(resident_bytes());
         let mut sources = Sources::new(&self.objects, &self.config.debug_dirs, left);
-        symbolize(&self.window, &mut sources)
-    }
-
-    /// Everything that was lost.
-    pub fn losses(&self) -> &Losses {
-        &self.window.losses
+        symbolize(&self.windows, &mut sources)
     }
 
     /// Waits for the recorded command, if there was one, and gives its status. Signals that arrive meanwhile are passed on to it.

@@ -1,26 +1,27 @@
 //! A recording while it runs: every drain goes through here, from raw records to counts.
 
 use super::arming::Arming;
+use super::closing::Closing;
 use super::finishing::{Finishing, Sample};
 use super::go_heap::GoHeaps;
 use super::memory::Memory;
+use super::own_processes::OwnProcesses;
 use crate::aggregate::Aggregator;
 use crate::bpf::{BpfError, Capture, Drained, Last};
-use crate::config::{Config, Event};
+use crate::config::Config;
 use crate::labels;
 use crate::memory::MemoryReader;
 use crate::model::event::{ProcessEvent, TimedEvent};
 use crate::model::label::Label;
-use crate::model::loss::{Balance, Loss};
 use crate::model::mapping::{MappedRange, MappingKind};
 use crate::model::process::{Pid, ProcessKey};
 use crate::model::stack::{RawStack, Tally, UserStack};
 use crate::model::window::Window;
 use crate::object::ObjectStore;
-use crate::process::{Context, Describe, KernelLayout, Processes, Tables, Threads, resident_bytes};
+use crate::process::{Context, Describe, KernelLayout, Processes, Tables, Threads};
 use crate::unwind::Costs;
-use profiler_common::limits::OWN_PROCESSES_MAX;
-use std::collections::BTreeSet;
+use profiler_common::source::Source;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -46,44 +47,6 @@ impl Describe for World<'_> {
     }
 }
 
-/// The processes that are ours: this one, and the readers that it starts while it records.
-pub(super) struct OwnProcesses {
-    pids: Vec<u32>,
-    /// A child of ours that is none: the command that is recorded.
-    command: Option<Pid>,
-    /// Samples of ours that arrived.
-    samples: u64,
-}
-
-impl OwnProcesses {
-    /// This process alone; with none, our processes are recorded like any others.
-    pub(super) fn new(this: Option<u32>, command: Option<Pid>) -> Self {
-        Self { pids: this.into_iter().collect(), command, samples: 0 }
-    }
-
-    pub(super) fn pids(&self) -> &[u32] {
-        &self.pids
-    }
-
-    fn contains(&self, tgid: u32) -> bool {
-        self.pids.contains(&tgid)
-    }
-
-    fn note(&mut self, event: &ProcessEvent, capture: &mut Capture) -> Result<(), BpfError> {
-        match event {
-            ProcessEvent::Fork { pid, tid, parent }
-                if pid.0 == tid.0 && self.pids.first() == Some(&parent.0) && self.command != Some(*pid) && !self.contains(pid.0) =>
-            {
-                self.pids.truncate(OWN_PROCESSES_MAX - 1);
-                self.pids.push(pid.0);
-            }
-            ProcessEvent::Exit { pid, tid } if pid.0 == tid.0 && self.contains(pid.0) => self.pids.retain(|own| *own != pid.0),
-            _ => return Ok(()),
-        }
-        capture.set_own(&self.pids)
-    }
-}
-
 /// What a session is made of, beside the open capture.
 pub(super) struct Parts {
     pub(super) finishing: Option<Finishing>,
@@ -95,7 +58,8 @@ pub(super) struct Parts {
 
 /// What is left when the clock has stopped.
 pub(super) struct Ended {
-    pub(super) window: Window,
+    /// One for each event of the run.
+    pub(super) windows: Vec<Window>,
     pub(super) objects: ObjectStore,
     pub(super) capture: Capture,
     pub(super) unwinding: Costs,
@@ -107,7 +71,8 @@ pub(super) struct Session {
     pub(super) objects: ObjectStore,
     processes: Processes,
     tables: Tables,
-    aggregator: Aggregator,
+    /// The counts, by source.
+    aggregators: BTreeMap<Source, Aggregator>,
     kernel: KernelLayout,
     threads: Threads,
     /// What the window was given, and what it may hold now.
@@ -139,7 +104,7 @@ impl Session {
             own: parts.own,
             processes: Processes::default(),
             tables: Tables::default(),
-            aggregator: Aggregator::default(),
+            aggregators: config.events.iter().map(|event| (event.source(), Aggregator::default())).collect(),
             kernel,
             threads: if config.per_thread { Threads::Apart } else { Threads::Together },
             window_bytes: [config.bounds.window_bytes; 2],
@@ -226,11 +191,14 @@ impl Session {
 
     fn take(&mut self, tally: Tally<RawStack>) {
         if self.own.contains(tally.of.process.tgid) {
-            self.own.samples += tally.events; // Before the kernel side knew that this one is ours.
+            // Before the kernel side knew that this one is ours.
+            self.own.count(&tally);
             return;
         }
-        if self.tables.bytes() + self.aggregator.bytes() > self.window_bytes[1] {
-            return self.aggregator.refuse(tally.events);
+        let counts_bytes: u64 = self.aggregators.values().map(Aggregator::bytes).sum();
+        let Some(aggregator) = self.aggregators.get_mut(&tally.source) else { return };
+        if self.tables.bytes() + counts_bytes > self.window_bytes[1] {
+            return aggregator.refuse(tally.events);
         }
         let mut world = World { objects: &mut self.objects };
         let mut context = Context { kernel: self.kernel, threads: self.threads, describe: &mut world };
@@ -247,9 +215,11 @@ impl Session {
 
     fn count(&mut self, (met, tally): &Sample) {
         let normalized = self.tables.place(met, tally, self.kernel);
-        match tally.counted_under {
-            Some(key) => self.aggregator.name(key, normalized.key, normalized.ended),
-            None => self.aggregator.add(normalized.key, normalized.counts, normalized.ended),
+        if let Some(aggregator) = self.aggregators.get_mut(&tally.source) {
+            match tally.counted_under {
+                Some(key) => aggregator.name(key, normalized.key, normalized.ended),
+                None => aggregator.add(normalized.key, normalized.counts, normalized.ended),
+            }
         }
         self.first_sample.get_or_insert_with(Instant::now);
     }
@@ -266,9 +236,9 @@ impl Session {
         for tally in &go.stacks {
             let mut context = Context { kernel: self.kernel, threads: self.threads, describe: &mut world };
             let normalized = self.tables.normalize(tally, &mut self.processes, &mut context);
-            self.tables.logical.insert(normalized.key.stack);
-            if let Some(key) = tally.counted_under {
-                self.aggregator.name(key, normalized.key, normalized.ended);
+            self.tables.dictionary.logical.insert(normalized.key.stack);
+            if let (Some(key), Some(aggregator)) = (tally.counted_under, self.aggregators.get_mut(&tally.source)) {
+                aggregator.name(key, normalized.key, normalized.ended);
             }
         }
         go
@@ -276,7 +246,7 @@ impl Session {
 
     /// Opens the perf maps of processes whose code without a file was sampled: later they may be gone.
     fn keep_perf_maps(&mut self) {
-        for (_, mapping) in self.tables.mappings.iter().skip(self.perf_maps_seen) {
+        for (_, mapping) in self.tables.dictionary.mappings.iter().skip(self.perf_maps_seen) {
             if let MappingKind::Anonymous(process) = mapping.kind {
                 self.objects.keep_perf_map(process);
             }
@@ -289,80 +259,37 @@ impl Session {
     }
 
     pub(super) fn samples(&self) -> u64 {
-        self.aggregator.events()
+        self.aggregators.values().map(Aggregator::events).sum()
+    }
+
+    pub(super) fn lost(&self) -> u64 {
+        self.aggregators.keys().map(|source| self.capture.counted(*source).map_or(0, |counted| counted.losses.samples())).sum()
     }
 
     pub(super) fn living(&self) -> usize {
         self.processes.living()
     }
 
-    /// Stops the clock, takes over the rest, and closes the window.
+    /// Stops the clock, takes over the rest, and closes the windows.
     pub(super) fn finish(mut self, config: &Config) -> Result<Ended, BpfError> {
         self.capture.stop();
-        let ticks = self.capture.ticks()?;
+        let sources: Vec<Source> = self.aggregators.keys().copied().collect();
+        let ticks =
+            sources.iter().map(|source| Ok((*source, self.capture.ticks(*source)?))).collect::<Result<BTreeMap<_, _>, BpfError>>()?;
         let duration = self.started.elapsed();
         // Once more for those that had none when their code was first seen: some are written late.
         self.perf_maps_seen = 0;
         self.drain(Last::Yes)?;
         let go = self.take_go_heaps();
-        let counted = self.capture.counted()?;
-        self.aggregator.settle(&self.capture.tallies()?);
-        let sampled = self.aggregator.events();
-        self.aggregator.settle(&go.counts);
-        let aggregated = self.aggregator.finish();
-        let mut losses = counted.losses;
-        losses.merge(&aggregated.losses);
-        // What the kernel's clock says beyond what our program was run for.
-        losses.add(Loss::NotRun, ticks.all.saturating_sub(counted.runs + ticks.unseen_away));
-        if config.event.is_of_calls() {
-            // What was sampled at its entry and is in no count.
-            losses.add(Loss::NoReturn, ticks.all.saturating_sub(counted.filtered + counted.samples + losses.samples()));
+        let closing =
+            Closing { config, capture: &self.capture, own: &self.own, arming: self.arming.as_ref(), go, span: (self.start, duration) };
+        let mut windows = Vec::new();
+        for (source, aggregator) in std::mem::take(&mut self.aggregators) {
+            windows.extend(closing.close(source, aggregator, ticks[&source])?);
         }
-        let idle = counted.idle + ticks.unseen_away;
-        let period = match go.rates.first() {
-            Some(rate) if sampled == 0 => *rate,
-            _ if config.event.is_of_calls() => config.sample_bytes,
-            _ => self.capture.period().max(1),
-        };
-        let mut notes = go.notes;
-        notes.extend(self.arming.iter().flat_map(Arming::notes));
-        if config.event == Event::Heap && sampled > 0 {
-            notes.extend(self.arming.iter().flat_map(|arming| heap_notes(&arming.armed(), counted.other_frees)));
-        }
-        let is_narrowed = config.is_narrowed();
-        let balance = Balance { ticks: ticks.all, idle, filtered: counted.filtered + self.own.samples, samples: sampled, is_narrowed };
-        let window = Window {
-            kind: config.kind(),
-            start: self.start,
-            duration,
-            period,
-            tallies: aggregated.tallies,
-            blocks: aggregated.blocks,
-            logical: self.tables.logical,
-            notes,
-            processes: self.tables.processes,
-            threads: self.tables.threads,
-            stacks: self.tables.stacks,
-            mappings: self.tables.mappings,
-            losses,
-            endings: aggregated.endings,
-            balance,
-        };
+        let dictionary = Arc::new(std::mem::take(&mut self.tables.dictionary));
+        windows.iter_mut().for_each(|window| window.dictionary = Arc::clone(&dictionary));
         let unwinding = self.finishing.map(|finishing| finishing.costs()).unwrap_or_default();
-        Ok(Ended { window, objects: self.objects, capture: self.capture, unwinding })
+        Ok(Ended { windows, objects: self.objects, capture: self.capture, unwinding })
     }
-}
-
-/// Processes whose memory is noted.
-const NOTED_MAX: usize = 32;
-
-/// What in use means from outside, and what it is a part of.
-fn heap_notes(armed: &BTreeSet<Pid>, other_frees: u64) -> Vec<String> {
-    let mut notes = vec![
-        "in use: allocated since the recording began, and not freed before it ended".to_owned(),
-        format!("frees of other blocks, not sampled or older than the recording: {other_frees}"),
-    ];
-    let sizes = armed.iter().filter_map(|pid| Some(format!("process {}: {} kB resident in the end", pid.0, resident_bytes(*pid)? >> 10)));
-    notes.extend(sizes.take(NOTED_MAX));
-    notes
 }

@@ -8,8 +8,8 @@ use crate::model::mapping::{Mapping, MappingId, MappingKind};
 use crate::model::process::{Pid, ProcessId, ProcessInfo, ProcessKey, Tid};
 use crate::model::stack::{Frame, RawAddresses, RawStack, StackId, Tally, UserStack};
 use crate::model::text::lossy;
-use crate::model::window::{Counts, MappingTable, SampleKey, StackTable, ThreadInfo};
-use foldhash::{HashMap, HashSet};
+use crate::model::window::{Counts, Dictionary, SampleKey, ThreadInfo};
+use foldhash::HashMap;
 use profiler_common::ended::Ended;
 use std::sync::Arc;
 
@@ -25,16 +25,8 @@ type MappingKey = (MappingKind, u64, u64);
 /// The tables that a window's ids refer to, while it is open.
 #[derive(Debug, Default)]
 pub struct Tables {
-    /// Stacks.
-    pub stacks: StackTable,
-    /// Mappings.
-    pub mappings: MappingTable,
-    /// Process images.
-    pub processes: Vec<ProcessInfo>,
-    /// Threads.
-    pub threads: Vec<ThreadInfo>,
-    /// Stacks in which functions that were inlined have frames of their own.
-    pub logical: HashSet<StackId>,
+    /// What the windows take over.
+    pub dictionary: Dictionary,
     mapping_ids: HashMap<MappingKey, MappingId>,
     process_ids: HashMap<ProcessKey, ProcessId>,
     thread_ids: HashMap<ThreadInfo, u32>,
@@ -79,8 +71,8 @@ pub struct Normalized {
 impl Tables {
     /// About how much memory the tables hold, bytes.
     pub fn bytes(&self) -> u64 {
-        let names = (self.processes.len() + self.threads.len()) as u64 * 256 + self.mapping_ids.len() as u64 * 320;
-        self.stacks.bytes() + names + self.known.len() as u64 * 48
+        let names = (self.dictionary.processes.len() + self.dictionary.threads.len()) as u64 * 256 + self.mapping_ids.len() as u64 * 320;
+        self.dictionary.stacks.bytes() + names + self.known.len() as u64 * 48
     }
 
     /// Normalizes a sample against the mappings of its own time, which is now in the order of events.
@@ -103,8 +95,8 @@ impl Tables {
                 let main = process.main.clone();
                 let main = main.map(|range| self.mapping(&range, raw.process));
                 let info = ProcessInfo { pid, comm: Arc::clone(&process.comm), labels: Arc::clone(&process.labels), main };
-                let id = ProcessId(self.processes.len() as u32);
-                self.processes.push(info);
+                let id = ProcessId(self.dictionary.processes.len() as u32);
+                self.dictionary.processes.push(info);
                 self.process_ids.insert(raw.process, id);
                 id
             }
@@ -115,7 +107,7 @@ impl Tables {
     /// Normalizes a sample against what was noted of its time.
     pub fn place(&mut self, met: &Met, tally: &Tally<RawStack>, kernel: KernelLayout) -> Normalized {
         let (stack, ended) = self.stack(&tally.of.addresses, &met.space, tally.of.process, kernel);
-        let class_bytes = tally.counted_under.map_or(0, |key| key.class_bytes);
+        let class_bytes = tally.counted_under.map_or(0, |key| key.class_bytes());
         let key = SampleKey { process: met.process, thread: met.thread, stack, class_bytes };
         Normalized { key, counts: Counts { events: tally.events, weight: tally.weight }, ended }
     }
@@ -161,7 +153,7 @@ impl Tables {
                 how = Ended::BadFramePointer;
             }
         }
-        let stack = self.stacks.intern(&frames);
+        let stack = self.dictionary.stacks.intern(&frames);
         self.frames = frames;
         if raw.hash != UNNAMED {
             if self.known.len() >= KNOWN_MAX {
@@ -229,7 +221,7 @@ impl Tables {
         if let Some(id) = self.mapping_ids.get(&key) {
             return *id;
         }
-        let id = self.mappings.push(make(key.0.clone()));
+        let id = self.dictionary.mappings.push(make(key.0.clone()));
         self.mapping_ids.insert(key, id);
         id
     }
@@ -239,8 +231,8 @@ impl Tables {
         if let Some(id) = self.thread_ids.get(&info) {
             return *id;
         }
-        let id = self.threads.len() as u32;
-        self.threads.push(info.clone());
+        let id = self.dictionary.threads.len() as u32;
+        self.dictionary.threads.push(info.clone());
         self.thread_ids.insert(info, id);
         id
     }

@@ -43,7 +43,7 @@ impl<'a> Builder<'a> {
             answers,
             objects,
             kernel: None,
-            layout: Layout::of(&window.mappings, &used.mappings),
+            layout: Layout::of(&window.dictionary.mappings, &used.mappings),
             locations: Vec::new(),
             location_ids: HashMap::new(),
             places: HashMap::new(),
@@ -86,7 +86,7 @@ impl<'a> Builder<'a> {
     fn set_build_ids(&mut self) {
         let mut kernel_build_id: Option<Arc<str>> = None;
         for id in &self.used.mappings {
-            let (Some(placed), kind) = (self.layout.placed.get(id), &self.window.mappings.get(*id).kind) else { continue };
+            let (Some(placed), kind) = (self.layout.placed.get(id), &self.window.dictionary.mappings.get(*id).kind) else { continue };
             let build_id = match kind {
                 MappingKind::Kernel => {
                     let id = kernel_build_id.get_or_insert_with(|| build_id::of_kernel().unwrap_or_default().into());
@@ -101,7 +101,7 @@ impl<'a> Builder<'a> {
     }
 
     fn process(&self, id: ProcessId) -> ProfileProcess {
-        let info = &self.window.processes[id.0 as usize];
+        let info = &self.window.dictionary.processes[id.0 as usize];
         let main = info.main.and_then(|main| self.layout.placed.get(&main)).map(|placed| placed.index);
         ProfileProcess { pid: info.pid, comm: Arc::clone(&info.comm), main }
     }
@@ -112,10 +112,10 @@ impl<'a> Builder<'a> {
         let mut known: HashMap<(ProcessId, Option<u32>, Vec<usize>, u64), usize> = HashMap::new();
         let used = self.used;
         for (key, counts) in &used.samples {
-            let frames = self.window.stacks.frames(key.stack);
+            let frames = self.window.dictionary.stacks.frames(key.stack);
             let mut locations: Vec<usize> = frames.into_iter().map(|frame| self.location(frame)).collect();
             let mut hidden = 0;
-            if self.window.logical.contains(&key.stack) {
+            if self.window.dictionary.logical.contains(&key.stack) {
                 locations = self.without_repeated(locations);
                 hidden = self.runtime_frames(&locations);
             }
@@ -168,11 +168,11 @@ impl<'a> Builder<'a> {
 
     /// A number has a unit, a text is not empty, and no key is there twice: everything else confuses readers of pprof's format.
     fn labels(&self, key: SampleKey) -> Vec<Label> {
-        let process = &self.window.processes[key.process.0 as usize];
+        let process = &self.window.dictionary.processes[key.process.0 as usize];
         let mut labels = vec![Label::number("pid", i64::from(process.pid.0), "pid")];
         let text = |key: &'static str, value: &Arc<str>| (!value.is_empty()).then(|| Label::text(key, Arc::clone(value)));
         labels.extend(text("comm", &process.comm));
-        if let Some(thread) = key.thread.and_then(|at| self.window.threads.get(at as usize)) {
+        if let Some(thread) = key.thread.and_then(|at| self.window.dictionary.threads.get(at as usize)) {
             labels.push(Label::number("tid", i64::from(thread.tid.0), "tid"));
             labels.extend(text("thread", &thread.name));
         }
@@ -191,7 +191,7 @@ impl<'a> Builder<'a> {
     /// The address that a frame is shown with. What would tell where this boot has put the kernel is not shown: modules lie where they lie whatever the
     /// slide is, and where the symbols are hidden the slide could not be taken off. Those frames are numbered instead, or have one place for all.
     fn shown_address(&self, frame: Frame) -> FileAddress {
-        let mapping = self.window.mappings.get(frame.mapping);
+        let mapping = self.window.dictionary.mappings.get(frame.mapping);
         match mapping.kind {
             MappingKind::Kernel if self.kernel.is_none() => FileAddress(mapping.start),
             MappingKind::KernelModule if self.kernel.is_none() => FileAddress(mapping.start),
@@ -222,7 +222,7 @@ impl<'a> Builder<'a> {
 
     fn lines(&mut self, frame: Frame) -> Result<Vec<Line>, Unresolved> {
         let (answers, window) = (self.answers, self.window);
-        let mapping = window.mappings.get(frame.mapping);
+        let mapping = window.dictionary.mappings.get(frame.mapping);
         match &mapping.kind {
             MappingKind::Object(id) => self.object_lines(*id, frame.address),
             MappingKind::Vdso => self.native_lines(answers.of_vdso(frame.address)?),

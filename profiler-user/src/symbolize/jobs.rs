@@ -6,7 +6,7 @@ use crate::model::mapping::{MappingId, MappingKind, ObjectId};
 use crate::model::process::{ProcessId, ProcessKey};
 use crate::model::profile::Unresolved;
 use crate::model::stack::Frame;
-use crate::model::window::{Counts, SampleKey, Window};
+use crate::model::window::{Counts, Dictionary, SampleKey, Window};
 use profiler_common::tally::TallyCounts;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
@@ -50,44 +50,46 @@ impl Used {
         let (mut stacks, mut frames, mut seen) = (HashSet::new(), Vec::new(), HashSet::new());
         for (key, _) in &samples {
             if stacks.insert(key.stack) {
-                frames.extend(window.stacks.frames(key.stack).into_iter().filter(|frame| seen.insert(*frame)));
+                frames.extend(window.dictionary.stacks.frames(key.stack).into_iter().filter(|frame| seen.insert(*frame)));
             }
         }
-        let mains = processes.iter().filter_map(|process| window.processes[process.0 as usize].main);
+        let mains = processes.iter().filter_map(|process| window.dictionary.processes[process.0 as usize].main);
         let mut seen = HashSet::new();
         let mappings = mains.chain(frames.iter().map(|frame| frame.mapping)).filter(|mapping| seen.insert(*mapping)).collect();
         Self { samples, processes, mappings, frames }
     }
 
     /// Whether a frame is the kernel's.
-    pub(super) fn has_kernel(&self, window: &Window) -> bool {
-        let is_kernel = |mapping: &MappingId| matches!(window.mappings.get(*mapping).kind, MappingKind::Kernel | MappingKind::KernelModule);
+    pub(super) fn has_kernel(&self, dictionary: &Dictionary) -> bool {
+        let is_kernel =
+            |mapping: &MappingId| matches!(dictionary.mappings.get(*mapping).kind, MappingKind::Kernel | MappingKind::KernelModule);
         self.mappings.iter().any(is_kernel)
     }
+}
 
-    /// What must be asked of readers. Main binaries are asked for their build id, even without a sample in them.
-    pub(super) fn questions(&self, window: &Window) -> Questions {
-        let mut at: HashMap<Subject, usize> = HashMap::new();
-        let mut jobs: Vec<(Job, BTreeSet<FileAddress>)> = Vec::new();
-        let mut job_of = |mapping: MappingId| {
-            let mapping = window.mappings.get(mapping);
-            let subject = subject_of(&mapping.kind)?;
-            let next = at.len();
-            Some(*at.entry(subject.clone()).or_insert_with(|| {
-                let path = PathBuf::from(plain_name(&mapping.name));
-                jobs.push((Job { subject, path, addresses: Vec::new() }, BTreeSet::new()));
-                next
-            }))
-        };
-        let of_mapping: HashMap<MappingId, usize> = self.mappings.iter().filter_map(|id| Some((*id, job_of(*id)?))).collect();
-        for frame in &self.frames {
-            if let Some(at) = of_mapping.get(&frame.mapping) {
-                jobs[*at].1.insert(frame.address);
-            }
+/// What must be asked of readers. Main binaries are asked for their build id, even without a sample in them.
+pub(super) fn questions(used: &[Used], dictionary: &Dictionary) -> Questions {
+    let mut at: HashMap<Subject, usize> = HashMap::new();
+    let mut jobs: Vec<(Job, BTreeSet<FileAddress>)> = Vec::new();
+    let mut job_of = |mapping: MappingId| {
+        let mapping = dictionary.mappings.get(mapping);
+        let subject = subject_of(&mapping.kind)?;
+        let next = at.len();
+        Some(*at.entry(subject.clone()).or_insert_with(|| {
+            let path = PathBuf::from(plain_name(&mapping.name));
+            jobs.push((Job { subject, path, addresses: Vec::new() }, BTreeSet::new()));
+            next
+        }))
+    };
+    let mappings = used.iter().flat_map(|used| &used.mappings);
+    let of_mapping: HashMap<MappingId, usize> = mappings.filter_map(|id| Some((*id, job_of(*id)?))).collect();
+    for frame in used.iter().flat_map(|used| &used.frames) {
+        if let Some(at) = of_mapping.get(&frame.mapping) {
+            jobs[*at].1.insert(frame.address);
         }
-        let fill = |(job, addresses): (Job, BTreeSet<FileAddress>)| Job { addresses: addresses.into_iter().collect(), ..job };
-        Questions { jobs: jobs.into_iter().map(fill).collect() }
     }
+    let fill = |(job, addresses): (Job, BTreeSet<FileAddress>)| Job { addresses: addresses.into_iter().collect(), ..job };
+    Questions { jobs: jobs.into_iter().map(fill).collect() }
 }
 
 fn subject_of(kind: &MappingKind) -> Option<Subject> {

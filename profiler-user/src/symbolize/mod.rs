@@ -60,20 +60,25 @@ fn shares(memory_bytes: u64) -> (u64, u64) {
     if each(READERS) >= READER_BYTES_WANTED { (READERS, each(READERS)) } else { (1, each(1).max(DATA_BYTES_MIN)) }
 }
 
-/// Gives a window's frames their names.
-pub fn symbolize(window: &Window, sources: &mut Sources<'_>) -> Profile {
-    let used = jobs::Used::of(window);
-    let questions = used.questions(window);
+/// Gives the frames of a recording's windows their names: a profile for each. They have one dictionary, and each of its frames is asked for once.
+pub fn symbolize(windows: &[Window], sources: &mut Sources<'_>) -> Vec<Profile> {
+    let Some(dictionary) = windows.first().map(|window| &window.dictionary) else { return Vec::new() };
+    let used: Vec<jobs::Used> = windows.iter().map(jobs::Used::of).collect();
+    let questions = jobs::questions(&used, dictionary);
     if questions.asks_vdso() && sources.vdso.is_none() {
         // Without it, its frames stay without names.
         sources.vdso = vdso_image().ok();
     }
-    if used.has_kernel(window) && sources.kernel.is_none() {
+    if used.iter().any(|used| used.has_kernel(dictionary)) && sources.kernel.is_none() {
         sources.kernel = Some(KernelSymbols::load());
     }
     let files = native::Files { objects: sources.objects, debug: &sources.debug, vdso: sources.vdso.as_ref() };
     let answers = questions.ask(&mut sources.readers, &files);
-    let mut builder = Builder::new(window, &used, &answers, sources.objects);
-    builder.kernel = sources.kernel.as_ref().and_then(|kernel| kernel.as_ref().ok());
-    builder.build()
+    let kernel = sources.kernel.as_ref().and_then(|kernel| kernel.as_ref().ok());
+    let build = |(window, used)| {
+        let mut builder = Builder::new(window, used, &answers, sources.objects);
+        builder.kernel = kernel;
+        builder.build()
+    };
+    windows.iter().zip(&used).map(build).collect()
 }

@@ -11,7 +11,7 @@ use crate::model::mapping::{InodeId, MappedRange, Mapping, MappingId, MappingKin
 use crate::model::process::{Pid, ProcessId, ProcessInfo, ProcessKey, Tid};
 use crate::model::profile::{Location, Profile, Unresolved};
 use crate::model::stack::Frame;
-use crate::model::window::{Counts, MappingTable, SampleKey, StackTable, ThreadInfo, Window};
+use crate::model::window::{Counts, Dictionary, SampleKey, ThreadInfo, Window};
 use crate::object::ObjectStore;
 use crate::process::LINKED_TEXT;
 use crate::reader::{ObjectFacts, ReaderError, SymbolLine, SymbolizeRequest};
@@ -73,17 +73,13 @@ impl Bench {
     fn new(kind: Kind) -> Self {
         let window = Window {
             blocks: HashMap::default(),
-            logical: Default::default(),
             notes: Vec::new(),
             kind,
             start: SystemTime::UNIX_EPOCH,
             duration: Duration::from_secs(1),
             period: PERIOD,
             tallies: HashMap::new(),
-            processes: Vec::new(),
-            threads: Vec::new(),
-            stacks: StackTable::default(),
-            mappings: MappingTable::default(),
+            dictionary: Arc::default(),
             losses: Losses::default(),
             endings: Endings::default(),
             balance: Balance::default(),
@@ -91,27 +87,31 @@ impl Bench {
         Self { window }
     }
 
+    fn dictionary(&mut self) -> &mut Dictionary {
+        Arc::get_mut(&mut self.window.dictionary).expect("nobody else has it")
+    }
+
     fn map(&mut self, kind: MappingKind, start: u64, end: u64, file_offset: u64, name: &str) -> MappingId {
-        self.window.mappings.push(Mapping { kind, start, end, file_offset, name: name.into() })
+        self.dictionary().mappings.push(Mapping { kind, start, end, file_offset, name: name.into() })
     }
 
     fn process(&mut self, pid: u32, main: Option<MappingId>) -> ProcessId {
         let labels: Arc<[Label]> = vec![Label::text("container", "abc"), Label::text("unit", ""), Label::text("comm", "liar")].into();
-        self.window.processes.push(ProcessInfo { pid: Pid(pid), comm: format!("comm{pid}").into(), labels, main });
-        ProcessId(self.window.processes.len() as u32 - 1)
+        self.dictionary().processes.push(ProcessInfo { pid: Pid(pid), comm: format!("comm{pid}").into(), labels, main });
+        ProcessId(self.dictionary().processes.len() as u32 - 1)
     }
 
     fn sample(&mut self, process: ProcessId, frames: &[(MappingId, u64)]) {
         let frames: Vec<Frame> =
             frames.iter().map(|(mapping, address)| Frame { mapping: *mapping, address: FileAddress(*address) }).collect();
-        let key = SampleKey { process, thread: None, stack: self.window.stacks.intern(&frames), class_bytes: 0 };
+        let key = SampleKey { process, thread: None, stack: self.dictionary().stacks.intern(&frames), class_bytes: 0 };
         let counts = self.window.tallies.entry(key).or_default();
         *counts = Counts { events: counts.events + 2, weight: counts.weight + 3 };
     }
 
     fn symbolize(&self, store: &ObjectStore, fake: &Fake) -> Profile {
         let readers = vec![Box::new(fake.clone()) as Box<dyn NativeReader>, Box::new(fake.clone())];
-        let profile = symbolize(&self.window, &mut Sources::with_readers(store, &[], readers));
+        let profile = symbolize(std::slice::from_ref(&self.window), &mut Sources::with_readers(store, &[], readers)).remove(0);
         assert_eq!(profile.check(), Ok(()));
         profile
     }
@@ -216,8 +216,8 @@ fn jit_code_is_named_by_the_map_of_its_own_process() {
 fn labels_are_such_that_every_reader_takes_them() {
     let (store, mut bench) = (ObjectStore::new(), Bench::new(Kind::Cpu));
     let process = bench.process(0, None);
-    bench.window.threads.push(ThreadInfo { tid: Tid(0), name: "".into() });
-    let stack = bench.window.stacks.intern(&[]);
+    bench.dictionary().threads.push(ThreadInfo { tid: Tid(0), name: "".into() });
+    let stack = bench.dictionary().stacks.intern(&[]);
     bench.window.tallies.insert(SampleKey { process, thread: Some(0), stack, class_bytes: 0 }, Counts { events: 1, weight: 1 });
     let profile = bench.symbolize(&store, &Fake::default());
     let keys: Vec<_> = profile.samples[0].labels.iter().map(|label| label.key.as_ref()).collect();

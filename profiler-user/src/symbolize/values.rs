@@ -26,7 +26,7 @@ fn blocks(kind: Kind, counts: &TallyCounts) -> Vec<i64> {
     let objects = |number: u64| signed((number + ONE_BLOCK / 2) / ONE_BLOCK);
     let bytes = |number: u64| signed((number + ONE_BYTE / 2) / ONE_BYTE);
     let mut values = vec![objects(counts.allocated_for), bytes(counts.allocated_for_bytes)];
-    if kind == Kind::Heap {
+    if kind.tells_what_lives() {
         values.push(objects(counts.allocated_for.saturating_sub(counts.freed_for)));
         values.push(bytes(counts.allocated_for_bytes.saturating_sub(counts.freed_for_bytes)));
     }

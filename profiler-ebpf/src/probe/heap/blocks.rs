@@ -5,6 +5,7 @@ use crate::maps::{COUNTING, LIVE, PENDING, TALLIES};
 use crate::place::{OfProbe, Place as _, add_atomically};
 use profiler_common::counter::Counter;
 use profiler_common::loss::Loss;
+use profiler_common::source::Source;
 use profiler_common::tally::{
     COUNTING_ALL, COUNTING_NOTHING, COUNTING_RETURNS, LiveBlock, LiveKey, PendingCall, PendingKey, TallyCounts, TallyKey,
 };
@@ -50,7 +51,7 @@ pub fn begin(key: &TallyKey) -> bool {
     if TALLIES.insert(key, TallyCounts::default(), NEW_ONLY).is_ok() || is_known(key) {
         return true;
     }
-    OfProbe::lose(Loss::TallyFull);
+    OfProbe::lose(Source::CALLS, Loss::TallyFull);
     false
 }
 
@@ -78,7 +79,7 @@ pub fn add(block: &LiveBlock, what: Added) {
 #[inline(always)]
 pub fn freed(block: &LiveBlock) {
     add(block, Added::Freed);
-    OfProbe::add(Counter::Frees, 1);
+    OfProbe::add(Source::CALLS, Counter::Frees, 1);
 }
 
 /// Takes a block from those that live. Of two that try at once one has it.
@@ -98,14 +99,14 @@ pub fn insert(key: &LiveKey, block: &LiveBlock) {
     }
     if let Some(old) = take_away(key) {
         add(&old, Added::Freed);
-        OfProbe::lose(Loss::FreeUnseen);
+        OfProbe::lose(Source::CALLS, Loss::FreeUnseen);
         if LIVE.insert(key, *block, NEW_ONLY).is_ok() {
             return;
         }
     }
     // No room: it is not known when it is freed, so it does not count as living.
     add(block, Added::Freed);
-    OfProbe::lose(Loss::LiveFull);
+    OfProbe::lose(Source::CALLS, Loss::LiveFull);
 }
 
 /// Puts a block back that was not given back after all.
@@ -113,7 +114,7 @@ pub fn insert(key: &LiveKey, block: &LiveBlock) {
 pub fn put_back(key: &LiveKey, block: &LiveBlock) {
     if LIVE.insert(key, *block, NEW_ONLY).is_err() {
         add(block, Added::Freed);
-        OfProbe::lose(Loss::LiveFull);
+        OfProbe::lose(Source::CALLS, Loss::LiveFull);
     }
 }
 
@@ -123,7 +124,7 @@ pub fn wait(key: &PendingKey, call: &PendingCall) -> Return {
     if PENDING.insert(key, *call, 0).is_ok() {
         return Return::Seen;
     }
-    OfProbe::lose(Loss::NoReturn);
+    OfProbe::lose(Source::CALLS, Loss::NoReturn);
     Return::NotSeen
 }
 

@@ -59,9 +59,9 @@ pub(crate) struct RecordArgs {
     #[arg(last = true, value_name = "CMD", help_heading = "Targets", num_args = 1..)]
     pub words: Vec<OsString>,
 
-    /// Kind of profile
-    #[arg(short = 'e', long = "event", value_name = "KIND", default_value = "cpu", help_heading = "Sampling")]
-    pub kind: KindArg,
+    /// Kind of profile; several as cpu,heap: one file each
+    #[arg(short = 'e', long = "event", value_name = "KIND", default_value = "cpu", value_delimiter = ',', help_heading = "Sampling")]
+    pub kinds: Vec<KindArg>,
     /// Samples a second and CPU [default: 99; 997 for page faults]
     #[arg(short = 'F', long = "frequency", value_name = "HZ", value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = "Sampling")]
     pub frequency: Option<u32>,
@@ -177,13 +177,19 @@ pub(crate) enum ProbesOnlyArg {
 impl RecordArgs {
     /// What is to be recorded.
     pub(crate) fn config(&self) -> Config {
-        let event = match (self.kind, self.clock) {
-            (KindArg::Faults, _) => Event::PageFaults,
-            (KindArg::Heap, _) => Event::Heap,
-            (KindArg::Allocs, _) => Event::Allocs,
-            (KindArg::Cpu, ClockArg::CpuClock) => Event::CpuClock,
-            (KindArg::Cpu, ClockArg::Cycles) => Event::Cycles,
-        };
+        let mut events: Vec<Event> = Vec::new();
+        for kind in &self.kinds {
+            let event = match (kind, self.clock) {
+                (KindArg::Faults, _) => Event::PageFaults,
+                (KindArg::Heap, _) => Event::Heap,
+                (KindArg::Allocs, _) => Event::Allocs,
+                (KindArg::Cpu, ClockArg::CpuClock) => Event::CpuClock,
+                (KindArg::Cpu, ClockArg::Cycles) => Event::Cycles,
+            };
+            if !events.contains(&event) {
+                events.push(event);
+            }
+        }
         let mut bounds = Bounds { window_bytes: self.memory_limit / 2, ..Bounds::default() };
         bounds.ring_bytes = self.ring_bytes.map_or(bounds.ring_bytes, u32::next_power_of_two);
         bounds.tallies = self.tally_entries.unwrap_or(bounds.tallies);
@@ -196,8 +202,8 @@ impl RecordArgs {
         bounds.target_processes = self.target_entries.unwrap_or(bounds.target_processes);
         Config {
             targets: self.targets(),
-            event,
-            frequency_hz: self.frequency.unwrap_or(if event == Event::PageFaults { 997 } else { 99 }),
+            events,
+            frequency_hz: self.frequency,
             sample_bytes: self.sample_bytes,
             mode: match (self.user_only, self.kernel_only) {
                 (true, _) => Mode::User,
@@ -239,7 +245,11 @@ impl RecordArgs {
 
     /// What is asked for together and does not go together: in a few words, and what to do.
     pub(crate) fn misfit(&self) -> Option<&'static str> {
-        if !self.config().event.is_of_calls() {
+        if self.kinds.len() > 1 && self.output.as_ref().is_some_and(|output| !output.to_string_lossy().contains("{kind}")) {
+            return Some("each kind of profile is a file of its own; put {kind} into the name after -o, or leave -o out");
+        }
+        let is_of_calls = |kind: &KindArg| matches!(kind, KindArg::Heap | KindArg::Allocs);
+        if !self.kinds.iter().any(is_of_calls) {
             return None;
         }
         match () {
@@ -247,7 +257,9 @@ impl RecordArgs {
                 "each allocation of a recorded process costs it a trap, so say which: -p PID, --comm GLOB, --cgroup PATH, --container ID, --unit NAME or -- CMD",
             ),
             () if self.per_thread => Some("blocks are not told apart by thread; leave --per-thread out"),
-            () if self.user_only || self.kernel_only => Some("allocators are user code; leave --user-only and --kernel-only out"),
+            () if self.kernel_only || self.user_only && self.kinds.iter().all(is_of_calls) => {
+                Some("allocators are user code; leave --user-only and --kernel-only out")
+            }
             () => None,
         }
     }
@@ -314,7 +326,7 @@ mod tests {
         let arguments = parse(&["-p", "1,2", "-p", "3", "--comm", "nginx*", "-d", "1.5m", "-F", "997", "--user-only"]).expect("valid");
         let config = arguments.config();
         assert_eq!(config.targets, [Target::Pid(1), Target::Pid(2), Target::Pid(3), Target::Comm("nginx*".to_owned())]);
-        assert_eq!((config.duration, config.frequency_hz, config.mode), (Some(Duration::from_secs(90)), 997, Mode::User));
+        assert_eq!((config.duration, config.frequency_hz, config.mode), (Some(Duration::from_secs(90)), Some(997), Mode::User));
     }
 
     #[test]

@@ -4,9 +4,10 @@ use crate::args::RecordArgs;
 use crate::summary::{self, ProgressLine};
 use anyhow::Context as _;
 use profiler::capability;
-use profiler::config::Event;
+use profiler::config::Tick;
 use profiler::encode::encode;
 use profiler::model::encoded::About;
+use profiler::model::kind::Kind;
 use profiler::model::profile::Profile;
 use profiler::model::text::shell_word;
 use profiler::pipeline::{RecordError, Recorder, Recording};
@@ -38,7 +39,8 @@ pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
         return Err(Failure { error, code: MISUSED });
     }
     if let Some(misfit) = args.misfit() {
-        let error = anyhow::anyhow!("-e {}: {misfit}", args.config().kind().name());
+        let kinds: Vec<&str> = args.config().kinds().iter().map(|kind| kind.name()).collect();
+        let error = anyhow::anyhow!("-e {}: {misfit}", kinds.join(","));
         return Err(Failure { error, code: MISUSED });
     }
     if let Some(ending) = args.foreign_ending() {
@@ -49,10 +51,10 @@ pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
         return Err(Failure { error, code: MISUSED });
     }
     // What would fail at the end fails now, before anything was recorded.
-    let beforehand = About { kind: args.config().kind(), process: None, start: SystemTime::now(), duration: Duration::ZERO };
+    let beforehand = |kind: &Kind| About { kind: *kind, process: None, start: SystemTime::now(), duration: Duration::ZERO };
     let several = if args.split.is_some() { sink::file::check_several(args.output()) } else { Ok(()) };
     several
-        .and_then(|()| sink::file::check(args.output(), &beforehand))
+        .and_then(|()| args.config().kinds().iter().try_for_each(|kind| sink::file::check(args.output(), &beforehand(kind))))
         .map_err(|error| Failure { code: if error.is_misuse() { MISUSED } else { FAILED }, error: error.into() })?;
     check_debug_dirs(&args.debug_dirs).map_err(|error| Failure { error, code: FAILED })?;
     check_machine().map_err(|error| Failure { error, code: FAILED })?;
@@ -101,15 +103,21 @@ fn failure(error: RecordError) -> Failure {
 
 /// Symbolizes, encodes and writes.
 fn finish(args: &RecordArgs, recording: &Recording) -> anyhow::Result<()> {
-    let mut profile = recording.profile();
-    profile.comments.extend(comments(args));
-    let files = write(args, &profile)?;
-    if !args.quiet {
-        summary::print(&profile, &files, args.format());
-        if args.self_cost {
-            summary::print_self_cost(&recording.self_cost);
-            summary::print_unwinding(&recording.unwinding);
+    let mut profiles = recording.profiles();
+    let is_one_of_several = profiles.len() > 1;
+    for profile in &mut profiles {
+        profile.comments.extend(comments(args, profile.kind));
+        let files = write(args, profile)?;
+        if !args.quiet {
+            if is_one_of_several {
+                summary::say(&format!("{}:\n", profile.kind.name()));
+            }
+            summary::print(profile, &files, args.format());
         }
+    }
+    if args.self_cost && !args.quiet {
+        summary::print_self_cost(&recording.self_cost);
+        summary::print_unwinding(&recording.unwinding);
     }
     Ok(())
 }
@@ -150,19 +158,14 @@ fn about(profile: &Profile) -> About {
 }
 
 /// How the profile came to be. Of a recorded command only its base name: arguments may be secret.
-fn comments(args: &RecordArgs) -> Vec<String> {
+fn comments(args: &RecordArgs, kind: Kind) -> Vec<String> {
     let config = args.config();
     let kernel = rustix::system::uname();
-    let event = match config.event {
-        Event::CpuClock => "--clock cpu-clock",
-        Event::Cycles => "--clock cycles",
-        Event::PageFaults => "-e faults",
-        Event::Heap => "-e heap",
-        Event::Allocs => "-e allocs",
-    };
-    let mut options = match config.event.is_of_calls() {
-        true => format!("--sample-bytes {} {event}", config.sample_bytes),
-        false => format!("-F {} {event}", config.frequency_hz),
+    let mut options = match kind {
+        Kind::Cpu => format!("-F {} --clock cpu-clock", config.frequency_of(Tick::Clock)),
+        Kind::CpuCycles => format!("-F {} --clock cycles", config.frequency_of(Tick::Cycles)),
+        Kind::Faults => format!("-F {} -e faults", config.frequency_of(Tick::Faults)),
+        Kind::Heap | Kind::Allocs | Kind::AllocsOfHeap => format!("--sample-bytes {} -e {}", config.sample_bytes, kind.name()),
     };
     for (is_set, flag) in [
         (args.user_only, " --user-only"),

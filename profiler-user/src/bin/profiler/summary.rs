@@ -85,7 +85,7 @@ fn look_further(format: Format, file: &str) -> String {
 
 /// The ten hottest functions by their own time.
 fn top(profile: &Profile, text: &mut String) {
-    let mut column = profile.sample_types.len() - 1;
+    let mut column = profile.kind.default_column();
     if profile.kind == Kind::Heap && profile.total(column) == 0 {
         column = 1; // Nothing lives: what was allocated is what there is to show.
     }
@@ -143,7 +143,7 @@ fn blocks(profile: &Profile) -> String {
         ),
     };
     text.push_str(&format!("{} allocated", size(profile.total(1))));
-    if profile.kind == Kind::Heap {
+    if profile.kind.tells_what_lives() {
         text.push_str(&format!(", {} of it in use", size(profile.total(3))));
     }
     text.push('\n');

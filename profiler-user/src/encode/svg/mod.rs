@@ -104,7 +104,7 @@ fn subtitle(profile: &Profile) -> String {
         format!("{} recorded", paint::nanoseconds(profile.duration.as_nanos() as f64)),
         format!("{} samples", paint::grouped(events)),
     ];
-    if let Some(weight) = weighed(profile, lost::total(profile, profile.sample_types.len() - 1)) {
+    if let Some(weight) = weighed(profile, lost::total(profile, profile.kind.default_column())) {
         parts.push(weight);
     }
     let lost: i64 = lost::samples(profile).iter().map(|lost| lost.values[0]).sum();
@@ -114,9 +114,9 @@ fn subtitle(profile: &Profile) -> String {
     escaped(&parts.join("  \u{b7}  "))
 }
 
-/// A value of the last column with its unit; none if that column counts the samples themselves.
+/// A value of the default column with its unit; none if that column counts the samples themselves.
 fn weighed(profile: &Profile, weight: i64) -> Option<String> {
-    let last = profile.sample_types.last().filter(|_| profile.sample_types.len() > 1)?;
+    let last = profile.sample_types.get(profile.kind.default_column()).filter(|_| profile.sample_types.len() > 1)?;
     Some(match last.unit {
         "nanoseconds" => format!("{} of {}", paint::nanoseconds(weight as f64), last.name),
         "count" => format!("{} {}", paint::grouped(weight), last.name),

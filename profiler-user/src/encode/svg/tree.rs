@@ -58,13 +58,14 @@ pub(super) struct Node<'a> {
 
 /// The nodes to draw, each behind its caller; none if there are no samples.
 pub(super) fn drawn(profile: &Profile) -> Vec<Node<'_>> {
+    let shown = profile.kind.default_column();
     let mut tree = Tree { nodes: vec![node(Cow::Borrowed("all"), Stands::All, 0)], places: HashMap::new() };
     for sample in &profile.samples {
-        tree.add(path(profile, sample), sample.values[0], *sample.values.last().unwrap_or(&0));
+        tree.add(path(profile, sample), sample.values[0], sample.values.get(shown).copied().unwrap_or(0));
     }
     for lost in lost::samples(profile) {
         let frame = (Cow::Owned(lost.name.clone()), Stands::Lost);
-        tree.add(vec![frame], lost.values[0], *lost.values.last().unwrap_or(&0));
+        tree.add(vec![frame], lost.values[0], lost.values.get(shown).copied().unwrap_or(0));
     }
     tree.drawn()
 }

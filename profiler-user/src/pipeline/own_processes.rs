@@ -1,0 +1,58 @@
+//! The processes of the profiler itself, which no profile is about.
+
+use crate::bpf::{BpfError, Capture};
+use crate::model::event::ProcessEvent;
+use crate::model::process::Pid;
+use crate::model::stack::{RawStack, Tally};
+use profiler_common::limits::OWN_PROCESSES_MAX;
+use profiler_common::source::Source;
+use std::collections::BTreeMap;
+
+/// The processes that are ours: this one, and the readers that it starts while it records.
+pub(super) struct OwnProcesses {
+    pids: Vec<u32>,
+    /// A child of ours that is none: the command that is recorded.
+    command: Option<Pid>,
+    /// Samples of ours that arrived, by their source.
+    samples: BTreeMap<Source, u64>,
+}
+
+impl OwnProcesses {
+    /// This process alone; with none, our processes are recorded like any others.
+    pub(super) fn new(this: Option<u32>, command: Option<Pid>) -> Self {
+        Self { pids: this.into_iter().collect(), command, samples: BTreeMap::new() }
+    }
+
+    pub(super) fn pids(&self) -> &[u32] {
+        &self.pids
+    }
+
+    /// Samples of a source that arrived and are ours.
+    pub(super) fn samples(&self, source: Source) -> u64 {
+        self.samples.get(&source).copied().unwrap_or(0)
+    }
+
+    /// Counts events of ours.
+    pub(super) fn count(&mut self, tally: &Tally<RawStack>) {
+        *self.samples.entry(tally.source).or_default() += tally.events;
+    }
+
+    pub(super) fn contains(&self, tgid: u32) -> bool {
+        self.pids.contains(&tgid)
+    }
+
+    /// Something has happened to a process that may be one of ours.
+    pub(super) fn note(&mut self, event: &ProcessEvent, capture: &mut Capture) -> Result<(), BpfError> {
+        match event {
+            ProcessEvent::Fork { pid, tid, parent }
+                if pid.0 == tid.0 && self.pids.first() == Some(&parent.0) && self.command != Some(*pid) && !self.contains(pid.0) =>
+            {
+                self.pids.truncate(OWN_PROCESSES_MAX - 1);
+                self.pids.push(pid.0);
+            }
+            ProcessEvent::Exit { pid, tid } if pid.0 == tid.0 && self.contains(pid.0) => self.pids.retain(|own| *own != pid.0),
+            _ => return Ok(()),
+        }
+        capture.set_own(&self.pids)
+    }
+}
