@@ -21,7 +21,7 @@ pub static SETTINGS: Settings = Settings {
     walk: 0,
     address_bits: 0,
     stop_at_sample: 0,
-    reserved: 0,
+    count_stepped: 0,
 };
 
 #[unsafe(no_mangle)]

@@ -163,7 +163,7 @@ impl Default for Bounds {
 }
 
 /// A run.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Config {
     /// Whom.
     pub targets: Vec<Target>,
@@ -173,6 +173,8 @@ pub struct Config {
     pub frequency_hz: Option<u32>,
     /// Mean distance between sampled blocks, bytes, for calls of allocators; 1: every block.
     pub sample_bytes: u64,
+    /// The share of the processes' own CPU time that probes of allocators may take; None: whatever it takes. Beyond it less is recorded.
+    pub max_overhead: Option<f64>,
     /// Which mode.
     pub mode: Mode,
     /// When it ends by itself.
@@ -204,6 +206,7 @@ impl Default for Config {
             events: vec![Event::CpuClock],
             frequency_hz: None,
             sample_bytes: 512 << 10,
+            max_overhead: None,
             mode: Mode::Any,
             duration: None,
             inherit: true,

@@ -7,6 +7,7 @@ use super::live_blocks::LiveBlocks;
 use super::options::CaptureOptions;
 use super::probes::Probes;
 use super::tallies::Tallies;
+use super::trap_cost::TrapCost;
 use crate::config::{Event, ProbeWork, Tick};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{PerfEvent, RawTracePoint};
@@ -63,7 +64,7 @@ impl Programs {
         let live = LiveBlocks::new(live);
         let counting = Array::try_from(take(&mut ebpf, "COUNTING")?).map_err(|error| map_error("COUNTING", &error))?;
         let sites = Array::try_from(take(&mut ebpf, "SITES")?).map_err(|error| map_error("SITES", &error))?;
-        let probes = options.calls.map(|calls| Probes::load(calls, EMBEDDED_OBJECT, &descriptors, sites)).transpose()?;
+        let probes = options.calls.map(|calls| Probes::load((calls, options.budget), EMBEDDED_OBJECT, &descriptors, sites)).transpose()?;
         let mut programs = Self { ebpf, ring, counters, targets, own, ranges, arena, tallies, live, counting, probes };
         for (pid, process) in &options.processes {
             programs.add_target(pid.0, process.start_boot_ns)?;
@@ -107,7 +108,16 @@ impl Programs {
             ProbeWork::All => COUNTING_ALL,
             ProbeWork::Returns => COUNTING_RETURNS,
         };
-        self.counting.set(0, counting, 0).map_err(|error| map_error("COUNTING", &error))
+        set_counting(&mut self.counting, counting)
+    }
+
+    /// Tries out what a trap costs here.
+    pub(super) fn try_traps(&mut self) -> Result<Option<TrapCost>, BpfError> {
+        let Some(probes) = &self.probes else { return Ok(None) };
+        let counting = &mut self.counting;
+        let cost = TrapCost::measure(probes, || set_counting(counting, COUNTING_RETURNS))?;
+        set_counting(counting, COUNTING_NOTHING)?;
+        Ok(Some(cost))
     }
 
     /// Loads the program that runs at what ticks, and gives its descriptor.
@@ -140,6 +150,10 @@ impl Programs {
     pub(super) fn each(&self) -> impl Iterator<Item = (&str, &aya::programs::Program)> {
         self.ebpf.programs()
     }
+}
+
+fn set_counting(map: &mut Array<MapData, u32>, counting: u32) -> Result<(), BpfError> {
+    map.set(0, counting, 0).map_err(|error| map_error("COUNTING", &error))
 }
 
 fn load_object(options: &CaptureOptions) -> Result<Ebpf, BpfError> {

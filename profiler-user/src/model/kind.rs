@@ -54,6 +54,8 @@ pub enum Kind {
     Allocs,
     /// What was allocated and what of it lives, looked at from what was allocated: allocs, where heap is recorded as well.
     AllocsOfHeap,
+    /// Who allocates how much of all, seen by turns: no totals.
+    AllocShares,
 }
 
 impl Kind {
@@ -64,6 +66,7 @@ impl Kind {
             Self::Faults => "faults",
             Self::Heap => "heap",
             Self::Allocs | Self::AllocsOfHeap => "allocs",
+            Self::AllocShares => "alloc-shares",
         }
     }
 
@@ -79,6 +82,7 @@ impl Kind {
                 ValueType { name: "inuse_objects", unit: "count" },
                 ValueType { name: "inuse_space", unit: "bytes" },
             ],
+            Self::AllocShares => &[ValueType { name: "seen_objects", unit: "count" }, ValueType { name: "seen_space", unit: "bytes" }],
             Self::Allocs => &[ValueType { name: "alloc_objects", unit: "count" }, ValueType { name: "alloc_space", unit: "bytes" }],
         }
     }
@@ -89,7 +93,7 @@ impl Kind {
             Self::Cpu => ValueType { name: "cpu", unit: "nanoseconds" },
             Self::CpuCycles => ValueType { name: "cycles", unit: "count" },
             Self::Faults => ValueType { name: "faults", unit: "count" },
-            Self::Heap | Self::Allocs | Self::AllocsOfHeap => ValueType { name: "space", unit: "bytes" },
+            Self::Heap | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => ValueType { name: "space", unit: "bytes" },
         }
     }
 
@@ -102,7 +106,7 @@ impl Kind {
     pub const fn event(self) -> &'static str {
         match self {
             Self::Cpu | Self::CpuCycles | Self::Faults => "ticks",
-            Self::Heap | Self::Allocs | Self::AllocsOfHeap => "calls",
+            Self::Heap | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => "calls",
         }
     }
 
@@ -111,7 +115,7 @@ impl Kind {
         match self {
             Self::Cpu | Self::CpuCycles | Self::Faults => 0,
             Self::Heap => 3,
-            Self::Allocs | Self::AllocsOfHeap => 1,
+            Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => 1,
         }
     }
 
@@ -119,7 +123,7 @@ impl Kind {
     pub const fn default_column(self) -> usize {
         match self {
             Self::Heap => 3,
-            Self::Cpu | Self::CpuCycles | Self::Faults | Self::Allocs | Self::AllocsOfHeap => 1,
+            Self::Cpu | Self::CpuCycles | Self::Faults | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => 1,
         }
     }
 
@@ -130,14 +134,14 @@ impl Kind {
 
     /// Whether it counts blocks of memory, and not ticks.
     pub const fn is_of_blocks(self) -> bool {
-        matches!(self, Self::Heap | Self::Allocs | Self::AllocsOfHeap)
+        matches!(self, Self::Heap | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares)
     }
 
     /// Functions that are left out at the leaf's end of a stack, with all that they call: a pattern for a whole name, in the syntax of RE2. Empty: none.
     pub const fn drop_frames(self) -> &'static str {
         match self {
             Self::Cpu | Self::CpuCycles | Self::Faults => "",
-            Self::Heap | Self::Allocs | Self::AllocsOfHeap => ALLOCATORS,
+            Self::Heap | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => ALLOCATORS,
         }
     }
 
@@ -146,6 +150,7 @@ impl Kind {
         match self {
             Self::Cpu | Self::CpuCycles => "nothing that was asked for used the CPU in that time",
             Self::Faults => "nothing that was asked for took a page fault in that time",
+            Self::AllocShares => "no turn came in that time, or nothing that was asked for allocated enough in one",
             Self::Heap | Self::Allocs | Self::AllocsOfHeap => {
                 "nothing that was asked for allocated enough in that time; --sample-bytes 1 records every block"
             }

@@ -2,12 +2,15 @@
 
 mod allocator_finder;
 mod arming;
+mod budget;
 mod closing;
 mod command;
 mod finishing;
 mod go_heap;
+mod governor;
 mod memory;
 mod own_processes;
+mod phases;
 mod recorder;
 mod session;
 mod signals;

@@ -1,6 +1,6 @@
 //! What was typed, and what it means: `RecordArgs` to `Config`, without doing anything.
 
-use crate::values::{parse_duration, parse_format, parse_memory_limit, parse_pids, parse_sample_bytes, parse_unwind_memory};
+use crate::values::{parse_duration, parse_format, parse_memory_limit, parse_pids, parse_sample_bytes, parse_share, parse_unwind_memory};
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use profiler::config::{Bounds, Config, Event, Mode, ProbeWork, Target, Walk};
 use profiler::encode::Format;
@@ -68,6 +68,10 @@ pub(crate) struct RecordArgs {
     /// Of heap and allocs: mean distance between sampled blocks, such as 512K; 1 records every block
     #[arg(long, value_name = "SIZE", default_value = "512K", value_parser = parse_sample_bytes, help_heading = "Sampling")]
     pub sample_bytes: u64,
+    /// Of heap and allocs: what probes may take of the processes' CPU time, such as 2%. Beyond it less is recorded: heap, then allocs, then who allocates by
+    /// turns (alloc-shares), then page faults, each in a file of its own
+    #[arg(long, value_name = "PERCENT", value_parser = parse_share, help_heading = "Sampling")]
+    pub max_overhead: Option<f64>,
     /// How long: 30s, 5m, 1h, 500ms, or a number of seconds. Without it until Ctrl-C, or until the command or the processes end
     #[arg(short = 'd', long, value_name = "TIME", value_parser = parse_duration, help_heading = "Sampling")]
     pub duration: Option<Duration>,
@@ -204,6 +208,7 @@ impl RecordArgs {
             targets: self.targets(),
             events,
             frequency_hz: self.frequency,
+            max_overhead: self.max_overhead,
             sample_bytes: self.sample_bytes,
             mode: match (self.user_only, self.kernel_only) {
                 (true, _) => Mode::User,
@@ -245,10 +250,15 @@ impl RecordArgs {
 
     /// What is asked for together and does not go together: in a few words, and what to do.
     pub(crate) fn misfit(&self) -> Option<&'static str> {
-        if self.kinds.len() > 1 && self.output.as_ref().is_some_and(|output| !output.to_string_lossy().contains("{kind}")) {
+        let is_of_calls = |kind: &KindArg| matches!(kind, KindArg::Heap | KindArg::Allocs);
+        if self.max_overhead.is_some() && !self.kinds.iter().any(is_of_calls) {
+            return Some("--max-overhead is about the probes of -e heap and -e allocs; leave it out");
+        }
+        if (self.kinds.len() > 1 || self.max_overhead.is_some())
+            && self.output.as_ref().is_some_and(|output| !output.to_string_lossy().contains("{kind}"))
+        {
             return Some("each kind of profile is a file of its own; put {kind} into the name after -o, or leave -o out");
         }
-        let is_of_calls = |kind: &KindArg| matches!(kind, KindArg::Heap | KindArg::Allocs);
         if !self.kinds.iter().any(is_of_calls) {
             return None;
         }
@@ -376,6 +386,9 @@ mod tests {
             &["-p", "1,x"],
             &["--memory-limit", "1M"],
             &["--user-only", "--kernel-only"],
+            &["--max-overhead", "0%"],
+            &["--max-overhead", "101"],
+            &["--max-overhead", "x%"],
         ] {
             assert!(parse(words).is_err(), "{words:?}");
         }

@@ -51,6 +51,13 @@ impl Control for ProgressLine {
         }
     }
 
+    fn told(&mut self, news: &str) {
+        if !self.is_quiet {
+            self.end();
+            say(&format!("{news}\n"));
+        }
+    }
+
     fn progress(&mut self, progress: &Progress) {
         if self.is_shown {
             let Progress { elapsed, samples, lost, processes } = progress;
@@ -126,7 +133,12 @@ fn accounts(profile: &Profile) -> String {
 
 /// What there is to say of single processes.
 fn notes(profile: &Profile) -> String {
-    profile.comments.iter().filter(|comment| comment.starts_with("process ")).map(|note| format!("{}\n", printable(note))).collect()
+    profile
+        .comments
+        .iter()
+        .filter(|comment| comment.starts_with("process ") || comment.starts_with("budget: "))
+        .map(|note| format!("{}\n", printable(note)))
+        .collect()
 }
 
 /// What was allocated, and what of it lives.
