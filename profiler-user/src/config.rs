@@ -107,6 +107,16 @@ pub enum Mode {
     Kernel,
 }
 
+/// Which moment of a recording is shown of what lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Moment {
+    /// Its end.
+    #[default]
+    End,
+    /// When most was in use.
+    Peak,
+}
+
 /// How user stacks are walked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Walk {
@@ -175,6 +185,10 @@ pub struct Config {
     pub sample_bytes: u64,
     /// The share of the processes' own CPU time that probes of allocators may take; None: whatever it takes. Beyond it less is recorded.
     pub max_overhead: Option<f64>,
+    /// Which moment is shown of what lives.
+    pub moment: Moment,
+    /// What lives is shown twice: at the end, and so long before it.
+    pub diff: Option<Duration>,
     /// Which mode.
     pub mode: Mode,
     /// When it ends by itself.
@@ -207,6 +221,8 @@ impl Default for Config {
             frequency_hz: None,
             sample_bytes: 512 << 10,
             max_overhead: None,
+            moment: Moment::End,
+            diff: None,
             mode: Mode::Any,
             duration: None,
             inherit: true,
@@ -231,6 +247,16 @@ impl Config {
     /// The kinds of profile that the run makes, in the order of its events.
     pub fn kinds(&self) -> Vec<Kind> {
         self.events.iter().map(|event| self.kind_of(*event)).collect()
+    }
+
+    /// When it ends by itself: a difference needs time for both of its ends.
+    pub(crate) fn ends_after(&self) -> Option<Duration> {
+        self.duration.or(self.diff.map(|apart| apart * 2))
+    }
+
+    /// Whether something is to be looked at while it runs, beside what arrives.
+    pub(crate) fn wants_looks(&self) -> bool {
+        self.max_overhead.is_some() || self.diff.is_some() || self.moment == Moment::Peak
     }
 
     /// The kind of profile that an event of this run makes.

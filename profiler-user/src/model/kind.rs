@@ -50,6 +50,8 @@ pub enum Kind {
     Faults,
     /// What was allocated, and what of it lives.
     Heap,
+    /// The same, at an earlier moment of the same recording: what a difference is taken from.
+    HeapBase,
     /// What was allocated.
     Allocs,
     /// What was allocated and what of it lives, looked at from what was allocated: allocs, where heap is recorded as well.
@@ -65,6 +67,7 @@ impl Kind {
             Self::Cpu | Self::CpuCycles => "cpu",
             Self::Faults => "faults",
             Self::Heap => "heap",
+            Self::HeapBase => "heap-base",
             Self::Allocs | Self::AllocsOfHeap => "allocs",
             Self::AllocShares => "alloc-shares",
         }
@@ -76,7 +79,7 @@ impl Kind {
             Self::Cpu => &[ValueType { name: "samples", unit: "count" }, ValueType { name: "cpu", unit: "nanoseconds" }],
             Self::CpuCycles => &[ValueType { name: "samples", unit: "count" }, ValueType { name: "cycles", unit: "count" }],
             Self::Faults => &[ValueType { name: "samples", unit: "count" }, ValueType { name: "faults", unit: "count" }],
-            Self::Heap | Self::AllocsOfHeap => &[
+            Self::Heap | Self::HeapBase | Self::AllocsOfHeap => &[
                 ValueType { name: "alloc_objects", unit: "count" },
                 ValueType { name: "alloc_space", unit: "bytes" },
                 ValueType { name: "inuse_objects", unit: "count" },
@@ -93,7 +96,9 @@ impl Kind {
             Self::Cpu => ValueType { name: "cpu", unit: "nanoseconds" },
             Self::CpuCycles => ValueType { name: "cycles", unit: "count" },
             Self::Faults => ValueType { name: "faults", unit: "count" },
-            Self::Heap | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => ValueType { name: "space", unit: "bytes" },
+            Self::Heap | Self::HeapBase | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => {
+                ValueType { name: "space", unit: "bytes" }
+            }
         }
     }
 
@@ -106,7 +111,7 @@ impl Kind {
     pub const fn event(self) -> &'static str {
         match self {
             Self::Cpu | Self::CpuCycles | Self::Faults => "ticks",
-            Self::Heap | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => "calls",
+            Self::Heap | Self::HeapBase | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => "calls",
         }
     }
 
@@ -114,7 +119,7 @@ impl Kind {
     pub const fn shown_column(self) -> usize {
         match self {
             Self::Cpu | Self::CpuCycles | Self::Faults => 0,
-            Self::Heap => 3,
+            Self::Heap | Self::HeapBase => 3,
             Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => 1,
         }
     }
@@ -122,26 +127,26 @@ impl Kind {
     /// The column that readers show unless they are asked for another.
     pub const fn default_column(self) -> usize {
         match self {
-            Self::Heap => 3,
+            Self::Heap | Self::HeapBase => 3,
             Self::Cpu | Self::CpuCycles | Self::Faults | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => 1,
         }
     }
 
     /// Whether blocks that live are told from others.
     pub const fn tells_what_lives(self) -> bool {
-        matches!(self, Self::Heap | Self::AllocsOfHeap)
+        matches!(self, Self::Heap | Self::HeapBase | Self::AllocsOfHeap)
     }
 
     /// Whether it counts blocks of memory, and not ticks.
     pub const fn is_of_blocks(self) -> bool {
-        matches!(self, Self::Heap | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares)
+        matches!(self, Self::Heap | Self::HeapBase | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares)
     }
 
     /// Functions that are left out at the leaf's end of a stack, with all that they call: a pattern for a whole name, in the syntax of RE2. Empty: none.
     pub const fn drop_frames(self) -> &'static str {
         match self {
             Self::Cpu | Self::CpuCycles | Self::Faults => "",
-            Self::Heap | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => ALLOCATORS,
+            Self::Heap | Self::HeapBase | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => ALLOCATORS,
         }
     }
 
@@ -151,7 +156,7 @@ impl Kind {
             Self::Cpu | Self::CpuCycles => "nothing that was asked for used the CPU in that time",
             Self::Faults => "nothing that was asked for took a page fault in that time",
             Self::AllocShares => "no turn came in that time, or nothing that was asked for allocated enough in one",
-            Self::Heap | Self::Allocs | Self::AllocsOfHeap => {
+            Self::Heap | Self::HeapBase | Self::Allocs | Self::AllocsOfHeap => {
                 "nothing that was asked for allocated enough in that time; --sample-bytes 1 records every block"
             }
         }

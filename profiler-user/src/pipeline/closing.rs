@@ -3,6 +3,7 @@
 use super::arming::Arming;
 use super::go_heap::GoHeaps;
 use super::governor::Step;
+use super::moments::Base;
 use super::own_processes::OwnProcesses;
 use super::phases::Phase;
 use crate::aggregate::{Aggregated, Aggregator};
@@ -101,7 +102,22 @@ impl Closing<'_> {
             _ => self.config.sample_bytes,
         };
         let window = |kind| Window { kind, period, ..self.window(Source::CALLS, &counting, losses, notes.clone()) };
-        Ok(self.kinds(phase.step).into_iter().map(window).collect())
+        let mut windows: Vec<Window> = self.kinds(phase.step).into_iter().map(window).collect();
+        if let Some(base) = &phase.base {
+            windows.push(self.close_base(base, period, aggregator));
+        }
+        Ok(windows)
+    }
+
+    /// Closes the window of an earlier moment. How many calls there were by then was not read.
+    fn close_base(&self, base: &Base, period: u64, aggregator: &mut Aggregator) -> Window {
+        aggregator.settle(&base.tallies);
+        let aggregated = aggregator.close_phase();
+        let (sampled, span) = (aggregated.events, (base.start, base.duration));
+        let ticks = Ticks { all: sampled + aggregated.losses.samples(), unseen_away: 0 };
+        let counting = Counting { counted: &Counted::default(), ticks, aggregated: &aggregated, sampled, span };
+        let notes = vec!["in use: at an earlier moment of the same recording; for go tool pprof -diff_base".to_owned()];
+        Window { kind: Kind::HeapBase, period, ..self.window(Source::CALLS, &counting, aggregated.losses, notes) }
     }
 
     /// The kinds that a stretch of calls makes.

@@ -9,6 +9,7 @@ mod finishing;
 mod go_heap;
 mod governor;
 mod memory;
+mod moments;
 mod own_processes;
 mod phases;
 mod recorder;

@@ -1,6 +1,7 @@
 //! The stretches of a recording of calls: a budget may end one and begin a lesser one. Each is a window of its own, of what was counted between two readings.
 
 use super::governor::Step;
+use super::moments::{Base, Moments};
 use crate::bpf::{BpfError, Capture, Counted};
 use profiler_common::source::Source;
 use profiler_common::tally::{TallyCounts, TallyKey};
@@ -23,6 +24,16 @@ pub(super) struct Phase {
     pub(super) counted: Counted,
     /// What there is to say of it.
     pub(super) notes: Vec<String>,
+    /// An earlier moment of it that is shown as well.
+    pub(super) base: Option<Base>,
+}
+
+impl Phase {
+    /// Shows the moments that were asked for.
+    pub(super) fn show(&mut self, moments: &mut Moments) {
+        self.base = moments.base();
+        self.notes.extend(moments.show_peak(&mut self.tallies));
+    }
 }
 
 /// Those that have ended, and the one that lasts.
@@ -51,6 +62,7 @@ impl Phases {
             tallies: now.tallies.iter().map(|(key, counts)| (*key, since(counts, &before(key)))).collect(),
             counted: now.counted.since(&self.before.counted),
             notes,
+            base: None,
         });
         self.before = now;
         Ok(())
@@ -61,6 +73,11 @@ impl Phases {
         self.end(capture, notes)?;
         (self.step, self.start, self.begun) = (step, SystemTime::now(), Instant::now());
         Ok(())
+    }
+
+    /// The one that has ended last.
+    pub(super) fn last(&mut self) -> Option<&mut Phase> {
+        self.ended.last_mut()
     }
 
     /// All of them.

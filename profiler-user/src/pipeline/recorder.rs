@@ -175,9 +175,9 @@ impl Recorder {
         let ending = Ending {
             command: command.as_ref(),
             named: &named,
-            duration: config.duration,
+            duration: config.ends_after(),
             signals: &mut signals,
-            is_governed: config.max_overhead.is_some(),
+            wants_looks: config.wants_looks(),
         };
         until_ended(&mut session, &wakers, ending, control).await?;
         let Ended { windows, objects, capture, unwinding } = session.finish(&config)?;
@@ -192,13 +192,13 @@ struct Ending<'a> {
     named: &'a [Pid],
     duration: Option<Duration>,
     signals: &'a mut Signals,
-    /// A budget is to be looked at.
-    is_governed: bool,
+    /// There is more to look at than what arrives.
+    wants_looks: bool,
 }
 
 /// Drains until something ends the recording.
 async fn until_ended(session: &mut Session, wakers: &Wakers, ending: Ending<'_>, control: &mut dyn Control) -> Result<(), RecordError> {
-    let Ending { command, named, duration, signals, is_governed } = ending;
+    let Ending { command, named, duration, signals, wants_looks } = ending;
     let mut looks = tokio::time::interval(LOOK);
     let ends = Ends::watch(named);
     let time_over = after(duration);
@@ -222,7 +222,7 @@ async fn until_ended(session: &mut Session, wakers: &Wakers, ending: Ending<'_>,
                 }
             }
             () = wakers.due() => session.drain(Last::No)?,
-            _ = looks.tick(), if is_governed => session.govern()?,
+            _ = looks.tick(), if wants_looks => session.look()?,
         }
         session.news().iter().for_each(|news| control.told(news));
         if session.elapsed() >= told + Duration::from_secs(1) {

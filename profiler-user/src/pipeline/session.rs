@@ -7,6 +7,7 @@ use super::finishing::{Finishing, Sample};
 use super::go_heap::GoHeaps;
 use super::governor::{Order, Step};
 use super::memory::Memory;
+use super::moments::Moments;
 use super::own_processes::OwnProcesses;
 use super::phases::Phases;
 use crate::aggregate::Aggregator;
@@ -88,6 +89,7 @@ pub(super) struct Session {
     finishing: Option<Finishing>,
     arming: Option<Arming>,
     phases: Option<Phases>,
+    moments: Option<Moments>,
     budget: Option<Budget>,
     /// When page faults were begun by the budget.
     faults_since: Option<(SystemTime, Instant)>,
@@ -112,6 +114,7 @@ impl Session {
             finishing: parts.finishing,
             arming: parts.arming,
             phases: None,
+            moments: None,
             budget: None,
             faults_since: None,
             news: Vec::new(),
@@ -146,15 +149,24 @@ impl Session {
         (self.started, self.start) = (Instant::now(), SystemTime::now());
         let step = if config.calls() == Some(Event::Heap) { Step::Heap } else { Step::Allocs };
         self.phases = Some(Phases::begin(step));
+        self.moments = (step == Step::Heap).then(|| Moments::of(config));
         self.budget = config.max_overhead.map(|share| Budget::new(step, share));
         self.capture.start()
     }
 
-    /// Looks at the budget, and does what it asks for.
+    /// Looks at what is to be looked at while calls are counted.
     ///
     /// # Errors
     /// The maps of the kernel side cannot be read or written.
-    pub(super) fn govern(&mut self) -> Result<(), BpfError> {
+    pub(super) fn look(&mut self) -> Result<(), BpfError> {
+        if let Some(moments) = &mut self.moments {
+            moments.look(&self.capture)?;
+        }
+        self.govern()
+    }
+
+    /// Does what the budget asks for.
+    fn govern(&mut self) -> Result<(), BpfError> {
         let (Some(budget), Some(arming), Some(phases)) = (&mut self.budget, &mut self.arming, &mut self.phases) else { return Ok(()) };
         let Some(spent) = self.capture.spent()? else { return Ok(()) };
         let order = budget.order(&arming.armed(), spent);
@@ -170,6 +182,9 @@ impl Session {
                 arming.pause();
                 self.capture.disarm_all()?;
                 phases.step(step, &self.capture, vec![budget.note()])?;
+                if let (Some(mut moments), Some(phase)) = (self.moments.take(), phases.last()) {
+                    phase.show(&mut moments);
+                }
                 self.news.push(budget.told(step));
                 self.capture.count_allocs();
                 match step {
@@ -350,6 +365,9 @@ impl Session {
         let go = self.take_go_heaps();
         if let Some(phases) = &mut self.phases {
             phases.end(&self.capture, self.budget.iter().map(Budget::note).collect())?;
+            if let (Some(mut moments), Some(phase)) = (self.moments.take(), phases.last()) {
+                phase.show(&mut moments);
+            }
         }
         let faults_span = self.faults_since.map(|(start, begun)| (start, begun.elapsed()));
         let closing = Closing {

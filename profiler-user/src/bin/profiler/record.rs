@@ -111,11 +111,15 @@ fn finish(args: &RecordArgs, recording: &Recording) -> anyhow::Result<()> {
     if args.quiet {
         return Ok(());
     }
-    for (profile, files) in profiles.iter().zip(files) {
+    let file_of = |kind| profiles.iter().zip(&files).find_map(|(profile, files)| (profile.kind == kind).then_some(files.first()?));
+    for (profile, files) in profiles.iter().zip(&files) {
         if profiles.len() > 1 {
             summary::say(&format!("{}:\n", profile.kind.name()));
         }
-        summary::print(profile, &files, args.format());
+        summary::print(profile, files, args.format());
+    }
+    if let (Some(base), Some(heap)) = (file_of(Kind::HeapBase), file_of(Kind::Heap)) {
+        summary::print_growth(base, heap);
     }
     if args.self_cost {
         summary::print_self_cost(&recording.self_cost);
@@ -168,9 +172,9 @@ fn comments(args: &RecordArgs, kind: Kind) -> Vec<String> {
         Kind::Cpu => format!("-F {} --clock cpu-clock", config.frequency_of(Tick::Clock)),
         Kind::CpuCycles => format!("-F {} --clock cycles", config.frequency_of(Tick::Cycles)),
         Kind::Faults => format!("-F {} -e faults", config.frequency_of(Tick::Faults)),
-        Kind::Heap | Kind::Allocs | Kind::AllocsOfHeap | Kind::AllocShares => {
+        Kind::Heap | Kind::HeapBase | Kind::Allocs | Kind::AllocsOfHeap | Kind::AllocShares => {
             let budget = config.max_overhead.map_or(String::new(), |share| format!(" --max-overhead {}%", share * 100.0));
-            format!("--sample-bytes {} -e {}{budget}", config.sample_bytes, kind.name())
+            format!("--sample-bytes {} -e {}{budget}", config.sample_bytes, if kind == Kind::HeapBase { "heap" } else { kind.name() })
         }
     };
     for (is_set, flag) in [

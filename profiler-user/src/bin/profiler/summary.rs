@@ -9,7 +9,7 @@ use profiler::model::text::{printable, shell_word};
 use profiler::pipeline::{Control, Progress};
 use profiler::unwind::Costs;
 use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Functions that are listed.
 const TOP: usize = 10;
@@ -79,6 +79,12 @@ pub(crate) fn print(profile: &Profile, files: &[PathBuf], format: Format) {
         text.push_str(&format!("wrote {wrote}{}\n", look_further(format, &shell_word(&first.to_string_lossy()))));
     }
     say(&text);
+}
+
+/// Prints how to see what has grown between two profiles.
+pub(crate) fn print_growth(base: &Path, heap: &Path) {
+    let word = |path: &Path| shell_word(&path.to_string_lossy());
+    say(&format!("what has grown: go tool pprof -top -diff_base {} {}\n", word(base), word(heap)));
 }
 
 /// What opens a file of that format.
