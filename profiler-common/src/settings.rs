@@ -110,4 +110,6 @@ pub struct KernelOffsets {
     pub root_hierarchy_id: u32,
     /// `kernfs_node::id`
     pub kernfs_id: u32,
+    /// `vm_unmapped_area_info::length`
+    pub area_length: u32,
 }

@@ -53,6 +53,7 @@ pub static OFFSETS: KernelOffsets = KernelOffsets {
     cgroup_root: 0,
     root_hierarchy_id: 0,
     kernfs_id: 0,
+    area_length: 0,
 };
 
 #[unsafe(no_mangle)]

@@ -34,6 +34,8 @@ pub enum Event {
     Cycles,
     /// Page faults: who makes memory resident.
     PageFaults,
+    /// Mappings of memory: who asks the kernel for address space.
+    Mappings,
     /// Calls of allocators: what is allocated, and what of it lives.
     Heap,
     /// Calls of allocators: what is allocated.
@@ -51,6 +53,7 @@ impl Event {
         match self {
             Self::CpuClock | Self::Cycles => Source::CLOCK,
             Self::PageFaults => Source::FAULTS,
+            Self::Mappings => Source::MAPPINGS,
             Self::Heap | Self::Allocs => Source::CALLS,
         }
     }
@@ -61,7 +64,7 @@ impl Event {
             Self::CpuClock => Some(Tick::Clock),
             Self::Cycles => Some(Tick::Cycles),
             Self::PageFaults => Some(Tick::Faults),
-            Self::Heap | Self::Allocs => None,
+            Self::Mappings | Self::Heap | Self::Allocs => None,
         }
     }
 }
@@ -265,6 +268,7 @@ impl Config {
             Event::CpuClock => Kind::Cpu,
             Event::Cycles => Kind::CpuCycles,
             Event::PageFaults => Kind::Faults,
+            Event::Mappings => Kind::Mmap,
             Event::Heap => Kind::Heap,
             Event::Allocs if self.events.contains(&Event::Heap) => Kind::AllocsOfHeap,
             Event::Allocs => Kind::Allocs,

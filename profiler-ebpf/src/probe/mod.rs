@@ -2,4 +2,5 @@
 
 pub mod cpu;
 pub mod heap;
+pub mod mapping;
 pub mod process;

@@ -115,6 +115,7 @@ impl KernelTypes {
             "cgroup",
             "cgroup_root",
             "kernfs_node",
+            "vm_unmapped_area_info",
         ]);
         let of = |structure, member: &str| {
             self.member(&structures, structure, member).ok_or_else(|| BpfError::BtfMember { what: format!("{structure}::{member}") })
@@ -149,6 +150,7 @@ impl KernelTypes {
             cgroup_root: of("cgroup", "root")?,
             root_hierarchy_id: of("cgroup_root", "hierarchy_id")?,
             kernfs_id: of("kernfs_node", "id")?,
+            area_length: probes("vm_unmapped_area_info", "length"),
         })
     }
 

@@ -51,6 +51,7 @@ pub struct Capture {
     /// What was lost here, by source; what has none is the target's.
     losses: BTreeMap<Source, Losses>,
     probes: ProbeWork,
+    has_mappings: bool,
     away_at_start: TimesAway,
     /// What a trap costs, where calls have a budget.
     trap_cost: Option<TrapCost>,
@@ -81,6 +82,7 @@ impl Capture {
             order: Order::default(),
             losses: BTreeMap::new(),
             probes: options.probes,
+            has_mappings: options.mappings,
             away_at_start: TimesAway::default(),
             trap_cost,
             _statistics: statistics,
@@ -94,12 +96,18 @@ impl Capture {
     pub fn start(&mut self) -> Result<(), BpfError> {
         self.away_at_start = TimesAway::now();
         self.programs.count_calls(self.probes)?;
+        if self.has_mappings {
+            self.programs.attach_mappings()?;
+        }
         self.events.values_mut().try_for_each(SampledEvents::enable)
     }
 
     /// Stops the clock; what has arrived can still be drained.
     pub fn stop(&mut self) {
         self.events.values_mut().for_each(SampledEvents::disable);
+        if self.has_mappings {
+            self.programs.detach_mappings();
+        }
         // At one moment for all probes, which takes longer to take away.
         let _ = self.programs.count_calls(ProbeWork::Nothing);
         wait_for_programs();

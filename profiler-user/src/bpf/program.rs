@@ -78,6 +78,11 @@ impl Programs {
         Ok(programs)
     }
 
+    /// Has mappings of memory recorded from now on.
+    pub(super) fn attach_mappings(&mut self) -> Result<(), BpfError> {
+        self.attach("mapping", "vm_unmapped_area")
+    }
+
     /// Takes a process into the target. `start_boot_ns` 0: whoever has the pid when it is first sampled.
     pub(super) fn add_target(&mut self, pid: u32, start_boot_ns: u64) -> Result<(), BpfError> {
         self.targets.insert(pid, start_boot_ns, 0).map_err(|error| map_error("TARGET_PROCESSES", &error))
@@ -132,6 +137,14 @@ impl Programs {
         descriptor.as_fd().try_clone_to_owned().map_err(|error| BpfError::Load(error.to_string()))
     }
 
+    /// No more of them.
+    pub(super) fn detach_mappings(&mut self) {
+        if let Ok(program) = self.program::<RawTracePoint>("mapping") {
+            // Whatever is left of it ends with us.
+            let _ = program.unload();
+        }
+    }
+
     fn attach(&mut self, name: &'static str, tracepoint: &str) -> Result<(), BpfError> {
         let program: &mut RawTracePoint = self.program(name)?;
         let loaded = program.load().and_then(|()| program.attach(tracepoint));
@@ -170,7 +183,7 @@ fn load_object(options: &CaptureOptions) -> Result<Ebpf, BpfError> {
         .override_global("TARGET_COMMS", comms.as_bytes(), true)
         .map_max_entries("RING", options.ring_bytes)
         .map_max_entries("TARGET_PROCESSES", options.target_processes)
-        .map_max_entries("PROBE_PLACES", if options.calls.is_some() { probe_places() } else { 1 })
+        .map_max_entries("PROBE_PLACES", if options.calls.is_some() || options.mappings { probe_places() } else { 1 })
         .map_max_entries("SITES", if options.calls.is_some() { SITES_MAX } else { 1 })
         .map_max_entries("TALLIES", if options.calls.is_some() { options.tallies } else { 1 })
         .map_max_entries("LIVE", if options.calls == Some(Event::Heap) { options.live_blocks } else { 1 })

@@ -32,6 +32,7 @@ pub struct ProgramSize {
 pub fn program_sizes() -> Result<Vec<ProgramSize>, BpfError> {
     let mut programs = Programs::load(&everything()?)?;
     let _descriptors = [programs.ticked(Tick::Clock)?, programs.ticked(Tick::Faults)?];
+    programs.attach_mappings()?;
     let unknown = |name: &str| BpfError::Load(format!("the kernel says nothing of the program {name}"));
     let loaded = programs.each().filter(|(_, program)| program.fd().is_ok());
     let mut sizes =
@@ -83,6 +84,7 @@ fn everything() -> Result<CaptureOptions, BpfError> {
         comms: Vec::new(),
         ticking: Vec::new(),
         calls: Some(Event::Heap),
+        mappings: true,
         budget: true,
         ring_bytes: RING_BYTES,
         target_processes: TARGET_PROCESSES_MAX,

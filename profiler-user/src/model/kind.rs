@@ -48,6 +48,8 @@ pub enum Kind {
     CpuCycles,
     /// Where page faults are taken: who makes memory resident.
     Faults,
+    /// Where memory is mapped: who asks the kernel for address space.
+    Mmap,
     /// What was allocated, and what of it lives.
     Heap,
     /// The same, at an earlier moment of the same recording: what a difference is taken from.
@@ -66,6 +68,7 @@ impl Kind {
         match self {
             Self::Cpu | Self::CpuCycles => "cpu",
             Self::Faults => "faults",
+            Self::Mmap => "mmap",
             Self::Heap => "heap",
             Self::HeapBase => "heap-base",
             Self::Allocs | Self::AllocsOfHeap => "allocs",
@@ -78,7 +81,8 @@ impl Kind {
         match self {
             Self::Cpu => &[ValueType { name: "samples", unit: "count" }, ValueType { name: "cpu", unit: "nanoseconds" }],
             Self::CpuCycles => &[ValueType { name: "samples", unit: "count" }, ValueType { name: "cycles", unit: "count" }],
-            Self::Faults => &[ValueType { name: "samples", unit: "count" }, ValueType { name: "faults", unit: "count" }],
+            Self::Faults => &[ValueType { name: "faults", unit: "count" }, ValueType { name: "memory", unit: "bytes" }],
+            Self::Mmap => &[ValueType { name: "mappings", unit: "count" }, ValueType { name: "space", unit: "bytes" }],
             Self::Heap | Self::HeapBase | Self::AllocsOfHeap => &[
                 ValueType { name: "alloc_objects", unit: "count" },
                 ValueType { name: "alloc_space", unit: "bytes" },
@@ -95,6 +99,7 @@ impl Kind {
         match self {
             Self::Cpu => ValueType { name: "cpu", unit: "nanoseconds" },
             Self::CpuCycles => ValueType { name: "cycles", unit: "count" },
+            Self::Mmap => ValueType { name: "space", unit: "bytes" },
             Self::Faults => ValueType { name: "faults", unit: "count" },
             Self::Heap | Self::HeapBase | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => {
                 ValueType { name: "space", unit: "bytes" }
@@ -111,6 +116,7 @@ impl Kind {
     pub const fn event(self) -> &'static str {
         match self {
             Self::Cpu | Self::CpuCycles | Self::Faults => "ticks",
+            Self::Mmap => "mappings",
             Self::Heap | Self::HeapBase | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => "calls",
         }
     }
@@ -118,7 +124,7 @@ impl Kind {
     /// The column that forms with one number show: the events, or bytes of memory.
     pub const fn shown_column(self) -> usize {
         match self {
-            Self::Cpu | Self::CpuCycles | Self::Faults => 0,
+            Self::Cpu | Self::CpuCycles | Self::Faults | Self::Mmap => 0,
             Self::Heap | Self::HeapBase => 3,
             Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => 1,
         }
@@ -128,7 +134,7 @@ impl Kind {
     pub const fn default_column(self) -> usize {
         match self {
             Self::Heap | Self::HeapBase => 3,
-            Self::Cpu | Self::CpuCycles | Self::Faults | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => 1,
+            Self::Cpu | Self::CpuCycles | Self::Faults | Self::Mmap | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => 1,
         }
     }
 
@@ -145,7 +151,7 @@ impl Kind {
     /// Functions that are left out at the leaf's end of a stack, with all that they call: a pattern for a whole name, in the syntax of RE2. Empty: none.
     pub const fn drop_frames(self) -> &'static str {
         match self {
-            Self::Cpu | Self::CpuCycles | Self::Faults => "",
+            Self::Cpu | Self::CpuCycles | Self::Faults | Self::Mmap => "",
             Self::Heap | Self::HeapBase | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => ALLOCATORS,
         }
     }
@@ -154,6 +160,7 @@ impl Kind {
     pub const fn nothing(self) -> &'static str {
         match self {
             Self::Cpu | Self::CpuCycles => "nothing that was asked for used the CPU in that time",
+            Self::Mmap => "nothing that was asked for mapped memory in that time",
             Self::Faults => "nothing that was asked for took a page fault in that time",
             Self::AllocShares => "no turn came in that time, or nothing that was asked for allocated enough in one",
             Self::Heap | Self::HeapBase | Self::Allocs | Self::AllocsOfHeap => {

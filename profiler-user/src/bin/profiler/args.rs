@@ -154,6 +154,7 @@ impl RecordArgs {
         for kind in &self.kinds {
             let event = match (kind, self.clock) {
                 (KindArg::Faults, _) => Event::PageFaults,
+                (KindArg::Mmap, _) => Event::Mappings,
                 (KindArg::Heap, _) => Event::Heap,
                 (KindArg::Allocs, _) => Event::Allocs,
                 (KindArg::Cpu, ClockArg::CpuClock) => Event::CpuClock,

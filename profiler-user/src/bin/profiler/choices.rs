@@ -9,6 +9,8 @@ pub(crate) enum KindArg {
     Cpu,
     /// Where page faults are taken: who makes memory resident
     Faults,
+    /// Where memory is mapped: who asks the kernel for address space (growth by brk shows in faults)
+    Mmap,
     /// What was allocated since the recording began, and what of it lives
     Heap,
     /// What is allocated, live or not: without a probe where blocks are freed

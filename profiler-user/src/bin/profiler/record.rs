@@ -172,6 +172,7 @@ fn comments(args: &RecordArgs, kind: Kind) -> Vec<String> {
         Kind::Cpu => format!("-F {} --clock cpu-clock", config.frequency_of(Tick::Clock)),
         Kind::CpuCycles => format!("-F {} --clock cycles", config.frequency_of(Tick::Cycles)),
         Kind::Faults => format!("-F {} -e faults", config.frequency_of(Tick::Faults)),
+        Kind::Mmap => "-e mmap".to_owned(),
         Kind::Heap | Kind::HeapBase | Kind::Allocs | Kind::AllocsOfHeap | Kind::AllocShares => {
             let budget = config.max_overhead.map_or(String::new(), |share| format!(" --max-overhead {}%", share * 100.0));
             format!("--sample-bytes {} -e {}{budget}", config.sample_bytes, if kind == Kind::HeapBase { "heap" } else { kind.name() })
