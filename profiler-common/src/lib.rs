@@ -25,6 +25,7 @@
 extern crate std;
 
 pub mod counter;
+pub mod descriptor;
 pub mod ended;
 pub mod glob;
 pub mod limits;
