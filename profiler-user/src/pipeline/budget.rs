@@ -17,8 +17,6 @@ pub(super) struct Budget {
     begun: Instant,
     /// CPU time of each process, when it was first seen and last.
     cpu: HashMap<Pid, (Duration, Duration)>,
-    /// Time for which forks waited for us to arm and disarm.
-    arming: Duration,
     turns: u32,
     spent: Spent,
 }
@@ -26,7 +24,7 @@ pub(super) struct Budget {
 impl Budget {
     pub(super) fn new(step: Step, share: f64) -> Self {
         let governor = Governor::new(step, share);
-        Self { share, governor, begun: Instant::now(), cpu: HashMap::new(), arming: Duration::ZERO, turns: 0, spent: Spent::default() }
+        Self { share, governor, begun: Instant::now(), cpu: HashMap::new(), turns: 0, spent: Spent::default() }
     }
 
     /// What to do now, when the traps have taken so much of the time of these processes.
@@ -36,15 +34,10 @@ impl Budget {
                 self.cpu.entry(*pid).or_insert((now, now)).1 = now;
             }
         }
-        self.spent = Spent { all: spent.all + self.arming, entries: spent.entries + self.arming };
+        self.spent = spent;
         let order = self.governor.order(self.begun.elapsed(), self.cpu(), &self.spent);
         self.turns += u32::from(order == Order::Arm);
         order
-    }
-
-    /// Notes how long arming or disarming took.
-    pub(super) fn note_arming(&mut self, since: Instant) {
-        self.arming += since.elapsed();
     }
 
     fn cpu(&self) -> Duration {

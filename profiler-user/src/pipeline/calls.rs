@@ -8,7 +8,6 @@ use super::phases::{Phase, Phases};
 use crate::bpf::{BpfError, Capture};
 use crate::config::{Config, Event};
 use crate::object::ObjectStore;
-use std::time::Instant;
 
 /// What is wanted of the session beside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,25 +41,17 @@ impl Calls {
             moments.look(capture)?;
         }
         let (Some(budget), Some(spent)) = (&mut self.budget, capture.spent()?) else { return Ok(Wanted::Nothing) };
-        let order = budget.order(&arming.armed(), spent);
-        let begun = Instant::now();
-        let wanted = match order {
-            Order::GoOn => return Ok(Wanted::Nothing),
-            Order::Arm => {
-                arming.arm_again(objects, capture);
-                Wanted::Nothing
-            }
+        match budget.order(&arming.armed(), spent) {
+            Order::GoOn => {}
+            Order::Arm => arming.arm_again(objects, capture),
+            // What takes long in it is waiting, for programs that may still run: the target goes on without traps.
             Order::Disarm => {
                 arming.pause();
                 capture.disarm_all()?;
-                Wanted::Nothing
             }
-            Order::StepDown(step) => self.step_down(step, arming, objects, capture)?,
-        };
-        if let Some(budget) = &mut self.budget {
-            budget.note_arming(begun);
+            Order::StepDown(step) => return self.step_down(step, arming, objects, capture),
         }
-        Ok(wanted)
+        Ok(Wanted::Nothing)
     }
 
     fn step_down(&mut self, step: Step, arming: &mut Arming, objects: &ObjectStore, capture: &mut Capture) -> Result<Wanted, BpfError> {
