@@ -32,6 +32,8 @@ const SOURCE: Source = Source::DESCRIPTORS;
 const CLOSED_MAX: u32 = 65_536;
 /// `BPF_NOEXIST` of include/uapi/linux/bpf.h.
 const NEW_ONLY: u64 = 1;
+/// `CLOSE_RANGE_UNSHARE` of the same header as the next one.
+const RANGE_UNSHARES: u64 = 2;
 /// `CLOSE_RANGE_CLOEXEC` of include/uapi/linux/close_range.h: they are closed at the next exec.
 const RANGE_AT_EXEC: u64 = 4;
 
@@ -67,6 +69,14 @@ fn wanted(call: SystemCall) -> Option<ProcessKey> {
     Some(task.process(tgid))
 }
 
+/// The process that makes the call, if its numbers are those of this machine.
+#[inline(always)]
+fn native(call: SystemCall) -> Option<ProcessKey> {
+    // SAFETY: no arguments, no preconditions.
+    let tgid = (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32;
+    numbers::are_native(call.registers).then(|| Current::task().process(tgid))
+}
+
 #[inline(always)]
 fn key_of(process: &ProcessKey, number: u64) -> DescriptorKey {
     DescriptorKey { number: number as u32, tgid: process.tgid, start_boot_ns: process.start_boot_ns }
@@ -80,15 +90,20 @@ pub fn entered(context: &RawTracePointContext) {
         return;
     }
     let call = SystemCall { registers: context.arg(0) };
-    let Some(process) = wanted(call) else { return };
+    // Whoever has one that is followed may close it, also when it has another name by now and would not be asked for.
+    let Some(process) = native(call) else { return };
     let first = call.argument(0);
     if number == CLOSE {
         close(&key_of(&process, first));
         return;
     }
-    let last = call.argument(1) & 0xffff_ffff;
-    let mut closing = Closing { key: key_of(&process, first), flags: call.argument(2) };
-    let count = last.saturating_sub(first & 0xffff_ffff).saturating_add(1).min(u64::from(CLOSED_MAX)) as u32;
+    let (first, last, flags) = (first & 0xffff_ffff, call.argument(1) & 0xffff_ffff, call.argument(2) & 0xffff_ffff);
+    // What the kernel refuses closes nothing.
+    if first > last || flags & !(RANGE_UNSHARES | RANGE_AT_EXEC) != 0 {
+        return;
+    }
+    let mut closing = Closing { key: key_of(&process, first), flags };
+    let count = (last - first + 1).min(u64::from(CLOSED_MAX)) as u32;
     let callback: extern "C" fn(u64, *mut c_void) -> i64 = close_next;
     // SAFETY: the callback takes what is passed here, and `closing` outlives the call.
     unsafe { bpf_loop(count, callback as *const () as *mut c_void, (&raw mut closing).cast(), 0) };
@@ -151,7 +166,7 @@ pub fn returned(context: &RawTracePointContext) {
         Way::Nothing => return,
         Way::Marks { number, closes_at_exec } => {
             if result == 0
-                && let Some(process) = wanted(call)
+                && let Some(process) = native(call)
             {
                 mark(&key_of(&process, number), closes_at_exec);
             }

@@ -36,6 +36,9 @@ pub enum BpfError {
     /// The kernel has no links of many probes.
     #[error("-e heap and -e allocs need Linux 6.6 or later (uprobes for many functions by one link), and this is Linux {}", release())]
     NoProbeLinks,
+    /// The kernel's verifier does not follow programs that build stacks in a place they claim.
+    #[error("-e mmap and --profile need Linux 6.6 or later, and this is Linux {}", release())]
+    TooOldToTrace,
     /// Probes could not be set in a process.
     #[error("setting probes in process {pid}: {source}{}", probe_advice(source))]
     Probe {
@@ -63,6 +66,13 @@ pub enum BpfError {
     /// The list of CPUs could not be read.
     #[error("reading the list of CPUs from /sys/devices/system/cpu/online: {0}")]
     Cpus(io::Error),
+}
+
+/// Whether the kernel is older than all on which programs of probes are known to load.
+pub(super) fn is_before_probes() -> bool {
+    let release = release();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) < (Some(6), Some(6))
 }
 
 /// What the kernel calls itself.

@@ -3,7 +3,7 @@
 use super::arena::Arena;
 use super::counters::Cells;
 use super::descriptors::Descriptors;
-use super::error::BpfError;
+use super::error::{BpfError, is_before_probes};
 use super::live_blocks::LiveBlocks;
 use super::options::CaptureOptions;
 use super::probes::Probes;
@@ -83,6 +83,9 @@ impl Programs {
 
     /// Has recorded from now on what the kernel's own tracepoints tell.
     pub(super) fn trace(&mut self, traced: Traced) -> Result<(), BpfError> {
+        if is_before_probes() {
+            return Err(BpfError::TooOldToTrace);
+        }
         programs_of(traced).iter().try_for_each(|(program, tracepoint)| self.attach(program, tracepoint))
     }
 

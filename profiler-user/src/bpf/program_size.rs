@@ -30,9 +30,19 @@ pub struct ProgramSize {
 /// # Errors
 /// Rights or kernel features are missing, or the verifier refuses a program.
 pub fn program_sizes() -> Result<Vec<ProgramSize>, BpfError> {
-    let mut programs = Programs::load(&everything()?)?;
+    let everything = everything()?;
+    // A kernel that has no links of many probes has no use for their programs.
+    let mut programs = match Programs::load(&everything) {
+        Err(BpfError::NoProbeLinks) => Programs::load(&CaptureOptions { calls: None, ..everything })?,
+        other => other?,
+    };
     let _descriptors = [programs.ticked(Tick::Clock)?, programs.ticked(Tick::Faults)?];
-    [Traced::Mappings, Traced::Descriptors].into_iter().try_for_each(|traced| programs.trace(traced))?;
+    for traced in [Traced::Mappings, Traced::Descriptors] {
+        match programs.trace(traced) {
+            Ok(()) | Err(BpfError::TooOldToTrace) => {}
+            Err(error) => return Err(error),
+        }
+    }
     let unknown = |name: &str| BpfError::Load(format!("the kernel says nothing of the program {name}"));
     let loaded = programs.each().filter(|(_, program)| program.fd().is_ok());
     let mut sizes =

@@ -126,9 +126,10 @@ fn accounts(profile: &Profile) -> String {
         return notes(profile) + &blocks(profile) + &losses(profile);
     }
     let text = format!(
-        "{} samples of {} ticks in {:.1}s ({} idle, {} not asked for, {} lost)\n",
+        "{} samples of {} {} in {:.1}s ({} idle, {} not asked for, {} lost)\n",
         balance.samples,
         balance.ticks,
+        profile.kind.event(),
         profile.duration.as_secs_f64(),
         balance.idle,
         balance.filtered,
