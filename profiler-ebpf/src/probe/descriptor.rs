@@ -91,7 +91,8 @@ pub fn entered(context: &RawTracePointContext) {
     }
     let call = SystemCall { registers: context.arg(0) };
     // Whoever has one that is followed may close it, also when it has another name by now and would not be asked for.
-    let Some(process) = native(call) else { return };
+    // For a range every number is looked at, which is dear: that is only for those that were asked for.
+    let Some(process) = (if number == CLOSE { native(call) } else { wanted(call) }) else { return };
     let first = call.argument(0);
     if number == CLOSE {
         close(&key_of(&process, first));
