@@ -106,6 +106,8 @@ PLAIN static void ranges(void) {
     int fd = had(fcntl(1, F_DUPFD, 700));
     for (int i = 1; i < 20; i++) had(dup2(1, fd + i));
     if (syscall(SYS_close_range, fd + 5, fd + 14, 0)) exit(3);
+    // Refused, and so nothing is closed: the ends the wrong way round, and a flag that there is not.
+    if (syscall(SYS_close_range, fd, fd - 1, 0) != -1 || syscall(SYS_close_range, fd, fd + 4, 1 << 10) != -1) exit(3);
     END;
 }
 

@@ -84,6 +84,33 @@ fn an_exec_closes_what_is_marked_for_it() -> Result<()> {
 }
 
 #[test]
+fn what_is_closed_under_another_name_is_closed() -> Result<()> {
+    if !can_record(&[]) || !ready(&[Need::Program("perl")]) {
+        return Ok(());
+    }
+    // Asked for by a name that it has while it opens them, and has no more when it closes all but one.
+    let script = r#"$| = 1; print "ready\n"; <STDIN>;
+for my $i (0..9) { open($f[$i], "<", "/etc/passwd"); }
+$0 = "somebodyelse"; for my $i (1..9) { close($f[$i]); }
+print "done\n"; <STDIN>;"#;
+    let folder = profiler_tests::run::Folder::create()?;
+    let named = folder.join("opensunderthis");
+    std::os::unix::fs::symlink("/usr/bin/perl", &named)?;
+    let mut command = Command::new(&named);
+    command.args(["-e", script]);
+    let (mut subject, mut stdin) = Subject::start_told(command)?;
+    let mut recording = Profiler::record()?.args(["--comm", "opensunderthis", "--profile", "fds"]).start()?;
+    recording.wait_until_recording()?;
+    stdin.write_all(b"\n")?;
+    subject.wait_for_line("done")?;
+    ensure!(std::fs::read_to_string(format!("/proc/{}/comm", subject.pid()))?.trim() == "somebodyelse", "it has its other name");
+    let run = recording.interrupt()?.success()?;
+    let profile = Profile::read(&run.folder.join("fds.prof"))?;
+    ensure!(profile.total(0) == 1, "{} open of 1: {}", profile.total(0), run.stderr);
+    Ok(())
+}
+
+#[test]
 fn the_leak_of_a_program_is_first() -> Result<()> {
     if !can_record(&[]) || !ready(&[Need::Program("perl"), Need::Program("go")]) {
         return Ok(());

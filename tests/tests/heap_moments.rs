@@ -68,10 +68,10 @@ sys.stdin.readline()";
     recording.wait_until_recording()?;
     stdin.write_all(b"\n")?;
     subject.wait_for_line("up")?;
+    // The profiler looks every 200 ms how much is in use, and tells nobody: a look that did not come in this time fails the test, it cannot pass it.
     sleep(Duration::from_millis(600));
     stdin.write_all(b"\n")?;
     subject.wait_for_line("down")?;
-    sleep(Duration::from_millis(300));
     let run = recording.interrupt()?.success()?;
     let profile = Profile::read(&run.folder.join("heap.prof"))?;
     let large =

@@ -2,14 +2,15 @@
 //! probe would be easy to keep, so the steps and the samples stand beside it.
 
 use super::{Row, median};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use profiler_tests::profile::Profile;
 use profiler_tests::run::{Outcome, Profiler};
 use profiler_tests::subject::Subject;
 use std::io::Write as _;
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Pairs of runs.
 const PAIRS: usize = 3;
@@ -51,7 +52,7 @@ fn redis() -> Result<Vec<Row>> {
     let mut command = Command::new("redis-server");
     command.args(["--port", PORT, "--save", "", "--appendonly", "no"]).stdout(Stdio::null()).stderr(Stdio::null());
     let server = Server(command.spawn().context("redis-server, of Debian's package of that name")?);
-    sleep(Duration::from_secs(1));
+    answers(PORT)?;
     let pid = server.0.id();
     pairs("redis SET, 200 bytes", pid, || {
         let words = ["-p", PORT, "-t", "set", "-d", "200", "-n", REQUESTS, "-q"];
@@ -60,6 +61,16 @@ fn redis() -> Result<Vec<Row>> {
         let line = text.lines().rev().find(|line| line.contains("requests per second")).with_context(|| text.clone())?;
         line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).with_context(|| line.to_owned())
     })
+}
+
+/// Waits until somebody listens.
+fn answers(port: &str) -> Result<()> {
+    let until = Instant::now() + Duration::from_secs(10);
+    while let Err(refused) = TcpStream::connect(format!("127.0.0.1:{port}")) {
+        ensure!(Instant::now() < until, "nobody listens on port {port}: {refused}");
+        sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }
 
 fn python() -> Result<Vec<Row>> {
