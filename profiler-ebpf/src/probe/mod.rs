@@ -3,3 +3,4 @@
 pub mod cpu;
 pub mod heap;
 pub mod process;
+pub mod snapshot;

@@ -26,6 +26,7 @@ mod self_cost;
 mod sent_stacks;
 mod side_band;
 mod tallies;
+mod threads;
 
 pub use arena::{Arena, wait_for_programs};
 pub use btf::{KernelTypes, controller_index};
@@ -37,3 +38,4 @@ pub use order::Drained;
 pub use program::EMBEDDED_OBJECT;
 pub use program_size::{ProgramSize, program_sizes};
 pub use self_cost::ProgramCost;
+pub use threads::SeenThread;
