@@ -76,7 +76,8 @@ impl ThreadIterator {
         };
         // SAFETY: the attributes and what they point to outlive the call.
         let link = descriptor(unsafe { libc::syscall(libc::SYS_bpf, LINK_CREATE, &raw const attr, size_of::<LinkAttr>()) });
-        let link = link.map_err(|error| BpfError::Load(format!("attaching the iterator over the threads of process {}: {error}", pid.0)))?;
+        let link =
+            link.map_err(|error| BpfError::Load(format!("attaching the iterator over the threads of process {}: {error}", pid.0)))?;
         Ok(Self { link })
     }
 

@@ -54,6 +54,10 @@ pub enum Kind {
     Allocs,
     /// What was allocated and what of it lives, looked at from what was allocated: allocs, where heap is recorded as well.
     AllocsOfHeap,
+    /// Where every thread stands at one moment.
+    Threads,
+    /// Where every goroutine stands at one moment.
+    Goroutine,
 }
 
 impl Kind {
@@ -64,6 +68,8 @@ impl Kind {
             Self::Faults => "faults",
             Self::Heap => "heap",
             Self::Allocs | Self::AllocsOfHeap => "allocs",
+            Self::Threads => "threads",
+            Self::Goroutine => "goroutine",
         }
     }
 
@@ -80,6 +86,8 @@ impl Kind {
                 ValueType { name: "inuse_space", unit: "bytes" },
             ],
             Self::Allocs => &[ValueType { name: "alloc_objects", unit: "count" }, ValueType { name: "alloc_space", unit: "bytes" }],
+            Self::Threads => &[ValueType { name: "threads", unit: "count" }],
+            Self::Goroutine => &[ValueType { name: "goroutine", unit: "count" }],
         }
     }
 
@@ -90,6 +98,8 @@ impl Kind {
             Self::CpuCycles => ValueType { name: "cycles", unit: "count" },
             Self::Faults => ValueType { name: "faults", unit: "count" },
             Self::Heap | Self::Allocs | Self::AllocsOfHeap => ValueType { name: "space", unit: "bytes" },
+            Self::Threads => ValueType { name: "threads", unit: "count" },
+            Self::Goroutine => ValueType { name: "goroutine", unit: "count" },
         }
     }
 
@@ -103,13 +113,15 @@ impl Kind {
         match self {
             Self::Cpu | Self::CpuCycles | Self::Faults => "ticks",
             Self::Heap | Self::Allocs | Self::AllocsOfHeap => "calls",
+            Self::Threads => "threads",
+            Self::Goroutine => "goroutines",
         }
     }
 
     /// The column that forms with one number show: the events, or bytes of memory.
     pub const fn shown_column(self) -> usize {
         match self {
-            Self::Cpu | Self::CpuCycles | Self::Faults => 0,
+            Self::Cpu | Self::CpuCycles | Self::Faults | Self::Threads | Self::Goroutine => 0,
             Self::Heap => 3,
             Self::Allocs | Self::AllocsOfHeap => 1,
         }
@@ -119,6 +131,7 @@ impl Kind {
     pub const fn default_column(self) -> usize {
         match self {
             Self::Heap => 3,
+            Self::Threads | Self::Goroutine => 0,
             Self::Cpu | Self::CpuCycles | Self::Faults | Self::Allocs | Self::AllocsOfHeap => 1,
         }
     }
@@ -133,10 +146,15 @@ impl Kind {
         matches!(self, Self::Heap | Self::Allocs | Self::AllocsOfHeap)
     }
 
+    /// Whether it shows one moment, and counts no events.
+    pub const fn is_snapshot(self) -> bool {
+        matches!(self, Self::Threads | Self::Goroutine)
+    }
+
     /// Functions that are left out at the leaf's end of a stack, with all that they call: a pattern for a whole name, in the syntax of RE2. Empty: none.
     pub const fn drop_frames(self) -> &'static str {
         match self {
-            Self::Cpu | Self::CpuCycles | Self::Faults => "",
+            Self::Cpu | Self::CpuCycles | Self::Faults | Self::Threads | Self::Goroutine => "",
             Self::Heap | Self::Allocs | Self::AllocsOfHeap => ALLOCATORS,
         }
     }
@@ -145,6 +163,7 @@ impl Kind {
     pub const fn nothing(self) -> &'static str {
         match self {
             Self::Cpu | Self::CpuCycles => "nothing that was asked for used the CPU in that time",
+            Self::Threads | Self::Goroutine => "the process has none",
             Self::Faults => "nothing that was asked for took a page fault in that time",
             Self::Heap | Self::Allocs | Self::AllocsOfHeap => {
                 "nothing that was asked for allocated enough in that time; --sample-bytes 1 records every block"

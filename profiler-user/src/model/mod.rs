@@ -4,6 +4,7 @@ pub mod address;
 pub mod allocator;
 pub mod answer;
 pub mod container;
+pub mod dump;
 pub mod encoded;
 pub mod event;
 pub mod go_heap;

@@ -17,6 +17,9 @@ pub(super) fn of(kind: Kind, period: u64, measured: &Measured) -> (Vec<i64>, Opt
 
 /// Events, and their weight in the unit of the kind: a tick of the clock weighs its period, the others are counted already.
 fn events(kind: Kind, period: u64, counts: Counts) -> Vec<i64> {
+    if kind.is_snapshot() {
+        return vec![signed(counts.events)];
+    }
     let weight = if kind == Kind::Cpu { counts.weight.saturating_mul(period) } else { counts.weight };
     vec![signed(counts.events), signed(weight)]
 }

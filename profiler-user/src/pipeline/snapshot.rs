@@ -1,0 +1,249 @@
+//! `Snapshot`: every thread of a process where it stands at one moment, with its stack; nobody is stopped.
+
+use super::dumping::{Found, dump};
+use super::finishing::Finishing;
+use super::memory::{Memory, resident_bytes};
+use super::recorder::{RecordError, capture_options};
+use super::session::World;
+use crate::bpf::{Capture, Drained, KernelTypes, Last, SeenThread, controller_index};
+use crate::config::{Config, Event, Target};
+use crate::memory::MemoryReader;
+use crate::model::dump::Dump;
+use crate::model::event::MonotonicNs;
+use crate::model::process::{Pid, ProcessKey, Tid};
+use crate::model::stack::{RawAddresses, RawStack, Tally, UserStack};
+use crate::object::ObjectStore;
+use crate::process::{Context, KernelLayout, Met, Processes, Tables, Threads};
+use crate::snapshot::{BYTES_MAX, Look, LookError, Missing, Thread};
+use crate::symbolize::kernel::KernelSymbols;
+use crate::target;
+use profiler_common::ended::Ended;
+use profiler_common::source::Source;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Rounds for threads that run: each takes its chance that they stand still for a moment.
+const ROUNDS: usize = 6;
+/// How long a thread that runs has to be met by a tick.
+const TICKING: Duration = Duration::from_millis(60);
+/// Ticks a second and CPU for those.
+const TICKS_HZ: u32 = 997;
+/// How long the whole may take; who hangs longer has no stack.
+const DEADLINE: Duration = Duration::from_secs(8);
+
+/// Whose stacks, and how.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SnapshotOptions {
+    /// The process.
+    pub pid: u32,
+    /// Kernel stacks, too.
+    pub kernel: bool,
+    /// Threads, of a Go program too, and not its goroutines.
+    pub threads: bool,
+    /// Folders with separate debug files, beside `/usr/lib/debug`.
+    pub debug_dirs: Vec<PathBuf>,
+    /// Memory of all our processes and maps together, bytes.
+    pub memory_limit: u64,
+}
+
+/// Takes snapshots of one process: everything is loaded and its files are parsed, so that a snapshot is taken at once.
+///
+/// ```no_run
+/// use profiler::pipeline::{Snapshot, SnapshotOptions};
+///
+/// // Parsers of foreign files run in a child without rights, which is this program started again.
+/// profiler::init();
+/// let options = SnapshotOptions { pid: 1, kernel: false, threads: false, debug_dirs: Vec::new(), memory_limit: 128 << 20 };
+/// let dump = Snapshot::prepare(options)?.take()?;
+/// for entry in &dump.entries {
+///     println!("{} {} [{}]", entry.id, entry.name, entry.state);
+/// }
+/// # Ok::<(), profiler::pipeline::RecordError>(())
+/// ```
+pub struct Snapshot {
+    options: SnapshotOptions,
+    capture: Capture,
+    finishing: Finishing,
+    objects: ObjectStore,
+    processes: Processes,
+    tables: Tables,
+    memory: MemoryReader,
+    kernel: KernelLayout,
+}
+
+impl Snapshot {
+    /// Loads the programs and reads how the process's files are walked.
+    ///
+    /// # Errors
+    /// Rights, kernel features or the process are missing.
+    pub fn prepare(options: SnapshotOptions) -> Result<Self, RecordError> {
+        let config = Config {
+            targets: vec![Target::Pid(options.pid)],
+            events: vec![Event::CpuClock],
+            frequency_hz: Some(TICKS_HZ),
+            inherit: false,
+            memory_limit: options.memory_limit,
+            ..Config::default()
+        };
+        let types = KernelTypes::load()?;
+        let filter = target::resolve(&config.targets, config.inherit.into(), &|name| controller_index(&types, name))?;
+        let mut asked = capture_options(&config, &filter, types.offsets()?);
+        asked.settings.kernel_stacks = u32::from(options.kernel);
+        let capture = Capture::open(&asked)?;
+        let memory = Arc::new(Memory::new(config.memory_limit));
+        let mut snapshot = Self {
+            finishing: Finishing::start(config.unwind_memory.min(config.memory_limit / 2), &memory).map_err(RecordError::Runtime)?,
+            options,
+            capture,
+            objects: ObjectStore::new(),
+            processes: Processes::default(),
+            tables: Tables::default(),
+            memory: MemoryReader::new(None),
+            kernel: KernelLayout { slide: KernelSymbols::slide_of_this_boot() },
+        };
+        snapshot.learn()?;
+        Ok(snapshot)
+    }
+
+    /// Reads what the process has mapped, and gets the tables of all of it.
+    fn learn(&mut self) -> Result<(), RecordError> {
+        let pid = Pid(self.options.pid);
+        let seen = self.capture.look_at_threads(pid)?;
+        let first = seen.first().ok_or(RecordError::Ended(self.options.pid))?;
+        self.meet(&raw(first, Vec::new(), UserStack::Walked { addresses: Vec::new(), ended: Ended::NoUserStack }).of);
+        self.finishing.prepare(pid, &self.processes, &self.objects, &mut self.capture);
+        self.finishing.settle(&self.objects, &self.processes, &mut self.capture)?;
+        Ok(())
+    }
+
+    fn meet(&mut self, stack: &RawStack) -> Met {
+        let mut world = World { objects: &mut self.objects };
+        let mut context = Context { kernel: self.kernel, threads: Threads::Together, describe: &mut world };
+        self.tables.meet(stack, &mut self.processes, &mut context)
+    }
+
+    /// Takes one.
+    ///
+    /// # Errors
+    /// The process has ended, or the helper that reads its memory cannot be had.
+    pub fn take(mut self) -> Result<Dump, RecordError> {
+        let (pid, began) = (Pid(self.options.pid), Instant::now());
+        let mut found: BTreeMap<u32, Found> = BTreeMap::new();
+        let mut wanted: Option<BTreeMap<u32, u32>> = None;
+        for round in 0..ROUNDS {
+            let mut look = Look { capture: &mut self.capture, memory: &mut self.memory, pid, deadline: began + DEADLINE };
+            let threads = look.round(wanted.as_ref()).map_err(look_failed)?;
+            let asked = wanted.take();
+            let mut again = BTreeMap::new();
+            for thread in threads {
+                let tid = thread.seen.record.tid;
+                let bytes = asked.as_ref().and_then(|asked| asked.get(&tid).copied()).unwrap_or(crate::snapshot::BYTES_FIRST);
+                if let Some(more) = self.walk(thread, bytes, &mut found) {
+                    again.insert(tid, more);
+                }
+            }
+            if again.is_empty() {
+                wanted = None;
+                break;
+            }
+            wanted = Some(again);
+            if round > 1 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        if let Some(running) = wanted {
+            self.wait_for_ticks(&running, &mut found)?;
+        }
+        if found.is_empty() {
+            return Err(RecordError::Ended(pid.0));
+        }
+        let took = began.elapsed();
+        let window = self.window(&mut found, took);
+        let left = (self.options.memory_limit / 8 * 7).saturating_sub(resident_bytes());
+        Ok(dump(&window, &self.objects, (&self.options.debug_dirs, left), found.into_values().collect()))
+    }
+
+    /// Walks what a round has given of a thread and keeps it; how many bytes to ask for in another round, if it wants one.
+    fn walk(&mut self, thread: Thread, bytes: u32, found: &mut BTreeMap<u32, Found>) -> Option<u32> {
+        let Thread { seen, user } = thread;
+        let tid = seen.record.tid;
+        let (user, is_part, trouble) = match user {
+            Ok(taken) => (taken.stack, taken.is_part, None),
+            Err(why) => (UserStack::Walked { addresses: Vec::new(), ended: Ended::NoUserStack }, false, Some(why)),
+        };
+        let tally = raw(&seen, seen.kernel.clone(), user);
+        let met = self.meet(&tally.of);
+        let sample = self.finishing.finish((met, tally), &self.objects, &mut self.capture)?;
+        let ended = ended(&sample.1);
+        found.insert(tid, Found { seen, sample, trouble });
+        match trouble {
+            Some(Missing::Moved) => Some(bytes),
+            None if is_part && ended == Ended::NoTable => Some(bytes.saturating_mul(8).min(BYTES_MAX)),
+            _ => None,
+        }
+    }
+
+    /// Those that run are met by the clock.
+    fn wait_for_ticks(&mut self, running: &BTreeMap<u32, u32>, found: &mut BTreeMap<u32, Found>) -> Result<(), RecordError> {
+        let mut left: BTreeMap<u32, u32> = running.clone();
+        left.retain(|tid, _| found.get(tid).is_some_and(|found| found.trouble == Some(Missing::Moved)));
+        if left.is_empty() {
+            return Ok(());
+        }
+        self.capture.start()?;
+        let until = Instant::now() + TICKING;
+        while !left.is_empty() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(2));
+            for drained in self.capture.drain(Last::No).ordered {
+                let Drained::Stack(tally) = drained else { continue };
+                if left.remove(&tally.of.tid.0).is_some() {
+                    self.take_tick(tally, found);
+                }
+            }
+        }
+        self.capture.stop();
+        Ok(())
+    }
+
+    fn take_tick(&mut self, tally: Tally<RawStack>, found: &mut BTreeMap<u32, Found>) {
+        let met = self.meet(&tally.of);
+        let (tid, waiting) = (tally.of.tid.0, (met, tally));
+        if let (Some(sample), Some(found)) = (self.finishing.finish(waiting, &self.objects, &mut self.capture), found.get_mut(&tid)) {
+            found.sample = sample;
+            found.trouble = None;
+            found.seen.record.is_on_cpu = 1;
+        }
+    }
+}
+
+/// A thread as a sample of one.
+fn raw(seen: &SeenThread, kernel: Vec<u64>, user: UserStack) -> Tally<RawStack> {
+    let addresses = RawAddresses { hash: 0, kernel, list: 0, user };
+    let process: ProcessKey = seen.record.process;
+    let of = RawStack { process, tid: Tid(seen.record.tid), time: MonotonicNs(seen.record.now_ns), addresses: Arc::new(addresses) };
+    Tally { of, events: 1, weight: 1, source: Source::CLOCK, counted_under: None }
+}
+
+pub(super) fn ended(tally: &Tally<RawStack>) -> Ended {
+    match &tally.of.addresses.user {
+        UserStack::Walked { ended, .. } => *ended,
+        UserStack::Unfinished { .. } => Ended::NoTable,
+    }
+}
+
+fn look_failed(error: LookError) -> RecordError {
+    match error {
+        LookError::Threads(error) => RecordError::Capture(error),
+        LookError::Memory(error) => RecordError::Memory(error),
+    }
+}
+
+impl Snapshot {
+    /// One window with a sample for each thread, in their order.
+    fn window(&mut self, found: &mut BTreeMap<u32, Found>, took: Duration) -> crate::model::window::Window {
+        let stacks: Vec<_> = found.values().map(|found| self.tables.place(&found.sample.0, &found.sample.1, self.kernel)).collect();
+        super::dumping::window(crate::model::kind::Kind::Threads, stacks, std::mem::take(&mut self.tables.dictionary), took)
+    }
+}
