@@ -2,7 +2,7 @@
 //! two lines of a frame (`runtime/traceback.go`, `goroutineheader`). What starts no frame and no header is skipped by them.
 
 use super::frame::unresolved;
-use crate::model::dump::{Dump, Entry};
+use crate::model::dump::{Creator, Dump, Entry};
 use crate::model::kind::Kind;
 use crate::model::profile::{Line, Location, Profile};
 use crate::model::text::printable;
@@ -42,8 +42,8 @@ pub fn dump(dump: &Dump, shape: Shape) -> String {
         if let Some(trouble) = &entry.trouble {
             push_line(&mut out, &format!("\t({trouble})"));
         }
-        if let Some((location, parent)) = entry.creator {
-            push_creator(&dump.profile, location, parent, &mut out);
+        if let Some(creator) = entry.creator.as_ref().filter(|creator| is_shown(&creator.function)) {
+            push_creator(creator, &mut out);
         }
     }
     out
@@ -132,14 +132,17 @@ fn place(profile: &Profile, location: &Location, line: Line) -> String {
 
 /// What Go shows of its runtime: what a program can call (`showfuncinfo`, Go 1.26).
 fn is_shown(name: &str) -> bool {
+    // What the compiler puts around the call of a `go` or `defer` (since 1.22; older ones cannot be told by name).
+    let last = name.rsplit('.').next().unwrap_or_default();
+    if ["gowrap", "deferwrap"].iter().any(|wrapper| last.strip_prefix(wrapper).is_some_and(|rest| rest.parse::<u32>().is_ok())) {
+        return false;
+    }
     let Some(rest) = name.strip_prefix("runtime.") else { return !name.starts_with("internal/runtime/") };
     rest.starts_with(|first: char| first.is_ascii_uppercase())
 }
 
-fn push_creator(profile: &Profile, at: usize, parent: u64, out: &mut String) {
-    let Some(location) = profile.locations.get(at) else { return };
-    let Some(line) = location.lines.as_deref().ok().and_then(<[Line]>::first) else { return };
-    let by = if parent == 0 { String::new() } else { format!(" in goroutine {parent}") };
-    let _ = writeln!(out, "created by {}{by}", printable(&profile.functions[line.function].name));
-    let _ = writeln!(out, "\t{}", place(profile, location, *line));
+fn push_creator(creator: &Creator, out: &mut String) {
+    let by = if creator.goroutine == 0 { String::new() } else { format!(" in goroutine {}", creator.goroutine) };
+    let _ = writeln!(out, "created by {}{by}", printable(&creator.function));
+    let _ = writeln!(out, "\t{}:{}", printable(&creator.file), creator.line);
 }

@@ -30,8 +30,21 @@ pub struct Entry {
     pub is_locked: bool,
     /// Why there is no stack, or not all of it.
     pub trouble: Option<String>,
-    /// Where it was started, a place of the profile, and by which goroutine.
-    pub creator: Option<(usize, u64)>,
+    /// Who started it.
+    pub creator: Option<Creator>,
+}
+
+/// Where a goroutine was started.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Creator {
+    /// The function.
+    pub function: Arc<str>,
+    /// Its file.
+    pub file: Arc<str>,
+    /// The line of the call.
+    pub line: u32,
+    /// By which goroutine; 0: not known.
+    pub goroutine: u64,
 }
 
 impl Dump {

@@ -8,6 +8,7 @@ pub mod dump;
 pub mod encoded;
 pub mod event;
 pub mod go_heap;
+pub mod goroutines;
 pub mod kind;
 pub mod label;
 pub mod loss;

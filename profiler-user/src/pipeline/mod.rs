@@ -7,6 +7,7 @@ mod command;
 mod dumping;
 mod finishing;
 mod go_heap;
+mod goroutines;
 mod memory;
 mod own_processes;
 mod recorder;

@@ -1,20 +1,24 @@
 //! `Snapshot`: every thread of a process where it stands at one moment, with its stack; nobody is stopped.
 
-use super::dumping::{Found, dump};
+use super::dumping::{Found, Stack, dump};
 use super::finishing::Finishing;
+use super::goroutines::{self, InFile};
 use super::memory::{Memory, resident_bytes};
 use super::recorder::{RecordError, capture_options};
 use super::session::World;
 use crate::bpf::{Capture, Drained, KernelTypes, Last, SeenThread, controller_index};
 use crate::config::{Config, Event, Target};
+use crate::go::goroutines::{Goroutine, NoStack};
 use crate::memory::MemoryReader;
 use crate::model::dump::Dump;
 use crate::model::event::MonotonicNs;
+use crate::model::kind::Kind;
 use crate::model::process::{Pid, ProcessKey, Tid};
 use crate::model::stack::{RawAddresses, RawStack, Tally, UserStack};
 use crate::object::ObjectStore;
-use crate::process::{Context, KernelLayout, Met, Processes, Tables, Threads};
+use crate::process::{Context, KernelLayout, Met, Normalized, Processes, Tables, Threads};
 use crate::snapshot::{BYTES_MAX, Look, LookError, Missing, Thread};
+use crate::symbolize::Sources;
 use crate::symbolize::kernel::KernelSymbols;
 use crate::target;
 use profiler_common::ended::Ended;
@@ -71,6 +75,8 @@ pub struct Snapshot {
     tables: Tables,
     memory: MemoryReader,
     kernel: KernelLayout,
+    /// What its file says of goroutines, if it is a Go program's.
+    go: Option<InFile>,
 }
 
 impl Snapshot {
@@ -102,6 +108,7 @@ impl Snapshot {
             tables: Tables::default(),
             memory: MemoryReader::new(None),
             kernel: KernelLayout { slide: KernelSymbols::slide_of_this_boot() },
+            go: None,
         };
         snapshot.learn()?;
         Ok(snapshot)
@@ -115,6 +122,9 @@ impl Snapshot {
         self.meet(&raw(first, Vec::new(), UserStack::Walked { addresses: Vec::new(), ended: Ended::NoUserStack }).of);
         self.finishing.prepare(pid, &self.processes, &self.objects, &mut self.capture);
         self.finishing.settle(&self.objects, &self.processes, &mut self.capture)?;
+        if !self.options.threads {
+            self.go = self.processes.space(pid).and_then(|space| goroutines::find(space, &self.objects));
+        }
         Ok(())
     }
 
@@ -159,10 +169,85 @@ impl Snapshot {
         if found.is_empty() {
             return Err(RecordError::Ended(pid.0));
         }
+        let mut notes = Vec::new();
+        let taken = match self.goroutines(&found, began + DEADLINE) {
+            Some(Ok(stacks)) => Some(stacks),
+            Some(Err(why)) => {
+                notes.push(why);
+                None
+            }
+            None => None,
+        };
+        let kind = if taken.is_some() { Kind::Goroutine } else { Kind::Threads };
+        let stacks = taken.unwrap_or_else(|| self.threads(&found));
         let took = began.elapsed();
-        let window = self.window(&mut found, took);
         let left = (self.options.memory_limit / 8 * 7).saturating_sub(resident_bytes());
-        Ok(dump(&window, &self.objects, (&self.options.debug_dirs, left), found.into_values().collect()))
+        let dictionary = Arc::new(std::mem::take(&mut self.tables.dictionary));
+        let mut sources = Sources::new(&self.objects, &self.options.debug_dirs, left);
+        let mut dump = dump(kind, stacks, (dictionary, took), &mut sources);
+        dump.profile.comments.extend(notes);
+        Ok(dump)
+    }
+
+    /// The threads with their stacks, normalized.
+    fn threads(&mut self, found: &BTreeMap<u32, Found>) -> Vec<Stack> {
+        let stack = |found: &Found| Stack {
+            entry: found.entry(),
+            labels: Vec::new(),
+            stack: self.tables.place(&found.sample.0, &found.sample.1, self.kernel),
+            origins: None,
+        };
+        found.values().map(stack).collect()
+    }
+
+    /// The goroutines, if it is a Go program's process; or why they cannot be shown.
+    fn goroutines(&mut self, found: &BTreeMap<u32, Found>, deadline: Instant) -> Option<Result<Vec<Stack>, String>> {
+        let file = self.go.take()?;
+        let first = found.values().next()?;
+        let process = first.seen.record.process;
+        let read = file.read(&mut self.memory, Pid(self.options.pid), deadline);
+        // Its pid may have been another's meanwhile.
+        let is_same = self
+            .capture
+            .look_at_threads(Pid(self.options.pid))
+            .is_ok_and(|now| now.first().is_some_and(|now| now.record.process == process));
+        let goroutines = match read {
+            Ok(_) if !is_same => return Some(Err("the process ended while its goroutines were read".into())),
+            Ok(goroutines) => goroutines,
+            Err(why) => return Some(Err(why)),
+        };
+        let now = first.seen.record.now_ns;
+        Some(Ok(goroutines.into_iter().map(|goroutine| self.goroutine((process, now), goroutine, found)).collect()))
+    }
+
+    fn goroutine(&mut self, (process, now): (ProcessKey, u64), mut goroutine: Goroutine, found: &BTreeMap<u32, Found>) -> Stack {
+        let ran_by = goroutine.thread.and_then(|tid| found.get(&tid)).filter(|found| found.trouble.is_none());
+        let origins = self.place(process, goroutines::origins(&goroutine));
+        let user = std::mem::replace(&mut goroutine.stack, Err(NoStack::Moving));
+        let mut trouble = user.as_ref().err().map(|why| goroutines::trouble(*why).to_owned());
+        let stack = match (user, ran_by) {
+            (Ok(user), _) => self.place(process, user),
+            (Err(NoStack::Running), Some(found)) => {
+                trouble = None;
+                self.tables.place(&found.sample.0, &found.sample.1, self.kernel)
+            }
+            (Err(_), _) => self.place(process, UserStack::Walked { addresses: Vec::new(), ended: Ended::NoUserStack }),
+        };
+        if trouble.is_none() && !matches!(stack.ended, Ended::Root) {
+            trouble = Some(stack.ended.label().to_owned());
+        }
+        let (entry, labels) = goroutines::entry(&goroutine, now, trouble);
+        Stack { entry, labels, stack, origins: Some(origins) }
+    }
+
+    /// Walks a stack and normalizes it.
+    fn place(&mut self, process: ProcessKey, user: UserStack) -> Normalized {
+        let addresses = RawAddresses { hash: 0, kernel: Vec::new(), list: 0, user };
+        let of = RawStack { process, tid: Tid(process.tgid), time: MonotonicNs(0), addresses: Arc::new(addresses) };
+        let tally = Tally { of, events: 1, weight: 1, source: Source::CLOCK, counted_under: None };
+        let met = self.meet(&tally.of);
+        let (met, tally) = self.finishing.finish((met.clone(), tally.clone()), &self.objects, &mut self.capture).unwrap_or((met, tally));
+        self.tables.place(&met, &tally, self.kernel)
     }
 
     /// Walks what a round has given of a thread and keeps it; how many bytes to ask for in another round, if it wants one.
@@ -237,13 +322,5 @@ fn look_failed(error: LookError) -> RecordError {
     match error {
         LookError::Threads(error) => RecordError::Capture(error),
         LookError::Memory(error) => RecordError::Memory(error),
-    }
-}
-
-impl Snapshot {
-    /// One window with a sample for each thread, in their order.
-    fn window(&mut self, found: &mut BTreeMap<u32, Found>, took: Duration) -> crate::model::window::Window {
-        let stacks: Vec<_> = found.values().map(|found| self.tables.place(&found.sample.0, &found.sample.1, self.kernel)).collect();
-        super::dumping::window(crate::model::kind::Kind::Threads, stacks, std::mem::take(&mut self.tables.dictionary), took)
     }
 }
