@@ -22,10 +22,12 @@ pub enum Counter {
     OtherFrees = 6,
     /// Blocks that were freed or moved and had been sampled.
     Frees = 7,
+    /// Calls that a probe met on an instruction that the kernel executes step by step; counted under a budget alone.
+    Stepped = 8,
 }
 
 /// Where the losses begin in the array of counters.
-pub const FIRST_LOSS: u32 = 8;
+pub const FIRST_LOSS: u32 = 9;
 /// Cells of the array of counters.
 pub const COUNTERS: u32 = FIRST_LOSS + Loss::COUNT as u32;
 

@@ -36,8 +36,8 @@ pub struct Settings {
     pub address_bits: u32,
     /// 1: after a sample in user mode its thread gets a SIGSTOP, so that a debugger sees what the walk saw. For tests.
     pub stop_at_sample: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// 1: calls that are met on an instruction that is executed step by step are counted.
+    pub count_stepped: u32,
 }
 
 /// By the tables of the files, finished in user space where one is missing.
@@ -120,4 +120,6 @@ pub struct KernelOffsets {
     pub task_involuntary: u32,
     /// `task_struct::sched_info.last_arrival`; 0 where a kernel does not keep it
     pub task_last_arrival: u32,
+    /// `vm_unmapped_area_info::length`
+    pub area_length: u32,
 }

@@ -17,6 +17,8 @@ impl Source {
     pub const CALLS: Self = Self(2);
     /// What follows the processes of the target.
     pub const TARGET: Self = Self(3);
+    /// Mappings of memory.
+    pub const MAPPINGS: Self = Self(4);
     /// The first of the custom profiles; those behind it are theirs, too.
     const FIRST_CUSTOM: u16 = 16;
 

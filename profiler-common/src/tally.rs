@@ -164,10 +164,22 @@ pub const ALIGNMENT_OF_ALL: u64 = 16;
 pub mod cookie {
     const CALL_SHIFT: u32 = 32;
     const FORWARDS: u64 = 1 << 40;
+    const STEPPED: u64 = 1 << 41;
 
     /// Of a site: its number, what is called there, and whether that jumps on.
     pub const fn of(site: u32, call: u32, forwards: bool) -> u64 {
         site as u64 | ((call & 0xff) as u64) << CALL_SHIFT | if forwards { FORWARDS } else { 0 }
+    }
+
+    /// The same, where the probe stands on an instruction that the kernel executes step by step.
+    pub const fn stepped(cookie: u64) -> u64 {
+        cookie | STEPPED
+    }
+
+    /// Whether it does.
+    #[inline(always)]
+    pub const fn is_stepped(cookie: u64) -> bool {
+        cookie & STEPPED != 0
     }
 
     /// The number of the site.

@@ -45,6 +45,13 @@ pub fn forget_process(context: RawTracePointContext) -> i32 {
     0
 }
 
+/// A task was given room in its address space: `vm_unmapped_area(address, info)`.
+#[raw_tracepoint(tracepoint = "vm_unmapped_area")]
+pub fn mapping(context: RawTracePointContext) -> i32 {
+    probe::mapping::mapped(&context);
+    0
+}
+
 /// Both ends of a call that makes a block, where the kernel has sessions (6.13): 0 asks for the return.
 ///
 /// Not by the macro `uprobe`: what that makes returns 0, whatever the function says, and every return would be a trap.

@@ -21,7 +21,7 @@ pub static SETTINGS: Settings = Settings {
     walk: 0,
     address_bits: 0,
     stop_at_sample: 0,
-    reserved: 0,
+    count_stepped: 0,
 };
 
 #[unsafe(no_mangle)]
@@ -58,6 +58,7 @@ pub static OFFSETS: KernelOffsets = KernelOffsets {
     task_voluntary: 0,
     task_involuntary: 0,
     task_last_arrival: 0,
+    area_length: 0,
 };
 
 #[unsafe(no_mangle)]

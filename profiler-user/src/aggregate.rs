@@ -85,6 +85,13 @@ impl Aggregator {
         self.events
     }
 
+    /// Hands over what was taken over of the kernel's own counts; what its keys are stays known.
+    pub fn close_phase(&mut self) -> Aggregated {
+        let fresh = Self { named: std::mem::take(&mut self.named), ..Self::default() };
+        let ended = std::mem::replace(self, fresh);
+        ended.finish()
+    }
+
     /// Closes the window.
     pub fn finish(self) -> Aggregated {
         Aggregated { tallies: self.tallies, blocks: self.blocks, endings: self.endings, losses: self.losses, events: self.events }

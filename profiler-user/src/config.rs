@@ -34,6 +34,8 @@ pub enum Event {
     Cycles,
     /// Page faults: who makes memory resident.
     PageFaults,
+    /// Mappings of memory: who asks the kernel for address space.
+    Mappings,
     /// Calls of allocators: what is allocated, and what of it lives.
     Heap,
     /// Calls of allocators: what is allocated.
@@ -51,6 +53,7 @@ impl Event {
         match self {
             Self::CpuClock | Self::Cycles => Source::CLOCK,
             Self::PageFaults => Source::FAULTS,
+            Self::Mappings => Source::MAPPINGS,
             Self::Heap | Self::Allocs => Source::CALLS,
         }
     }
@@ -61,7 +64,7 @@ impl Event {
             Self::CpuClock => Some(Tick::Clock),
             Self::Cycles => Some(Tick::Cycles),
             Self::PageFaults => Some(Tick::Faults),
-            Self::Heap | Self::Allocs => None,
+            Self::Mappings | Self::Heap | Self::Allocs => None,
         }
     }
 }
@@ -105,6 +108,16 @@ pub enum Mode {
     User,
     /// Only the kernel.
     Kernel,
+}
+
+/// Which moment of a recording is shown of what lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Moment {
+    /// Its end.
+    #[default]
+    End,
+    /// When most was in use.
+    Peak,
 }
 
 /// How user stacks are walked.
@@ -163,7 +176,7 @@ impl Default for Bounds {
 }
 
 /// A run.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Config {
     /// Whom.
     pub targets: Vec<Target>,
@@ -173,6 +186,12 @@ pub struct Config {
     pub frequency_hz: Option<u32>,
     /// Mean distance between sampled blocks, bytes, for calls of allocators; 1: every block.
     pub sample_bytes: u64,
+    /// The share of the processes' own CPU time that probes of allocators may take; None: whatever it takes. Beyond it less is recorded.
+    pub max_overhead: Option<f64>,
+    /// Which moment is shown of what lives.
+    pub moment: Moment,
+    /// What lives is shown twice: at the end, and so long before it.
+    pub diff: Option<Duration>,
     /// Which mode.
     pub mode: Mode,
     /// When it ends by itself.
@@ -204,6 +223,9 @@ impl Default for Config {
             events: vec![Event::CpuClock],
             frequency_hz: None,
             sample_bytes: 512 << 10,
+            max_overhead: None,
+            moment: Moment::End,
+            diff: None,
             mode: Mode::Any,
             duration: None,
             inherit: true,
@@ -230,12 +252,23 @@ impl Config {
         self.events.iter().map(|event| self.kind_of(*event)).collect()
     }
 
+    /// When it ends by itself: a difference needs time for both of its ends.
+    pub(crate) fn ends_after(&self) -> Option<Duration> {
+        self.duration.or(self.diff.map(|apart| apart * 2))
+    }
+
+    /// Whether something is to be looked at while it runs, beside what arrives.
+    pub(crate) fn wants_looks(&self) -> bool {
+        self.max_overhead.is_some() || self.diff.is_some() || self.moment == Moment::Peak
+    }
+
     /// The kind of profile that an event of this run makes.
     pub(crate) fn kind_of(&self, event: Event) -> Kind {
         match event {
             Event::CpuClock => Kind::Cpu,
             Event::Cycles => Kind::CpuCycles,
             Event::PageFaults => Kind::Faults,
+            Event::Mappings => Kind::Mmap,
             Event::Heap => Kind::Heap,
             Event::Allocs if self.events.contains(&Event::Heap) => Kind::AllocsOfHeap,
             Event::Allocs => Kind::Allocs,

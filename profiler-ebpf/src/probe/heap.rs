@@ -53,6 +53,7 @@ pub fn entered(context: &ProbeContext) -> Return {
     }
     OfProbe::add(Source::CALLS, Counter::Runs, 1);
     let call = Call::of(context);
+    call.note_stepped();
     let odds = sampled(&call);
     // A `realloc` that is not sampled, or lost, still gives back a block that may be.
     let gives_back = call.kind == CALL_REALLOC && call.old != 0;
@@ -91,6 +92,7 @@ pub fn allocated(context: &ProbeContext) {
     }
     OfProbe::add(Source::CALLS, Counter::Runs, 1);
     let call = Call::of(context);
+    call.note_stepped();
     let Some(odds) = sampled(&call) else { return OfProbe::add(Source::CALLS, Counter::Filtered, 1) };
     let Some(site) = call.site() else { return };
     if call.is_within(context, &site) {
@@ -207,6 +209,7 @@ pub fn free(context: &ProbeContext) {
     if !blocks::are_counted() {
         return;
     }
+    call::note_stepped_at(context);
     let Some(block) = context.arg::<u64>(0) else { return };
     if block == 0 {
         return;

@@ -2,5 +2,6 @@
 
 pub mod cpu;
 pub mod heap;
+pub mod mapping;
 pub mod process;
 pub mod snapshot;

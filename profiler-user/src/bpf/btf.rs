@@ -116,6 +116,7 @@ impl KernelTypes {
             "cgroup_root",
             "kernfs_node",
             "sched_info",
+            "vm_unmapped_area_info",
         ]);
         let of = |structure, member: &str| {
             self.member(&structures, structure, member).ok_or_else(|| BpfError::BtfMember { what: format!("{structure}::{member}") })
@@ -155,6 +156,7 @@ impl KernelTypes {
             task_voluntary: of("task_struct", "nvcsw")?,
             task_involuntary: of("task_struct", "nivcsw")?,
             task_last_arrival: self.last_arrival(&structures),
+            area_length: probes("vm_unmapped_area_info", "length"),
         })
     }
 

@@ -9,14 +9,16 @@ use super::hotplug::{CpuChange, Hotplug};
 use super::options::CaptureOptions;
 use super::order::{Drained, Order};
 use super::program::Programs;
+use super::program_cost::ProgramCost;
 use super::records::take_record;
 use super::sampled_events::SampledEvents;
-use super::self_cost::{self, ProgramCost};
+use super::self_cost;
 use super::sent_stacks::SentStacks;
 use super::side_band::{Record, SideBand};
 use super::tallies;
 use super::threads::{SeenThread, ThreadIterator};
-use crate::config::ProbeWork;
+use super::trap_cost::{Spent, TrapCost};
+use crate::config::{ProbeWork, Tick};
 use crate::model::allocator::Allocator;
 use crate::model::event::{MonotonicNs, ProcessEvent};
 use crate::model::loss::{Loss, Losses};
@@ -26,6 +28,7 @@ use profiler_common::source::Source;
 use profiler_common::tally::{TallyCounts, TallyKey};
 use profiler_common::unwind::range::ProcessRanges;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 /// What one drain took over.
@@ -50,7 +53,10 @@ pub struct Capture {
     losses: BTreeMap<Source, Losses>,
     probes: ProbeWork,
     threads: Option<ThreadIterator>,
+    has_mappings: bool,
     away_at_start: TimesAway,
+    /// What a trap costs, where calls have a budget.
+    trap_cost: Option<TrapCost>,
     _statistics: Option<OwnedFd>,
 }
 
@@ -62,12 +68,13 @@ impl Capture {
     pub fn open(options: &CaptureOptions) -> Result<Self, BpfError> {
         // Events on first: what happens from here on is known, whatever is read from /proc later.
         let side_band = SideBand::open()?;
-        let statistics = options.self_cost.then(|| aya::sys::enable_stats(aya::sys::Stats::RunTime).ok()).flatten();
+        let statistics = (options.self_cost || options.budget).then(|| aya::sys::enable_stats(aya::sys::Stats::RunTime).ok()).flatten();
         let mut programs = Programs::load(options)?;
         let mut events = BTreeMap::new();
         for (tick, frequency_hz) in &options.ticking {
             events.insert(tick.source(), SampledEvents::open(*tick, *frequency_hz, programs.ticked(*tick)?)?);
         }
+        let trap_cost = if options.budget { programs.try_traps()? } else { None };
         Ok(Self {
             programs,
             events,
@@ -78,7 +85,9 @@ impl Capture {
             losses: BTreeMap::new(),
             probes: options.probes,
             threads: None,
+            has_mappings: options.mappings,
             away_at_start: TimesAway::default(),
+            trap_cost,
             _statistics: statistics,
         })
     }
@@ -90,12 +99,18 @@ impl Capture {
     pub fn start(&mut self) -> Result<(), BpfError> {
         self.away_at_start = TimesAway::now();
         self.programs.count_calls(self.probes)?;
+        if self.has_mappings {
+            self.programs.attach_mappings()?;
+        }
         self.events.values_mut().try_for_each(SampledEvents::enable)
     }
 
     /// Stops the clock; what has arrived can still be drained.
     pub fn stop(&mut self) {
         self.events.values_mut().for_each(SampledEvents::disable);
+        if self.has_mappings {
+            self.programs.detach_mappings();
+        }
         // At one moment for all probes, which takes longer to take away.
         let _ = self.programs.count_calls(ProbeWork::Nothing);
         wait_for_programs();
@@ -107,6 +122,48 @@ impl Capture {
     /// The kernel refuses, or the process has ended.
     pub fn arm(&mut self, pid: Pid, file: BorrowedFd<'_>, allocator: &Allocator) -> Result<(), BpfError> {
         self.programs.probes.as_mut().map_or(Ok(()), |probes| probes.arm(pid, file, allocator))
+    }
+
+    /// What the traps of calls have cost so far; None where they have no budget.
+    ///
+    /// # Errors
+    /// The map of counters could not be read.
+    pub fn spent(&self) -> Result<Option<Spent>, BpfError> {
+        let (Some(cost), Some(probes)) = (&self.trap_cost, &self.programs.probes) else { return Ok(None) };
+        Ok(Some(cost.spent(&probes.ran(), &self.counted(Source::CALLS)?)))
+    }
+
+    /// Takes all probes away; what was counted stays. Returns when no program can still be counting.
+    ///
+    /// # Errors
+    /// The map could not be written.
+    pub fn disarm_all(&mut self) -> Result<(), BpfError> {
+        self.programs.count_calls(ProbeWork::Nothing)?;
+        if let Some(probes) = &mut self.programs.probes {
+            probes.disarm_all();
+        }
+        wait_for_programs();
+        self.programs.count_calls(self.probes)
+    }
+
+    /// From now on only what is allocated is counted; nothing may be armed.
+    pub fn count_allocs(&mut self) {
+        if let Some(probes) = &mut self.programs.probes {
+            probes.count_allocs();
+        }
+    }
+
+    /// Lets page faults be sampled from now on, where they were not from the beginning.
+    ///
+    /// # Errors
+    /// The program does not load, or the kernel refuses an event.
+    pub fn start_faults(&mut self, frequency_hz: u32) -> Result<(), BpfError> {
+        if let Entry::Vacant(place) = self.events.entry(Source::FAULTS) {
+            let mut events = SampledEvents::open(Tick::Faults, frequency_hz, self.programs.ticked(Tick::Faults)?)?;
+            events.enable()?;
+            place.insert(events);
+        }
+        Ok(())
     }
 
     /// Takes the probes of a process away, which has ended.

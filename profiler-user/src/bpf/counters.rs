@@ -27,8 +27,27 @@ pub struct Counted {
     pub ring_bytes: u64,
     /// Frees of blocks that were not sampled, or not seen when they were allocated.
     pub other_frees: u64,
+    /// Calls met on an instruction that is executed step by step, where they are counted.
+    pub stepped: u64,
     /// Losses counted in the kernel.
     pub losses: Losses,
+}
+
+impl Counted {
+    /// What was counted since an earlier moment.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            runs: self.runs.saturating_sub(earlier.runs),
+            idle: self.idle.saturating_sub(earlier.idle),
+            filtered: self.filtered.saturating_sub(earlier.filtered),
+            samples: self.samples.saturating_sub(earlier.samples),
+            stacks: self.stacks.saturating_sub(earlier.stacks),
+            ring_bytes: self.ring_bytes.saturating_sub(earlier.ring_bytes),
+            other_frees: self.other_frees.saturating_sub(earlier.other_frees),
+            stepped: self.stepped.saturating_sub(earlier.stepped),
+            losses: self.losses.since(&earlier.losses),
+        }
+    }
 }
 
 /// Runs of the program and ticks that met the idle task, by CPU.
@@ -57,6 +76,7 @@ pub(super) fn read(cells: &Cells, source: Source) -> Result<Counted, BpfError> {
         samples: sum(Counter::Samples as u32),
         stacks: sum(Counter::Stacks as u32),
         other_frees: sum(Counter::OtherFrees as u32),
+        stepped: sum(Counter::Stepped as u32),
         ring_bytes: sum(Counter::RingBytes as u32),
         losses,
     })

@@ -22,6 +22,10 @@ pub struct CaptureOptions {
     pub ticking: Vec<(Tick, u32)>,
     /// How calls of allocators are probed, if they are.
     pub calls: Option<Event>,
+    /// Mappings of memory are recorded.
+    pub mappings: bool,
+    /// The traps of calls have a budget: what they cost is measured, and less can be counted later.
+    pub budget: bool,
     /// Bytes of the ring.
     pub ring_bytes: u32,
     /// Entries of the map of target processes.

@@ -2,6 +2,7 @@
 
 use super::error::BpfError;
 use super::probe_programs::{AttachType, ProbeObject, descriptor};
+use super::program_cost;
 use crate::config::Event;
 use crate::model::allocator::{Allocator, AllocatorCall, AllocatorFunction, ProbePlace};
 use crate::model::process::Pid;
@@ -52,8 +53,32 @@ pub(super) struct Probes {
     programs: Programs,
     sites: Array<MapData, [u64; SITE_WORDS]>,
     used_sites: u32,
+    /// What can take the place of `programs` when they turn out too dear.
+    lesser: Option<OwnedFd>,
+    /// What the programs have run whose place was taken.
+    ran: Ran,
     /// Links by process.
     links: HashMap<Pid, Vec<OwnedFd>>,
+}
+
+/// Where a call is trapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Trap {
+    /// Where it begins.
+    Entry,
+    /// Where it begins, and where it returns.
+    EntryAndReturn,
+}
+
+/// How often programs of probes have run, and for how long.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Ran {
+    /// At calls that make a block, and at their returns.
+    pub(super) calls_and_returns: u64,
+    /// At calls that give one back.
+    pub(super) frees: u64,
+    /// All together, nanoseconds.
+    pub(super) time_ns: u64,
 }
 
 /// Functions of one link.
@@ -66,7 +91,7 @@ struct Points {
 impl Probes {
     /// Loads the programs for a kind of profile; the maps are those that aya has made.
     pub(super) fn load(
-        event: Event,
+        (event, budget): (Event, bool),
         object: &[u8],
         maps: &[(String, RawFd)],
         sites: Array<MapData, [u64; SITE_WORDS]>,
@@ -85,7 +110,8 @@ impl Probes {
                 Err(_) => Programs::Pair { entry: multi("heap_entry")?, leave: multi("heap_return")?, free },
             },
         };
-        Ok(Self { programs, sites, used_sites: 0, links: HashMap::new() })
+        let lesser = (budget && event == Event::Heap).then(|| multi("allocs_entry")).transpose()?;
+        Ok(Self { programs, lesser, ran: Ran::default(), sites, used_sites: 0, links: HashMap::new() })
     }
 
     /// The loaded programs, by name.
@@ -150,7 +176,49 @@ impl Probes {
         let words: [u64; SITE_WORDS] = zerocopy::transmute!(site);
         self.sites.set(number, words, 0).map_err(|error| BpfError::Map { map: "SITES", reason: error.to_string() })?;
         self.used_sites += 1;
-        Ok(cookie::of(number, call, function.forwards))
+        let cookie = cookie::of(number, call, function.forwards);
+        Ok(if place.is_emulated { cookie } else { cookie::stepped(cookie) })
+    }
+
+    /// From now on only what is allocated is counted. Nothing may be armed any more.
+    pub(super) fn count_allocs(&mut self) {
+        if let Some(entry) = self.lesser.take() {
+            self.ran = self.ran();
+            self.programs = Programs::Allocs { entry };
+        }
+    }
+
+    /// How often the programs have run, and for how long; only where that is measured.
+    pub(super) fn ran(&self) -> Ran {
+        self.programs().into_iter().filter_map(|(name, program)| program_cost::of_descriptor(name, program)).fold(self.ran, |ran, cost| {
+            let is_free = cost.name == "heap_free";
+            Ran {
+                time_ns: ran.time_ns + cost.time.as_nanos() as u64,
+                frees: ran.frees + if is_free { cost.runs } else { 0 },
+                calls_and_returns: ran.calls_and_returns + if is_free { 0 } else { cost.runs },
+            }
+        })
+    }
+
+    /// Links a probe of our own text, to see what its trap costs.
+    pub(super) fn try_out(&self, path: &str, offset: u64, trap: Trap) -> io::Result<Vec<OwnedFd>> {
+        let points = Points { offsets: vec![offset], cookies: vec![0] };
+        let link = |program, attach, flags| create_link(program, path, &points, (attach, flags, Pid(std::process::id())));
+        Ok(match (&self.programs, trap) {
+            (Programs::Allocs { entry } | Programs::Pair { entry, .. }, Trap::Entry) => vec![link(entry, AttachType::Multi, 0)?],
+            (Programs::Session { free, .. }, Trap::Entry) => vec![link(free, AttachType::Multi, 0)?],
+            (Programs::Allocs { .. }, Trap::EntryAndReturn) => Vec::new(),
+            (Programs::Session { both, .. }, Trap::EntryAndReturn) => vec![link(both, AttachType::Session, 0)?],
+            (Programs::Pair { entry, leave, .. }, Trap::EntryAndReturn) => {
+                vec![link(leave, AttachType::Multi, RETURN)?, link(entry, AttachType::Multi, 0)?]
+            }
+        })
+    }
+
+    /// Disarms everything; places are numbered anew.
+    pub(super) fn disarm_all(&mut self) {
+        self.links.clear();
+        self.used_sites = 0;
     }
 
     /// Disarms what is armed in a process: it has ended, or become another program.

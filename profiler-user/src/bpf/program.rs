@@ -8,6 +8,7 @@ use super::options::CaptureOptions;
 use super::probes::Probes;
 use super::tallies::Tallies;
 use super::threads::ThreadIterator;
+use super::trap_cost::TrapCost;
 use crate::config::{Event, ProbeWork, Tick};
 use crate::model::process::Pid;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
@@ -65,7 +66,7 @@ impl Programs {
         let live = LiveBlocks::new(live);
         let counting = Array::try_from(take(&mut ebpf, "COUNTING")?).map_err(|error| map_error("COUNTING", &error))?;
         let sites = Array::try_from(take(&mut ebpf, "SITES")?).map_err(|error| map_error("SITES", &error))?;
-        let probes = options.calls.map(|calls| Probes::load(calls, EMBEDDED_OBJECT, &descriptors, sites)).transpose()?;
+        let probes = options.calls.map(|calls| Probes::load((calls, options.budget), EMBEDDED_OBJECT, &descriptors, sites)).transpose()?;
         let mut programs = Self { ebpf, ring, counters, targets, own, ranges, arena, tallies, live, counting, probes };
         for (pid, process) in &options.processes {
             programs.add_target(pid.0, process.start_boot_ns)?;
@@ -77,6 +78,11 @@ impl Programs {
             programs.attach("forget_process", "sched_process_free")?;
         }
         Ok(programs)
+    }
+
+    /// Has mappings of memory recorded from now on.
+    pub(super) fn attach_mappings(&mut self) -> Result<(), BpfError> {
+        self.attach("mapping", "vm_unmapped_area")
     }
 
     /// Takes a process into the target. `start_boot_ns` 0: whoever has the pid when it is first sampled.
@@ -109,7 +115,16 @@ impl Programs {
             ProbeWork::All => COUNTING_ALL,
             ProbeWork::Returns => COUNTING_RETURNS,
         };
-        self.counting.set(0, counting, 0).map_err(|error| map_error("COUNTING", &error))
+        set_counting(&mut self.counting, counting)
+    }
+
+    /// Tries out what a trap costs here.
+    pub(super) fn try_traps(&mut self) -> Result<Option<TrapCost>, BpfError> {
+        let Some(probes) = &self.probes else { return Ok(None) };
+        let counting = &mut self.counting;
+        let cost = TrapCost::measure(probes, || set_counting(counting, COUNTING_RETURNS))?;
+        set_counting(counting, COUNTING_NOTHING)?;
+        Ok(Some(cost))
     }
 
     /// Loads the program that runs at what ticks, and gives its descriptor.
@@ -133,6 +148,14 @@ impl Programs {
         ThreadIterator::open(descriptor.as_fd(), pid)
     }
 
+    /// No more of them.
+    pub(super) fn detach_mappings(&mut self) {
+        if let Ok(program) = self.program::<RawTracePoint>("mapping") {
+            // Whatever is left of it ends with us.
+            let _ = program.unload();
+        }
+    }
+
     fn attach(&mut self, name: &'static str, tracepoint: &str) -> Result<(), BpfError> {
         let program: &mut RawTracePoint = self.program(name)?;
         let loaded = program.load().and_then(|()| program.attach(tracepoint));
@@ -153,6 +176,10 @@ impl Programs {
     }
 }
 
+fn set_counting(map: &mut Array<MapData, u32>, counting: u32) -> Result<(), BpfError> {
+    map.set(0, counting, 0).map_err(|error| map_error("COUNTING", &error))
+}
+
 fn load_object(options: &CaptureOptions) -> Result<Ebpf, BpfError> {
     let mut cgroups = [TargetCgroup::default(); TARGET_CGROUPS_MAX];
     cgroups.iter_mut().zip(&options.cgroups).for_each(|(slot, group)| *slot = *group);
@@ -167,7 +194,7 @@ fn load_object(options: &CaptureOptions) -> Result<Ebpf, BpfError> {
         .override_global("TARGET_COMMS", comms.as_bytes(), true)
         .map_max_entries("RING", options.ring_bytes)
         .map_max_entries("TARGET_PROCESSES", options.target_processes)
-        .map_max_entries("PROBE_PLACES", if options.calls.is_some() { probe_places() } else { 1 })
+        .map_max_entries("PROBE_PLACES", if options.calls.is_some() || options.mappings { probe_places() } else { 1 })
         .map_max_entries("SITES", if options.calls.is_some() { SITES_MAX } else { 1 })
         .map_max_entries("TALLIES", if options.calls.is_some() { options.tallies } else { 1 })
         .map_max_entries("LIVE", if options.calls == Some(Event::Heap) { options.live_blocks } else { 1 })

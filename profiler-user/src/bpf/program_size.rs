@@ -5,7 +5,7 @@ use super::error::BpfError;
 use super::options::CaptureOptions;
 use super::probes::Probes;
 use super::program::Programs;
-use super::self_cost;
+use super::program_cost;
 use crate::config::{Event, ProbeWork, Tick};
 use aya::programs::{ProgramInfo, loaded_programs};
 use profiler_common::limits::{RING_BYTES, TARGET_CGROUPS_MAX, TARGET_COMMS_MAX, TARGET_PROCESSES_MAX};
@@ -32,13 +32,14 @@ pub struct ProgramSize {
 pub fn program_sizes() -> Result<Vec<ProgramSize>, BpfError> {
     let mut programs = Programs::load(&everything()?)?;
     let _descriptors = [programs.ticked(Tick::Clock)?, programs.ticked(Tick::Faults)?];
+    programs.attach_mappings()?;
     let unknown = |name: &str| BpfError::Load(format!("the kernel says nothing of the program {name}"));
     let loaded = programs.each().filter(|(_, program)| program.fd().is_ok());
     let mut sizes =
         loaded.map(|(name, program)| Ok(size(name, &program.info().map_err(|_| unknown(name))?))).collect::<Result<Vec<_>, _>>()?;
     // Those of probes are not aya's.
     for (name, program) in programs.probes.iter().flat_map(Probes::programs) {
-        let id = self_cost::number(program, "prog_id").ok_or_else(|| unknown(name))?;
+        let id = program_cost::number(program, "prog_id").ok_or_else(|| unknown(name))?;
         let info = loaded_programs().filter_map(Result::ok).find(|info| u64::from(info.id()) == id).ok_or_else(|| unknown(name))?;
         sizes.push(size(name, &info));
     }
@@ -73,7 +74,7 @@ fn everything() -> Result<CaptureOptions, BpfError> {
         walk: WALK_TABLES,
         address_bits: crate::sys::address_bits(),
         stop_at_sample: 1,
-        reserved: 0,
+        count_stepped: 1,
     };
     Ok(CaptureOptions {
         settings,
@@ -83,6 +84,8 @@ fn everything() -> Result<CaptureOptions, BpfError> {
         comms: Vec::new(),
         ticking: Vec::new(),
         calls: Some(Event::Heap),
+        mappings: true,
+        budget: true,
         ring_bytes: RING_BYTES,
         target_processes: TARGET_PROCESSES_MAX,
         tallies: 1,

@@ -48,8 +48,12 @@ pub enum Kind {
     CpuCycles,
     /// Where page faults are taken: who makes memory resident.
     Faults,
+    /// Where memory is mapped: who asks the kernel for address space.
+    Mmap,
     /// What was allocated, and what of it lives.
     Heap,
+    /// The same, at an earlier moment of the same recording: what a difference is taken from.
+    HeapBase,
     /// What was allocated.
     Allocs,
     /// What was allocated and what of it lives, looked at from what was allocated: allocs, where heap is recorded as well.
@@ -58,6 +62,8 @@ pub enum Kind {
     Threads,
     /// Where every goroutine stands at one moment.
     Goroutine,
+    /// Who allocates how much of all, seen by turns: no totals.
+    AllocShares,
 }
 
 impl Kind {
@@ -66,10 +72,13 @@ impl Kind {
         match self {
             Self::Cpu | Self::CpuCycles => "cpu",
             Self::Faults => "faults",
+            Self::Mmap => "mmap",
             Self::Heap => "heap",
+            Self::HeapBase => "heap-base",
             Self::Allocs | Self::AllocsOfHeap => "allocs",
             Self::Threads => "threads",
             Self::Goroutine => "goroutine",
+            Self::AllocShares => "alloc-shares",
         }
     }
 
@@ -78,13 +87,15 @@ impl Kind {
         match self {
             Self::Cpu => &[ValueType { name: "samples", unit: "count" }, ValueType { name: "cpu", unit: "nanoseconds" }],
             Self::CpuCycles => &[ValueType { name: "samples", unit: "count" }, ValueType { name: "cycles", unit: "count" }],
-            Self::Faults => &[ValueType { name: "samples", unit: "count" }, ValueType { name: "faults", unit: "count" }],
-            Self::Heap | Self::AllocsOfHeap => &[
+            Self::Faults => &[ValueType { name: "faults", unit: "count" }, ValueType { name: "memory", unit: "bytes" }],
+            Self::Mmap => &[ValueType { name: "mappings", unit: "count" }, ValueType { name: "space", unit: "bytes" }],
+            Self::Heap | Self::HeapBase | Self::AllocsOfHeap => &[
                 ValueType { name: "alloc_objects", unit: "count" },
                 ValueType { name: "alloc_space", unit: "bytes" },
                 ValueType { name: "inuse_objects", unit: "count" },
                 ValueType { name: "inuse_space", unit: "bytes" },
             ],
+            Self::AllocShares => &[ValueType { name: "seen_objects", unit: "count" }, ValueType { name: "seen_space", unit: "bytes" }],
             Self::Allocs => &[ValueType { name: "alloc_objects", unit: "count" }, ValueType { name: "alloc_space", unit: "bytes" }],
             Self::Threads => &[ValueType { name: "threads", unit: "count" }],
             Self::Goroutine => &[ValueType { name: "goroutine", unit: "count" }],
@@ -96,10 +107,13 @@ impl Kind {
         match self {
             Self::Cpu => ValueType { name: "cpu", unit: "nanoseconds" },
             Self::CpuCycles => ValueType { name: "cycles", unit: "count" },
+            Self::Mmap => ValueType { name: "space", unit: "bytes" },
             Self::Faults => ValueType { name: "faults", unit: "count" },
-            Self::Heap | Self::Allocs | Self::AllocsOfHeap => ValueType { name: "space", unit: "bytes" },
             Self::Threads => ValueType { name: "threads", unit: "count" },
             Self::Goroutine => ValueType { name: "goroutine", unit: "count" },
+            Self::Heap | Self::HeapBase | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => {
+                ValueType { name: "space", unit: "bytes" }
+            }
         }
     }
 
@@ -112,38 +126,39 @@ impl Kind {
     pub const fn event(self) -> &'static str {
         match self {
             Self::Cpu | Self::CpuCycles | Self::Faults => "ticks",
-            Self::Heap | Self::Allocs | Self::AllocsOfHeap => "calls",
             Self::Threads => "threads",
             Self::Goroutine => "goroutines",
+            Self::Mmap => "mappings",
+            Self::Heap | Self::HeapBase | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => "calls",
         }
     }
 
     /// The column that forms with one number show: the events, or bytes of memory.
     pub const fn shown_column(self) -> usize {
         match self {
-            Self::Cpu | Self::CpuCycles | Self::Faults | Self::Threads | Self::Goroutine => 0,
-            Self::Heap => 3,
-            Self::Allocs | Self::AllocsOfHeap => 1,
+            Self::Cpu | Self::CpuCycles | Self::Faults | Self::Mmap | Self::Threads | Self::Goroutine => 0,
+            Self::Heap | Self::HeapBase => 3,
+            Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => 1,
         }
     }
 
     /// The column that readers show unless they are asked for another.
     pub const fn default_column(self) -> usize {
         match self {
-            Self::Heap => 3,
             Self::Threads | Self::Goroutine => 0,
-            Self::Cpu | Self::CpuCycles | Self::Faults | Self::Allocs | Self::AllocsOfHeap => 1,
+            Self::Heap | Self::HeapBase => 3,
+            Self::Cpu | Self::CpuCycles | Self::Faults | Self::Mmap | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => 1,
         }
     }
 
     /// Whether blocks that live are told from others.
     pub const fn tells_what_lives(self) -> bool {
-        matches!(self, Self::Heap | Self::AllocsOfHeap)
+        matches!(self, Self::Heap | Self::HeapBase | Self::AllocsOfHeap)
     }
 
     /// Whether it counts blocks of memory, and not ticks.
     pub const fn is_of_blocks(self) -> bool {
-        matches!(self, Self::Heap | Self::Allocs | Self::AllocsOfHeap)
+        matches!(self, Self::Heap | Self::HeapBase | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares)
     }
 
     /// Whether it shows one moment, and counts no events.
@@ -154,8 +169,8 @@ impl Kind {
     /// Functions that are left out at the leaf's end of a stack, with all that they call: a pattern for a whole name, in the syntax of RE2. Empty: none.
     pub const fn drop_frames(self) -> &'static str {
         match self {
-            Self::Cpu | Self::CpuCycles | Self::Faults | Self::Threads | Self::Goroutine => "",
-            Self::Heap | Self::Allocs | Self::AllocsOfHeap => ALLOCATORS,
+            Self::Cpu | Self::CpuCycles | Self::Faults | Self::Mmap | Self::Threads | Self::Goroutine => "",
+            Self::Heap | Self::HeapBase | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => ALLOCATORS,
         }
     }
 
@@ -164,8 +179,10 @@ impl Kind {
         match self {
             Self::Cpu | Self::CpuCycles => "nothing that was asked for used the CPU in that time",
             Self::Threads | Self::Goroutine => "the process has none",
+            Self::Mmap => "nothing that was asked for mapped memory in that time",
             Self::Faults => "nothing that was asked for took a page fault in that time",
-            Self::Heap | Self::Allocs | Self::AllocsOfHeap => {
+            Self::AllocShares => "no turn came in that time, or nothing that was asked for allocated enough in one",
+            Self::Heap | Self::HeapBase | Self::Allocs | Self::AllocsOfHeap => {
                 "nothing that was asked for allocated enough in that time; --sample-bytes 1 records every block"
             }
         }

@@ -25,6 +25,11 @@ impl Losses {
         }
     }
 
+    /// What was lost since an earlier moment.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self(std::array::from_fn(|at| self.0[at].saturating_sub(earlier.0[at])))
+    }
+
     /// The kinds that occurred, with their counts.
     pub fn iter(&self) -> impl Iterator<Item = (Loss, u64)> {
         Loss::ALL.iter().map(|loss| (*loss, self.of(*loss))).filter(|(_, events)| *events > 0)

@@ -48,6 +48,8 @@ pub(super) struct Arming {
     without: BTreeSet<Pid>,
     /// Processes to be looked at.
     changed: BTreeSet<Pid>,
+    /// Nothing is to be armed now, but what would be is noted.
+    is_paused: bool,
     /// Why the last process could not be armed.
     trouble: Option<BpfError>,
 }
@@ -58,7 +60,18 @@ impl Arming {
         let followed = whom.pids.iter().copied().collect();
         let changed = whom.pids.iter().copied().collect();
         let (known, armed, go) = (HashMap::new(), HashSet::new(), HashMap::new());
-        Ok(Self { whom, finder: AllocatorFinder::start()?, known, followed, armed, go, without: BTreeSet::new(), changed, trouble: None })
+        Ok(Self {
+            whom,
+            finder: AllocatorFinder::start()?,
+            known,
+            followed,
+            armed,
+            go,
+            without: BTreeSet::new(),
+            changed,
+            is_paused: false,
+            trouble: None,
+        })
     }
 
     /// Readable when a file was looked through.
@@ -199,9 +212,27 @@ impl Arming {
             if !self.armed.insert((pid, *object)) || allocator.functions.is_empty() {
                 continue;
             }
+            if self.is_paused {
+                continue;
+            }
             if let Err(trouble) = capture.arm(pid, file, allocator) {
                 self.armed.remove(&(pid, *object));
                 self.trouble = Some(trouble);
+            }
+        }
+    }
+
+    /// Everything was disarmed, and stays so.
+    pub(super) fn pause(&mut self) {
+        self.is_paused = true;
+    }
+
+    /// Arms everything again that was armed, or would have been. A process that cannot be armed any more has ended.
+    pub(super) fn arm_again(&mut self, objects: &ObjectStore, capture: &mut Capture) {
+        self.is_paused = false;
+        for (pid, object) in &self.armed {
+            if let (Some(Some(Finding::Allocator(allocator))), Some(file)) = (self.known.get(object), objects.file(*object)) {
+                let _ = capture.arm(*pid, file, allocator);
             }
         }
     }

@@ -2,11 +2,15 @@
 
 use super::arming::Arming;
 use super::go_heap::GoHeaps;
+use super::governor::Step;
+use super::moments::Base;
 use super::own_processes::OwnProcesses;
+use super::phases::Phase;
 use crate::aggregate::{Aggregated, Aggregator};
 use crate::bpf::{BpfError, Capture, Counted, Ticks};
 use crate::config::{Config, Event};
-use crate::model::loss::{Balance, Loss};
+use crate::model::kind::Kind;
+use crate::model::loss::{Balance, Loss, Losses};
 use crate::model::process::Pid;
 use crate::model::window::Window;
 use crate::process::resident_bytes;
@@ -26,73 +30,144 @@ pub(super) struct Closing<'a> {
     pub(super) arming: Option<&'a Arming>,
     /// What Go's runtime has counted itself.
     pub(super) go: GoHeaps,
+    /// The stretches of calls.
+    pub(super) phases: &'a [Phase],
     /// When the recording began, and how long it was.
     pub(super) span: (SystemTime, Duration),
+    /// The same of page faults, where a budget has begun them.
+    pub(super) faults_span: Option<(SystemTime, Duration)>,
+}
+
+/// What was counted of a source in a stretch of time.
+struct Counting<'a> {
+    counted: &'a Counted,
+    ticks: Ticks,
+    aggregated: &'a Aggregated,
+    /// Events that were captured here, and not read from a runtime.
+    sampled: u64,
+    span: (SystemTime, Duration),
 }
 
 impl Closing<'_> {
     /// Closes the windows of a source: one for each kind that is made of its events. Their dictionary is not there yet.
     pub(super) fn close(&self, source: Source, mut aggregator: Aggregator, ticks: Ticks) -> Result<Vec<Window>, BpfError> {
+        if source == Source::CALLS {
+            let mut windows = Vec::new();
+            for (at, phase) in self.phases.iter().enumerate() {
+                windows.extend(self.close_phase(at, phase, &mut aggregator)?);
+            }
+            return Ok(windows);
+        }
         let counted = self.capture.counted(source)?;
-        let is_of_calls = source == Source::CALLS;
-        if is_of_calls {
-            aggregator.settle(&self.capture.tallies(source)?);
-        }
-        let sampled = aggregator.events();
-        if is_of_calls {
-            aggregator.settle(&self.go.counts);
-        }
         let aggregated = aggregator.finish();
-        let idle = counted.idle + ticks.unseen_away;
-        let mut losses = counted.losses;
-        losses.merge(&aggregated.losses);
-        losses.merge(&self.capture.lost_besides()?);
+        let span = if source == Source::FAULTS { self.faults_span.unwrap_or(self.span) } else { self.span };
+        let counting = Counting { counted: &counted, ticks, aggregated: &aggregated, sampled: aggregated.events, span };
+        let mut losses = self.losses(&counting)?;
         // What the kernel's clock says beyond what our program was run for.
         losses.add(Loss::NotRun, ticks.all.saturating_sub(counted.runs + ticks.unseen_away));
-        if is_of_calls {
-            // What was sampled at its entry and is in no count.
-            losses.add(Loss::NoReturn, ticks.all.saturating_sub(counted.filtered + counted.samples + losses.samples()));
-        }
-        let filtered = counted.filtered + self.own.samples(source);
-        let balance = Balance { ticks: ticks.all, idle, filtered, samples: sampled, is_narrowed: self.config.is_narrowed() };
-        let notes = if is_of_calls { self.notes(sampled, &counted) } else { Vec::new() };
-        let Aggregated { tallies, blocks, endings, .. } = aggregated;
-        let (start, duration) = self.span;
-        let period = self.period(source, sampled);
-        let window = |kind| Window {
-            kind,
-            start,
-            duration,
-            period,
-            tallies: tallies.clone(),
-            blocks: blocks.clone(),
-            notes: notes.clone(),
-            dictionary: Arc::default(),
-            losses,
-            endings,
-            balance,
+        let events: Vec<Event> = self.config.events.iter().copied().filter(|event| event.source() == source).collect();
+        // Where nobody asked for them, a budget did.
+        let events = if events.is_empty() { vec![Event::PageFaults] } else { events };
+        let window = |event: Event| Window {
+            kind: self.config.kind_of(event),
+            period: self.capture.period(source).max(1),
+            ..self.window(source, &counting, losses, Vec::new())
         };
-        let events = self.config.events.iter().filter(|event| event.source() == source);
-        Ok(events.map(|event| window(self.config.kind_of(*event))).collect())
+        Ok(events.into_iter().map(window).collect())
     }
 
-    /// What one event weighs, or the distance between sampled blocks: of Go's own profile where there is no other.
-    fn period(&self, source: Source, sampled: u64) -> u64 {
-        match self.go.rates.first() {
-            _ if source != Source::CALLS => self.capture.period(source).max(1),
+    /// Closes the windows of a stretch of calls. What Go's runtimes have counted is of the whole time, and stands in the first one.
+    fn close_phase(&self, at: usize, phase: &Phase, aggregator: &mut Aggregator) -> Result<Vec<Window>, BpfError> {
+        aggregator.settle(&phase.tallies);
+        let sampled = aggregator.events();
+        if at == 0 {
+            aggregator.settle(&self.go.counts);
+        }
+        let aggregated = aggregator.close_phase();
+        let ticks = Ticks { all: phase.counted.runs, unseen_away: 0 };
+        let span = (phase.start, phase.duration);
+        let counting = Counting { counted: &phase.counted, ticks, aggregated: &aggregated, sampled, span };
+        let mut losses = self.losses(&counting)?;
+        // What was sampled at its entry and is in no count.
+        losses.add(Loss::NoReturn, ticks.all.saturating_sub(phase.counted.filtered + phase.counted.samples + losses.samples()));
+        let mut notes = phase.notes.clone();
+        notes.extend(if at == 0 { self.go.notes.clone() } else { Vec::new() });
+        notes.extend(self.arming.iter().flat_map(|arming| arming.notes()));
+        if phase.step == Step::Heap && sampled > 0 {
+            notes.extend(self.arming.iter().flat_map(|arming| heap_notes(&arming.armed(), phase.counted.other_frees)));
+        }
+        notes.extend(error_note(self.config.sample_bytes, sampled));
+        let period = match self.go.rates.first() {
             Some(rate) if sampled == 0 => *rate,
             _ => self.config.sample_bytes,
+        };
+        let window = |kind| Window { kind, period, ..self.window(Source::CALLS, &counting, losses, notes.clone()) };
+        let mut windows: Vec<Window> = self.kinds(phase.step).into_iter().map(window).collect();
+        if let Some(base) = &phase.base {
+            windows.push(self.close_base(base, period, aggregator));
+        }
+        Ok(windows)
+    }
+
+    /// Closes the window of an earlier moment. How many calls there were by then was not read.
+    fn close_base(&self, base: &Base, period: u64, aggregator: &mut Aggregator) -> Window {
+        aggregator.settle(&base.tallies);
+        let aggregated = aggregator.close_phase();
+        let (sampled, span) = (aggregated.events, (base.start, base.duration));
+        let ticks = Ticks { all: sampled + aggregated.losses.samples(), unseen_away: 0 };
+        let counting = Counting { counted: &Counted::default(), ticks, aggregated: &aggregated, sampled, span };
+        let notes = vec!["in use: at an earlier moment of the same recording; for go tool pprof -diff_base".to_owned()];
+        Window { kind: Kind::HeapBase, period, ..self.window(Source::CALLS, &counting, aggregated.losses, notes) }
+    }
+
+    /// The kinds that a stretch of calls makes.
+    fn kinds(&self, step: Step) -> Vec<Kind> {
+        let is_asked = |event: &&Event| event.source() == Source::CALLS;
+        match step {
+            Step::Heap => self.config.events.iter().filter(is_asked).map(|event| self.config.kind_of(*event)).collect(),
+            Step::Allocs => vec![Kind::Allocs],
+            Step::Shares => vec![Kind::AllocShares],
+            Step::Faults => Vec::new(),
         }
     }
 
-    fn notes(&self, sampled: u64, counted: &Counted) -> Vec<String> {
-        let mut notes = self.go.notes.clone();
-        notes.extend(self.arming.iter().flat_map(|arming| arming.notes()));
-        if self.config.calls() == Some(Event::Heap) && sampled > 0 {
-            notes.extend(self.arming.iter().flat_map(|arming| heap_notes(&arming.armed(), counted.other_frees)));
-        }
-        notes
+    fn losses(&self, counting: &Counting<'_>) -> Result<Losses, BpfError> {
+        let mut losses = counting.counted.losses;
+        losses.merge(&counting.aggregated.losses);
+        losses.merge(&self.capture.lost_besides()?);
+        Ok(losses)
     }
+
+    /// Everything but the kind and the period.
+    fn window(&self, source: Source, counting: &Counting<'_>, losses: Losses, notes: Vec<String>) -> Window {
+        let Counting { counted, ticks, aggregated, sampled, span: (start, duration) } = counting;
+        let balance = Balance {
+            ticks: ticks.all,
+            idle: counted.idle + ticks.unseen_away,
+            filtered: counted.filtered + self.own.samples(source),
+            samples: *sampled,
+            is_narrowed: self.config.is_narrowed(),
+        };
+        Window {
+            kind: Kind::Cpu,
+            start: *start,
+            duration: *duration,
+            period: 1,
+            tallies: aggregated.tallies.clone(),
+            blocks: aggregated.blocks.clone(),
+            notes,
+            dictionary: Arc::default(),
+            losses,
+            endings: aggregated.endings,
+            balance,
+        }
+    }
+}
+
+/// How far off a total may be: blocks are taken by chance, each for about as many bytes as any other.
+fn error_note(sample_bytes: u64, sampled: u64) -> Option<String> {
+    let percent = 100.0 / (sampled as f64).sqrt();
+    (sample_bytes > 1 && sampled > 0).then(|| format!("alloc_space is an estimate from {sampled} samples: standard error {percent:.2} %"))
 }
 
 /// What in use means from outside, and what it is a part of.

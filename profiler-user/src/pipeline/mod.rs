@@ -2,14 +2,18 @@
 
 mod allocator_finder;
 mod arming;
+mod budget;
 mod closing;
 mod command;
 mod dumping;
 mod finishing;
 mod go_heap;
 mod goroutines;
+mod governor;
 mod memory;
+mod moments;
 mod own_processes;
+mod phases;
 mod recorder;
 mod session;
 mod signals;

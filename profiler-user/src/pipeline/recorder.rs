@@ -1,6 +1,7 @@
 //! `Recorder`: what `profiler record` does, as a library.
 
 use super::arming::{Arming, Whom};
+use super::budget::LOOK;
 use super::command::{Command, CommandEnd};
 use super::finishing::Finishing;
 use super::memory::{Memory, resident_bytes};
@@ -72,6 +73,9 @@ pub trait Control {
 
     /// About once a second.
     fn progress(&mut self, _progress: &Progress) {}
+
+    /// Something has happened that changes what is recorded.
+    fn told(&mut self, _news: &str) {}
 }
 
 impl Control for () {}
@@ -175,7 +179,13 @@ impl Recorder {
         control.started();
         command = command.map(Command::release).transpose()?;
         let named: Vec<Pid> = if command.is_none() { named_alone(&config) } else { Vec::new() };
-        let ending = Ending { command: command.as_ref(), named: &named, duration: config.duration, signals: &mut signals };
+        let ending = Ending {
+            command: command.as_ref(),
+            named: &named,
+            duration: config.ends_after(),
+            signals: &mut signals,
+            wants_looks: config.wants_looks(),
+        };
         until_ended(&mut session, &wakers, ending, control).await?;
         let Ended { windows, objects, capture, unwinding } = session.finish(&config)?;
         let self_cost = if config.self_cost { capture.self_cost() } else { Vec::new() };
@@ -189,11 +199,14 @@ struct Ending<'a> {
     named: &'a [Pid],
     duration: Option<Duration>,
     signals: &'a mut Signals,
+    /// There is more to look at than what arrives.
+    wants_looks: bool,
 }
 
 /// Drains until something ends the recording.
 async fn until_ended(session: &mut Session, wakers: &Wakers, ending: Ending<'_>, control: &mut dyn Control) -> Result<(), RecordError> {
-    let Ending { command, named, duration, signals } = ending;
+    let Ending { command, named, duration, signals, wants_looks } = ending;
+    let mut looks = tokio::time::interval(LOOK);
     let ends = Ends::watch(named);
     let time_over = after(duration);
     let all_ended = async { if named.is_empty() { std::future::pending().await } else { ends.all().await } };
@@ -216,7 +229,9 @@ async fn until_ended(session: &mut Session, wakers: &Wakers, ending: Ending<'_>,
                 }
             }
             () = wakers.due() => session.drain(Last::No)?,
+            _ = looks.tick(), if wants_looks => session.look()?,
         }
+        session.news().iter().for_each(|news| control.told(news));
         if session.elapsed() >= told + Duration::from_secs(1) {
             told = session.elapsed();
             let lost = session.lost();
@@ -266,7 +281,7 @@ pub(super) fn capture_options(config: &Config, filter: &Filter, offsets: setting
             },
             address_bits: crate::sys::address_bits(),
             stop_at_sample: u32::from(config.bounds.stop_at_sample),
-            reserved: 0,
+            count_stepped: u32::from(config.max_overhead.is_some()),
         },
         offsets,
         processes: filter.processes.clone(),
@@ -274,6 +289,8 @@ pub(super) fn capture_options(config: &Config, filter: &Filter, offsets: setting
         comms: filter.comms.clone(),
         ticking: config.ticking(),
         calls: config.calls(),
+        mappings: config.events.contains(&Event::Mappings),
+        budget: config.max_overhead.is_some(),
         ring_bytes: config.bounds.ring_bytes,
         target_processes: config.bounds.target_processes,
         tallies: config.bounds.tallies,

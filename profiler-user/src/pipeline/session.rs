@@ -1,14 +1,18 @@
 //! A recording while it runs: every drain goes through here, from raw records to counts.
 
 use super::arming::Arming;
+use super::budget::Budget;
 use super::closing::Closing;
 use super::finishing::{Finishing, Sample};
 use super::go_heap::GoHeaps;
+use super::governor::{Order, Step};
 use super::memory::Memory;
+use super::moments::Moments;
 use super::own_processes::OwnProcesses;
+use super::phases::Phases;
 use crate::aggregate::Aggregator;
 use crate::bpf::{BpfError, Capture, Drained, Last};
-use crate::config::Config;
+use crate::config::{Config, Event, Tick};
 use crate::labels;
 use crate::memory::MemoryReader;
 use crate::model::event::{ProcessEvent, TimedEvent};
@@ -22,6 +26,7 @@ use crate::process::{Context, Describe, KernelLayout, Processes, Tables, Threads
 use crate::unwind::Costs;
 use profiler_common::source::Source;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -83,6 +88,13 @@ pub(super) struct Session {
     /// None when stacks are walked by frame pointers alone.
     finishing: Option<Finishing>,
     arming: Option<Arming>,
+    phases: Option<Phases>,
+    moments: Option<Moments>,
+    budget: Option<Budget>,
+    /// When page faults were begun by the budget.
+    faults_since: Option<(SystemTime, Instant)>,
+    /// What the user is to be told.
+    news: Vec<String>,
     own: OwnProcesses,
     started: Instant,
     start: SystemTime,
@@ -101,6 +113,11 @@ impl Session {
             objects: ObjectStore::new(),
             finishing: parts.finishing,
             arming: parts.arming,
+            phases: None,
+            moments: None,
+            budget: None,
+            faults_since: None,
+            news: Vec::new(),
             own: parts.own,
             processes: Processes::default(),
             tables: Tables::default(),
@@ -115,12 +132,12 @@ impl Session {
             first_sample: None,
         };
         session.processes.scan(&mut World { objects: &mut session.objects });
-        session.begin_calls()?;
+        session.begin_calls(config)?;
         Ok(session)
     }
 
     /// Where calls are probed: arms what runs already, and has its tables ready before the first call is counted.
-    fn begin_calls(&mut self) -> Result<(), BpfError> {
+    fn begin_calls(&mut self, config: &Config) -> Result<(), BpfError> {
         let Some(arming) = &mut self.arming else { return Ok(()) };
         arming.begin(&self.processes, &self.objects, &mut self.capture)?;
         if let Some(finishing) = &mut self.finishing {
@@ -130,7 +147,72 @@ impl Session {
             finishing.settle(&self.objects, &self.processes, &mut self.capture)?;
         }
         (self.started, self.start) = (Instant::now(), SystemTime::now());
+        let step = if config.calls() == Some(Event::Heap) { Step::Heap } else { Step::Allocs };
+        self.phases = Some(Phases::begin(step));
+        self.moments = (step == Step::Heap).then(|| Moments::of(config));
+        self.budget = config.max_overhead.map(|share| Budget::new(step, share));
         self.capture.start()
+    }
+
+    /// Looks at what is to be looked at while calls are counted.
+    ///
+    /// # Errors
+    /// The maps of the kernel side cannot be read or written.
+    pub(super) fn look(&mut self) -> Result<(), BpfError> {
+        if let Some(moments) = &mut self.moments {
+            moments.look(&self.capture)?;
+        }
+        self.govern()
+    }
+
+    /// Does what the budget asks for.
+    fn govern(&mut self) -> Result<(), BpfError> {
+        let (Some(budget), Some(arming), Some(phases)) = (&mut self.budget, &mut self.arming, &mut self.phases) else { return Ok(()) };
+        let Some(spent) = self.capture.spent()? else { return Ok(()) };
+        let order = budget.order(&arming.armed(), spent);
+        let begun = Instant::now();
+        match order {
+            Order::GoOn => return Ok(()),
+            Order::Arm => arming.arm_again(&self.objects, &mut self.capture),
+            Order::Disarm => {
+                arming.pause();
+                self.capture.disarm_all()?;
+            }
+            Order::StepDown(step) => {
+                arming.pause();
+                self.capture.disarm_all()?;
+                phases.step(step, &self.capture, vec![budget.note()])?;
+                if let (Some(mut moments), Some(phase)) = (self.moments.take(), phases.last()) {
+                    phase.show(&mut moments);
+                }
+                self.news.push(budget.told(step));
+                self.capture.count_allocs();
+                match step {
+                    Step::Allocs => arming.arm_again(&self.objects, &mut self.capture),
+                    Step::Faults => self.begin_faults()?,
+                    Step::Heap | Step::Shares => {}
+                }
+            }
+        }
+        if let Some(budget) = &mut self.budget {
+            budget.note_arming(begun);
+        }
+        Ok(())
+    }
+
+    /// What nobody has paid for yet: page faults, unless they are recorded already.
+    fn begin_faults(&mut self) -> Result<(), BpfError> {
+        if let Entry::Vacant(place) = self.aggregators.entry(Source::FAULTS) {
+            place.insert(Aggregator::default());
+            self.faults_since = Some((SystemTime::now(), Instant::now()));
+            self.capture.start_faults(Tick::Faults.usual_frequency_hz())?;
+        }
+        Ok(())
+    }
+
+    /// What the user is to be told since the last time.
+    pub(super) fn news(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.news)
     }
 
     /// Takes over what has arrived and counts it.
@@ -281,8 +363,23 @@ impl Session {
         self.perf_maps_seen = 0;
         self.drain(Last::Yes)?;
         let go = self.take_go_heaps();
-        let closing =
-            Closing { config, capture: &self.capture, own: &self.own, arming: self.arming.as_ref(), go, span: (self.start, duration) };
+        if let Some(phases) = &mut self.phases {
+            phases.end(&self.capture, self.budget.iter().map(Budget::note).collect())?;
+            if let (Some(mut moments), Some(phase)) = (self.moments.take(), phases.last()) {
+                phase.show(&mut moments);
+            }
+        }
+        let faults_span = self.faults_since.map(|(start, begun)| (start, begun.elapsed()));
+        let closing = Closing {
+            config,
+            phases: self.phases.as_ref().map_or(&[], Phases::ended),
+            faults_span,
+            capture: &self.capture,
+            own: &self.own,
+            arming: self.arming.as_ref(),
+            go,
+            span: (self.start, duration),
+        };
         let mut windows = Vec::new();
         for (source, aggregator) in std::mem::take(&mut self.aggregators) {
             windows.extend(closing.close(source, aggregator, ticks[&source])?);

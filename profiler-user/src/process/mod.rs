@@ -3,6 +3,7 @@
 //! Events and samples are applied in the order in which they happened, so that a stack is normalized against the mappings of its own time.
 
 mod address_space;
+mod cpu_time;
 mod kernel_layout;
 mod maps_file;
 mod normalize;
@@ -10,6 +11,7 @@ mod resident;
 mod table;
 
 pub use address_space::{AddressSpace, Range};
+pub use cpu_time::cpu_time;
 pub use kernel_layout::{KernelLayout, LINKED_TEXT};
 pub use maps_file::read_ranges;
 pub use normalize::{Context, Met, Normalized, Tables, Threads};

@@ -15,13 +15,18 @@ pub(super) fn of(kind: Kind, period: u64, measured: &Measured) -> (Vec<i64>, Opt
     }
 }
 
-/// Events, and their weight in the unit of the kind: a tick of the clock weighs its period, the others are counted already.
+/// Events, and their weight in the unit of the kind: a tick of the clock weighs its period, the others are counted already. A sample of page faults stands for
+/// as many as it weighs, and each brings in a page.
 fn events(kind: Kind, period: u64, counts: Counts) -> Vec<i64> {
     if kind.is_snapshot() {
         return vec![signed(counts.events)];
     }
-    let weight = if kind == Kind::Cpu { counts.weight.saturating_mul(period) } else { counts.weight };
-    vec![signed(counts.events), signed(weight)]
+    let columns = match kind {
+        Kind::Cpu => [counts.events, counts.weight.saturating_mul(period)],
+        Kind::Faults => [counts.weight, counts.weight.saturating_mul(rustix::param::page_size() as u64)],
+        _ => [counts.events, counts.weight],
+    };
+    columns.into_iter().map(signed).collect()
 }
 
 /// What the sampled blocks stand for.

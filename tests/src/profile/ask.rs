@@ -125,7 +125,8 @@ impl Profile {
         self.comments.iter().find_map(|comment| comment.strip_prefix(beginning)).map(str::trim)
     }
 
-    /// The conservation sum that the profile states: `balance: ticks T (or calls T) = idle I + filtered F + samples S + lost L (difference D)`.
+    /// The conservation sum that the profile states: `balance: EVENTS T = idle I + filtered F + samples S + lost L (difference D)`,
+    /// where EVENTS is what the kind calls its events: ticks, calls, mappings.
     ///
     /// # Errors
     /// There is no such comment, or it does not add up by itself.
@@ -138,7 +139,7 @@ impl Profile {
             words.get(at + 1).and_then(|word| word.parse().ok()).with_context(|| format!("`{text}` has no number behind `{word}`"))
         };
         let balance = Balance {
-            ticks: number("ticks").or_else(|_| number("calls"))?,
+            ticks: number(text.split_whitespace().next().unwrap_or_default())?,
             idle: number("idle")?,
             filtered: number("filtered")?,
             samples: number("samples")?,

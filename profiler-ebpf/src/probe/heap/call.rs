@@ -1,11 +1,15 @@
 //! What a call asks for, by its registers, and where it comes from.
 
 use crate::maps::SITES;
+use crate::place::{OfProbe, Place as _};
+use crate::settings::setting;
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::generated::{bpf_get_attach_cookie, bpf_get_current_pid_tgid, bpf_probe_read_user};
 use aya_ebpf::programs::ProbeContext;
+use profiler_common::counter::Counter;
 use profiler_common::limits::SITE_OWN_MAX;
+use profiler_common::source::Source;
 use profiler_common::tally::{
     ALIGNMENT_OF_ALL, CALL_ALIGNED_NEW, CALL_CALLOC, CALL_MEMALIGN, CALL_POSIX_MEMALIGN, CALL_REALLOC, PendingKey, Site, cookie,
 };
@@ -61,6 +65,12 @@ impl Call {
         if self.kind == CALL_REALLOC { self.old == 0 } else { self.alignment <= ALIGNMENT_OF_ALL }
     }
 
+    /// Counts it if its probe is a dear one, where that is asked for.
+    #[inline(always)]
+    pub fn note_stepped(&self) {
+        note_stepped(self.cookie);
+    }
+
     /// The place of the probe.
     #[inline(always)]
     pub fn site(&self) -> Option<Site> {
@@ -86,6 +96,22 @@ impl Call {
     #[inline(always)]
     pub fn key(&self, context: &ProbeContext, site: &Site) -> PendingKey {
         PendingKey { thread: thread(), return_at: stack_pointer(context.regs).wrapping_add(u64::from(site.pushed)) }
+    }
+}
+
+/// The same of a call of which no more is known.
+#[inline(always)]
+pub fn note_stepped_at(context: &ProbeContext) {
+    if setting!(count_stepped) != 0 {
+        // SAFETY: the context of a uprobe program.
+        note_stepped(unsafe { bpf_get_attach_cookie(context.as_ptr()) });
+    }
+}
+
+#[inline(always)]
+fn note_stepped(cookie: u64) {
+    if setting!(count_stepped) != 0 && cookie::is_stepped(cookie) {
+        OfProbe::add(Source::CALLS, Counter::Stepped, 1);
     }
 }
 

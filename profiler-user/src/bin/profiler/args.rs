@@ -1,8 +1,9 @@
 //! What was typed, and what it means: `RecordArgs` to `Config`, without doing anything.
 
-use crate::values::{parse_duration, parse_format, parse_memory_limit, parse_pids, parse_sample_bytes, parse_unwind_memory};
-use clap::{ArgAction, Parser, Subcommand, ValueEnum};
-use profiler::config::{Bounds, Config, Event, Mode, ProbeWork, Target, Walk};
+use crate::choices::{ClockArg, KindArg, MomentArg, ProbesOnlyArg, SplitArg};
+use crate::values::{parse_duration, parse_format, parse_memory_limit, parse_pids, parse_sample_bytes, parse_share, parse_unwind_memory};
+use clap::{ArgAction, Parser, Subcommand};
+use profiler::config::{Bounds, Config, Event, Mode, Moment, ProbeWork, Target, Walk};
 use profiler::encode::Format;
 use profiler_common::limits::LIVE_BLOCKS_MAX;
 use std::ffi::OsString;
@@ -70,6 +71,16 @@ pub(crate) struct RecordArgs {
     /// Of heap and allocs: mean distance between sampled blocks, such as 512K; 1 records every block
     #[arg(long, value_name = "SIZE", default_value = "512K", value_parser = parse_sample_bytes, help_heading = "Sampling")]
     pub sample_bytes: u64,
+    /// Of heap and allocs: what probes may take of the processes' CPU time, such as 2%. Beyond it less is recorded: heap, then allocs, then who allocates by
+    /// turns (alloc-shares), then page faults, each in a file of its own
+    #[arg(long, value_name = "PERCENT", value_parser = parse_share, help_heading = "Sampling")]
+    pub max_overhead: Option<f64>,
+    /// Of heap: the moment that is shown of what is in use
+    #[arg(long = "at", value_name = "MOMENT", default_value = "end", help_heading = "Sampling")]
+    pub moment: MomentArg,
+    /// Of heap: show what is in use twice, at the end and so long before, for what has grown since; it ends after twice that time unless -d says otherwise
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Sampling")]
+    pub diff: Option<Duration>,
     /// How long: 30s, 5m, 1h, 500ms, or a number of seconds. Without it until Ctrl-C, or until the command or the processes end
     #[arg(short = 'd', long, value_name = "TIME", value_parser = parse_duration, help_heading = "Sampling")]
     pub duration: Option<Duration>,
@@ -138,44 +149,6 @@ pub(crate) struct RecordArgs {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Pids(pub(crate) Vec<u32>);
 
-/// Kinds of profile that can be asked for.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum KindArg {
-    /// Where CPU time goes
-    Cpu,
-    /// Where page faults are taken: who makes memory resident
-    Faults,
-    /// What was allocated since the recording began, and what of it lives
-    Heap,
-    /// What is allocated, live or not: without a probe where blocks are freed
-    Allocs,
-}
-
-/// What ticks.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum ClockArg {
-    /// The kernel's CPU clock
-    CpuClock,
-    /// Hardware cycles
-    Cycles,
-}
-
-/// What files are split by.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum SplitArg {
-    /// One file a process
-    Process,
-}
-
-/// Traps without work.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum ProbesOnlyArg {
-    /// At entries
-    Entries,
-    /// At entries and returns
-    Returns,
-}
-
 impl RecordArgs {
     /// What is to be recorded.
     pub(crate) fn config(&self) -> Config {
@@ -183,6 +156,7 @@ impl RecordArgs {
         for kind in &self.kinds {
             let event = match (kind, self.clock) {
                 (KindArg::Faults, _) => Event::PageFaults,
+                (KindArg::Mmap, _) => Event::Mappings,
                 (KindArg::Heap, _) => Event::Heap,
                 (KindArg::Allocs, _) => Event::Allocs,
                 (KindArg::Cpu, ClockArg::CpuClock) => Event::CpuClock,
@@ -206,6 +180,12 @@ impl RecordArgs {
             targets: self.targets(),
             events,
             frequency_hz: self.frequency,
+            max_overhead: self.max_overhead,
+            moment: match self.moment {
+                MomentArg::End => Moment::End,
+                MomentArg::Peak => Moment::Peak,
+            },
+            diff: self.diff,
             sample_bytes: self.sample_bytes,
             mode: match (self.user_only, self.kernel_only) {
                 (true, _) => Mode::User,
@@ -247,10 +227,21 @@ impl RecordArgs {
 
     /// What is asked for together and does not go together: in a few words, and what to do.
     pub(crate) fn misfit(&self) -> Option<&'static str> {
-        if self.kinds.len() > 1 && self.output.as_ref().is_some_and(|output| !output.to_string_lossy().contains("{kind}")) {
+        let is_of_calls = |kind: &KindArg| matches!(kind, KindArg::Heap | KindArg::Allocs);
+        if self.max_overhead.is_some() && !self.kinds.iter().any(is_of_calls) {
+            return Some("--max-overhead is about the probes of -e heap and -e allocs; leave it out");
+        }
+        if (self.diff.is_some() || self.moment == MomentArg::Peak) && !self.kinds.contains(&KindArg::Heap) {
+            return Some("--diff and --at peak are about what is in use; they need -e heap");
+        }
+        if self.diff.zip(self.duration).is_some_and(|(apart, duration)| apart >= duration) {
+            return Some("--diff must be shorter than -d: its first moment lies within the recording");
+        }
+        if (self.kinds.len() > 1 || self.max_overhead.is_some() || self.diff.is_some())
+            && self.output.as_ref().is_some_and(|output| !output.to_string_lossy().contains("{kind}"))
+        {
             return Some("each kind of profile is a file of its own; put {kind} into the name after -o, or leave -o out");
         }
-        let is_of_calls = |kind: &KindArg| matches!(kind, KindArg::Heap | KindArg::Allocs);
         if !self.kinds.iter().any(is_of_calls) {
             return None;
         }
@@ -378,6 +369,9 @@ mod tests {
             &["-p", "1,x"],
             &["--memory-limit", "1M"],
             &["--user-only", "--kernel-only"],
+            &["--max-overhead", "0%"],
+            &["--max-overhead", "101"],
+            &["--max-overhead", "x%"],
         ] {
             assert!(parse(words).is_err(), "{words:?}");
         }

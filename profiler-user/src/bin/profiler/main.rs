@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod choices;
 mod record;
 mod stacks;
 mod summary;

@@ -104,47 +104,54 @@ fn failure(error: RecordError) -> Failure {
 /// Symbolizes, encodes and writes.
 fn finish(args: &RecordArgs, recording: &Recording) -> anyhow::Result<()> {
     let mut profiles = recording.profiles();
-    let is_one_of_several = profiles.len() > 1;
     for profile in &mut profiles {
         profile.comments.extend(comments(args, profile.kind));
-        let files = write(args, profile)?;
-        if !args.quiet {
-            if is_one_of_several {
-                summary::say(&format!("{}:\n", profile.kind.name()));
-            }
-            summary::print(profile, &files, args.format());
-        }
     }
-    if args.self_cost && !args.quiet {
+    let files = write(args, &profiles)?;
+    if args.quiet {
+        return Ok(());
+    }
+    let file_of = |kind| profiles.iter().zip(&files).find_map(|(profile, files)| (profile.kind == kind).then_some(files.first()?));
+    for (profile, files) in profiles.iter().zip(&files) {
+        if profiles.len() > 1 {
+            summary::say(&format!("{}:\n", profile.kind.name()));
+        }
+        summary::print(profile, files, args.format());
+    }
+    if let (Some(base), Some(heap)) = (file_of(Kind::HeapBase), file_of(Kind::Heap)) {
+        summary::print_growth(base, heap);
+    }
+    if args.self_cost {
         summary::print_self_cost(&recording.self_cost);
         summary::print_unwinding(&recording.unwinding);
     }
     Ok(())
 }
 
-/// Writes the profile, whole or split; gives the names of the files.
-fn write(args: &RecordArgs, profile: &Profile) -> anyhow::Result<Vec<PathBuf>> {
-    let parts = if args.split.is_some() { split(profile) } else { vec![profile.clone()] };
+/// Writes the profiles, whole or split; gives the names of the files of each.
+fn write(args: &RecordArgs, profiles: &[Profile]) -> anyhow::Result<Vec<Vec<PathBuf>>> {
+    let parts_of = |profile: &Profile| if args.split.is_some() { split(profile) } else { vec![profile.clone()] };
+    let parts: Vec<(usize, Profile)> =
+        profiles.iter().enumerate().flat_map(|(of, profile)| parts_of(profile).into_iter().map(move |part| (of, part))).collect();
     if parts.is_empty() && !args.quiet {
         summary::say("no process has a sample: no file is written\n");
     }
-    let abouts: Vec<About> = parts.iter().map(about).collect();
+    let abouts: Vec<About> = parts.iter().map(|(_, part)| about(part)).collect();
     let format = args.format();
+    // All at once: no two of them have one name.
     let names = sink::file::expand_all(args.output(), &abouts)?;
     // Whoever reads may never come. Signals that a command may still need are left to be passed on.
     if args.words.is_empty() && names.iter().any(|name| sink::file::may_wait(name)) {
         end_on_signals();
     }
-    if args.output() == Path::new("-") {
-        for (part, about) in parts.iter().zip(abouts) {
+    let mut files = vec![Vec::new(); profiles.len()];
+    for (((of, part), about), name) in parts.iter().zip(abouts).zip(names) {
+        if args.output() == Path::new("-") {
             sink::stdout::write(&encode(part, format, about)).context("writing the profile to standard output")?;
+            continue;
         }
-        return Ok(Vec::new());
-    }
-    let mut files = Vec::new();
-    for ((part, about), name) in parts.iter().zip(abouts).zip(names) {
         sink::file::write(&encode(part, format, about), &name)?;
-        files.push(name);
+        files[*of].push(name);
     }
     Ok(files)
 }
@@ -167,7 +174,11 @@ fn comments(args: &RecordArgs, kind: Kind) -> Vec<String> {
         Kind::Faults => format!("-F {} -e faults", config.frequency_of(Tick::Faults)),
         // Taken by `profiler stacks`.
         Kind::Threads | Kind::Goroutine => String::new(),
-        Kind::Heap | Kind::Allocs | Kind::AllocsOfHeap => format!("--sample-bytes {} -e {}", config.sample_bytes, kind.name()),
+        Kind::Mmap => "-e mmap".to_owned(),
+        Kind::Heap | Kind::HeapBase | Kind::Allocs | Kind::AllocsOfHeap | Kind::AllocShares => {
+            let budget = config.max_overhead.map_or(String::new(), |share| format!(" --max-overhead {}%", share * 100.0));
+            format!("--sample-bytes {} -e {}{budget}", config.sample_bytes, if kind == Kind::HeapBase { "heap" } else { kind.name() })
+        }
     };
     for (is_set, flag) in [
         (args.user_only, " --user-only"),

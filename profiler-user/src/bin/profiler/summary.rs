@@ -9,7 +9,7 @@ use profiler::model::text::{printable, shell_word};
 use profiler::pipeline::{Control, Progress};
 use profiler::unwind::Costs;
 use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Functions that are listed.
 const TOP: usize = 10;
@@ -51,6 +51,13 @@ impl Control for ProgressLine {
         }
     }
 
+    fn told(&mut self, news: &str) {
+        if !self.is_quiet {
+            self.end();
+            say(&format!("{news}\n"));
+        }
+    }
+
     fn progress(&mut self, progress: &Progress) {
         if self.is_shown {
             let Progress { elapsed, samples, lost, processes } = progress;
@@ -72,6 +79,12 @@ pub(crate) fn print(profile: &Profile, files: &[PathBuf], format: Format) {
         text.push_str(&format!("wrote {wrote}{}\n", look_further(format, &shell_word(&first.to_string_lossy()))));
     }
     say(&text);
+}
+
+/// Prints how to see what has grown between two profiles.
+pub(crate) fn print_growth(base: &Path, heap: &Path) {
+    let word = |path: &Path| shell_word(&path.to_string_lossy());
+    say(&format!("what has grown: go tool pprof -top -diff_base {} {}\n", word(base), word(heap)));
 }
 
 /// What opens a file of that format.
@@ -126,7 +139,12 @@ fn accounts(profile: &Profile) -> String {
 
 /// What there is to say of single processes.
 fn notes(profile: &Profile) -> String {
-    profile.comments.iter().filter(|comment| comment.starts_with("process ")).map(|note| format!("{}\n", printable(note))).collect()
+    profile
+        .comments
+        .iter()
+        .filter(|comment| comment.starts_with("process ") || comment.starts_with("budget: "))
+        .map(|note| format!("{}\n", printable(note)))
+        .collect()
 }
 
 /// What was allocated, and what of it lives.

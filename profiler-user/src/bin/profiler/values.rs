@@ -64,6 +64,15 @@ pub(crate) fn parse_sample_bytes(text: &str) -> Result<u64, String> {
     })
 }
 
+/// `2%`, `0.5%`, or the bare number of percent.
+pub(crate) fn parse_share(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').trim_end().parse::<f64>() {
+        Ok(percent) if (0.01..=100.0).contains(&percent) => Ok(percent / 100.0),
+        Ok(_) => Err("must be from 0.01% to 100%".to_owned()),
+        Err(_) => Err("expected percent, such as 2%".to_owned()),
+    }
+}
+
 pub(crate) fn parse_memory_limit(text: &str) -> Result<u64, String> {
     parse_size(text).and_then(|bytes| if bytes < 32 << 20 { Err("at least 32M is needed".to_owned()) } else { Ok(bytes) })
 }
@@ -82,6 +91,7 @@ mod tests {
         assert_eq!(parse_size("1GiB"), Ok(1 << 30));
         assert!(parse_size("99999999999G").is_err());
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!((parse_share("2%"), parse_share("0.5")), (Ok(0.02), Ok(0.005)));
         assert_eq!(parse_duration("10"), Ok(Duration::from_secs(10)));
     }
 }

@@ -1,0 +1,71 @@
+//! The budget of a recording of calls: what it allows and what was spent, by the processes that are probed.
+
+use super::governor::{Governor, Order, Step};
+use crate::bpf::Spent;
+use crate::model::process::Pid;
+use crate::process::cpu_time;
+use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+/// How often the budget is looked at.
+pub(super) const LOOK: Duration = Duration::from_millis(50);
+
+/// What is allowed, and what was taken.
+pub(super) struct Budget {
+    share: f64,
+    governor: Governor,
+    begun: Instant,
+    /// CPU time of each process, when it was first seen and last.
+    cpu: HashMap<Pid, (Duration, Duration)>,
+    /// Time for which forks waited for us to arm and disarm.
+    arming: Duration,
+    turns: u32,
+    spent: Spent,
+}
+
+impl Budget {
+    pub(super) fn new(step: Step, share: f64) -> Self {
+        let governor = Governor::new(step, share);
+        Self { share, governor, begun: Instant::now(), cpu: HashMap::new(), arming: Duration::ZERO, turns: 0, spent: Spent::default() }
+    }
+
+    /// What to do now, when the traps have taken so much of the time of these processes.
+    pub(super) fn order(&mut self, processes: &BTreeSet<Pid>, spent: Spent) -> Order {
+        for pid in processes {
+            if let Some(now) = cpu_time(*pid) {
+                self.cpu.entry(*pid).or_insert((now, now)).1 = now;
+            }
+        }
+        self.spent = Spent { all: spent.all + self.arming, entries: spent.entries + self.arming };
+        let order = self.governor.order(self.begun.elapsed(), self.cpu(), &self.spent);
+        self.turns += u32::from(order == Order::Arm);
+        order
+    }
+
+    /// Notes how long arming or disarming took.
+    pub(super) fn note_arming(&mut self, since: Instant) {
+        self.arming += since.elapsed();
+    }
+
+    fn cpu(&self) -> Duration {
+        self.cpu.values().map(|(first, last)| last.saturating_sub(*first)).sum()
+    }
+
+    /// What the traps have taken, in words.
+    pub(super) fn note(&self) -> String {
+        let share = 100.0 * self.spent.all.as_secs_f64() / self.cpu().as_secs_f64().max(0.001);
+        let turns = if self.turns > 0 { format!(", armed in {} turns of 200 ms", self.turns) } else { String::new() };
+        format!("budget: probes took {share:.2} % of the processes' CPU time by then, {:.2} % allowed{turns}", 100.0 * self.share)
+    }
+
+    /// What was given up, in words.
+    pub(super) fn told(&self, step: Step) -> String {
+        let goes_on = match step {
+            Step::Heap => "what lives is recorded",
+            Step::Allocs => "what is allocated goes on being recorded, in allocs",
+            Step::Shares => "who allocates goes on being looked at by turns, in alloc-shares",
+            Step::Faults => "page faults go on being recorded, in faults",
+        };
+        format!("after {:.1}s, {}; {goes_on}", self.begun.elapsed().as_secs_f64(), self.note())
+    }
+}
