@@ -1,9 +1,10 @@
-// Threads that stand still in known functions: parked THREADS [running]. Each sleeps below a chain of calls; one of each other kind beside them.
+// Threads that stand still in known functions: parked THREADS [running|gaps]. Each sleeps below a chain of calls; one of each other kind beside them.
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static pthread_mutex_t held = PTHREAD_MUTEX_INITIALIZER;
@@ -50,6 +51,25 @@ static void *reader(void *name) {
 __attribute__((noinline)) static void spins_for_ever(void) {
     for (;;) turns++;
 }
+// Looks at the clock without end, and tells the longest time in which it could not, once a second.
+static void *gaps(void *name) {
+    pthread_setname_np(pthread_self(), name);
+    struct timespec now;
+    double last = 0, told = 0, longest = 0;
+    for (;;) {
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        double ms = now.tv_sec * 1e3 + now.tv_nsec / 1e6;
+        if (last && ms - last > longest) longest = ms - last;
+        last = ms;
+        if (ms - told > 1000) {
+            if (told) printf("gap %.3f\n", longest), fflush(stdout);
+            clock_gettime(CLOCK_MONOTONIC, &now);
+            told = last = now.tv_sec * 1e3 + now.tv_nsec / 1e6;
+            longest = 0;
+        }
+    }
+    return 0;
+}
 static void *spinner(void *name) {
     pthread_setname_np(pthread_self(), name);
     spins_for_ever();
@@ -78,7 +98,8 @@ int main(int argc, char **argv) {
     start(reader, "reader");
     start(deep_one, "deep");
     if (argc > 2 && !strcmp(argv[2], "running")) start(spinner, "spinner");
-    for (int at = 0; at < threads; at++) start(parked, "parked");
+    if (argc > 2 && !strcmp(argv[2], "gaps")) start(gaps, "gaps");
+    for (int at = 0; at < threads; at++) start(parked, "worker");
     usleep(300000);
     puts("ready");
     fflush(stdout);

@@ -83,7 +83,7 @@ fn every_thread_is_shown_where_it_stands() -> Result<()> {
     for (name, function, state) in [
         ("sleeper", "sleeps_long", "sleep"),
         ("reader", "reads_a_silent_pipe", "IO wait (read)"),
-        ("parked", "waits_for_the_lock", "futex wait"),
+        ("worker", "waits_for_the_lock", "futex wait"),
         ("spinner", "spins_for_ever", "run"),
     ] {
         let thread = named(&listed, name)?;
@@ -148,7 +148,7 @@ fn two_thousand_threads_are_one_profile_that_pprof_reads() -> Result<()> {
     ensure!(text.starts_with("threads profile: total 2004\n"), "{}", &text[..200]);
     ensure!(text.contains("\n2000 @ 0x") && text.contains("\"state\":\"futex wait\""), "{}", &text[..400]);
     let grouped = String::from_utf8(stacks(subject.pid(), &["--group"])?.stdout)?;
-    ensure!(grouped.starts_with("2000 threads [parked, futex wait]:\n"), "{grouped}");
+    ensure!(grouped.starts_with("2000 threads [worker, futex wait]:\n"), "{grouped}");
     let kernel = String::from_utf8(stacks(subject.pid(), &["--group", "--kernel"])?.stdout)?;
     ensure!(kernel.contains("futex_wait"), "{kernel}");
     Ok(())

@@ -8,6 +8,7 @@ use crate::model::label::{Label, LabelValue};
 use crate::model::loss::{Balance, Endings, Losses};
 use crate::model::process::Tid;
 use crate::model::profile::{Line, Profile, Sample as Counted};
+use crate::model::stack::{RawStack, Tally, UserStack};
 use crate::model::text::lossy;
 use crate::model::window::{Counts, Dictionary, ThreadInfo, Window};
 use crate::process::Normalized;
@@ -172,10 +173,18 @@ fn trouble(found: &Found) -> Option<String> {
         Some(Missing::NoUserSide) => return None,
         Some(Missing::Unreadable) => "its stack cannot be read",
         Some(Missing::Hangs) => "a page of its stack does not come: it may belong to a file system that does not answer",
-        None => match super::snapshot::ended(&found.sample.1) {
+        None => match ended(&found.sample.1) {
             Ended::Root | Ended::NoUserStack => return None,
             other => other.label(),
         },
     };
     Some(why.to_owned())
+}
+
+/// How the walk of a stack ended.
+pub(super) fn ended(tally: &Tally<RawStack>) -> Ended {
+    match &tally.of.addresses.user {
+        UserStack::Walked { ended, .. } => *ended,
+        UserStack::Unfinished { .. } => Ended::NoTable,
+    }
 }

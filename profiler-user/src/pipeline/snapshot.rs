@@ -1,6 +1,6 @@
 //! `Snapshot`: every thread of a process where it stands at one moment, with its stack; nobody is stopped.
 
-use super::dumping::{Found, Stack, dump};
+use super::dumping::{Found, Stack, dump, ended};
 use super::finishing::Finishing;
 use super::goroutines::{self, InFile};
 use super::memory::{Memory, resident_bytes};
@@ -9,7 +9,7 @@ use super::session::World;
 use crate::bpf::{Capture, Drained, KernelTypes, Last, SeenThread, controller_index};
 use crate::config::{Config, Event, Target};
 use crate::go::goroutines::{Goroutine, NoStack};
-use crate::memory::MemoryReader;
+use crate::memory::{MemoryReader, Range};
 use crate::model::dump::Dump;
 use crate::model::event::MonotonicNs;
 use crate::model::kind::Kind;
@@ -30,6 +30,10 @@ use std::time::{Duration, Instant};
 
 /// Rounds for threads that run: each takes its chance that they stand still for a moment.
 const ROUNDS: usize = 6;
+/// After so many the clock is the better chance, if nobody but running threads is left.
+const PATIENT_ROUNDS: usize = 1;
+/// By which a deeper stack is read in another round.
+const DEEPER: u32 = 64;
 /// How long a thread that runs has to be met by a tick.
 const TICKING: Duration = Duration::from_millis(60);
 /// Ticks a second and CPU for those.
@@ -122,6 +126,8 @@ impl Snapshot {
         self.meet(&raw(first, Vec::new(), UserStack::Walked { addresses: Vec::new(), ended: Ended::NoUserStack }).of);
         self.finishing.prepare(pid, &self.processes, &self.objects, &mut self.capture);
         self.finishing.settle(&self.objects, &self.processes, &mut self.capture)?;
+        // The helper is started by the first question, whatever comes of it: nothing is at address 0.
+        let _ = self.memory.read(pid, &[Range { address: 0, length: 8 }], Instant::now() + DEADLINE);
         if !self.options.threads {
             self.go = self.processes.space(pid).and_then(|space| goroutines::find(space, &self.objects));
         }
@@ -159,11 +165,11 @@ impl Snapshot {
                 break;
             }
             wanted = Some(again);
-            if round > 1 {
-                std::thread::sleep(Duration::from_millis(1));
+            if round >= PATIENT_ROUNDS && self.are_all_running(wanted.as_ref(), &found) {
+                break;
             }
         }
-        if let Some(running) = wanted {
+        if let Some(running) = wanted.filter(|running| !running.is_empty()) {
             self.wait_for_ticks(&running, &mut found)?;
         }
         if found.is_empty() {
@@ -265,9 +271,16 @@ impl Snapshot {
         found.insert(tid, Found { seen, sample, trouble });
         match trouble {
             Some(Missing::Moved) => Some(bytes),
-            None if is_part && ended == Ended::NoTable => Some(bytes.saturating_mul(8).min(BYTES_MAX)),
+            None if is_part && ended == Ended::NoTable => Some(bytes.saturating_mul(DEEPER).min(BYTES_MAX)),
             _ => None,
         }
+    }
+
+    /// Whether nobody is left but threads that were on a CPU each time.
+    fn are_all_running(&self, wanted: Option<&BTreeMap<u32, u32>>, found: &BTreeMap<u32, Found>) -> bool {
+        let is_running =
+            |tid: &u32| found.get(tid).is_some_and(|found| found.trouble == Some(Missing::Moved) && found.seen.record.is_on_cpu != 0);
+        wanted.is_some_and(|wanted| wanted.keys().all(is_running))
     }
 
     /// Those that run are met by the clock.
@@ -309,13 +322,6 @@ fn raw(seen: &SeenThread, kernel: Vec<u64>, user: UserStack) -> Tally<RawStack> 
     let process: ProcessKey = seen.record.process;
     let of = RawStack { process, tid: Tid(seen.record.tid), time: MonotonicNs(seen.record.now_ns), addresses: Arc::new(addresses) };
     Tally { of, events: 1, weight: 1, source: Source::CLOCK, counted_under: None }
-}
-
-pub(super) fn ended(tally: &Tally<RawStack>) -> Ended {
-    match &tally.of.addresses.user {
-        UserStack::Walked { ended, .. } => *ended,
-        UserStack::Unfinished { .. } => Ended::NoTable,
-    }
 }
 
 fn look_failed(error: LookError) -> RecordError {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 /// Bytes of a stack that are read at first: most are not deeper.
-pub const BYTES_FIRST: u32 = 4 << 10;
+pub const BYTES_FIRST: u32 = 2 << 10;
 /// And at most.
 pub const BYTES_MAX: u32 = 1 << 20;
 /// How long the helper may take for one question; a page that does not come takes all of it.
