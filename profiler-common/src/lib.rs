@@ -26,6 +26,7 @@
 extern crate std;
 
 pub mod counter;
+pub mod descriptor;
 pub mod ended;
 pub mod glob;
 pub mod limits;

@@ -54,6 +54,8 @@ pub const SITE_OWN_MAX: usize = 4;
 pub const TALLIES_MAX: u32 = 65_536;
 /// Sampled blocks that may live at once, over all processes.
 pub const LIVE_BLOCKS_MAX: u32 = 1 << 18;
+/// File descriptors that may be open at once, over all processes, and are followed.
+pub const OPEN_DESCRIPTORS_MAX: u32 = 1 << 17;
 /// Sampled calls that may be on their way at once; beyond, those that wait longest are forgotten.
 pub const PENDING_CALLS_MAX: u32 = 16_384;
 

@@ -19,6 +19,8 @@ impl Source {
     pub const TARGET: Self = Self(3);
     /// Mappings of memory.
     pub const MAPPINGS: Self = Self(4);
+    /// File descriptors that are got.
+    pub const DESCRIPTORS: Self = Self(5);
     /// The first of the custom profiles; those behind it are theirs, too.
     const FIRST_CUSTOM: u16 = 16;
 

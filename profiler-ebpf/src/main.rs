@@ -45,6 +45,20 @@ pub fn forget_process(context: RawTracePointContext) -> i32 {
     0
 }
 
+/// A system call begins: `sys_enter(registers, number)`.
+#[raw_tracepoint(tracepoint = "sys_enter")]
+pub fn descriptor_closed(context: RawTracePointContext) -> i32 {
+    probe::descriptor::entered(&context);
+    0
+}
+
+/// A system call returns: `sys_exit(registers, result)`.
+#[raw_tracepoint(tracepoint = "sys_exit")]
+pub fn descriptor_got(context: RawTracePointContext) -> i32 {
+    probe::descriptor::returned(&context);
+    0
+}
+
 /// A task was given room in its address space: `vm_unmapped_area(address, info)`.
 #[raw_tracepoint(tracepoint = "vm_unmapped_area")]
 pub fn mapping(context: RawTracePointContext) -> i32 {

@@ -3,9 +3,11 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use profiler_common::counter::COUNTERS;
+use profiler_common::descriptor::{Descriptor, DescriptorKey};
 use profiler_common::limits::{
-    LIVE_BLOCKS_MAX, OWN_PROCESSES_MAX, PENDING_CALLS_MAX, PROBE_CACHE_SLOTS, RING_BYTES, RULE_CACHE_SLOTS, SENT_STACK_SLOTS, SITES_MAX,
-    STACK_FRAMES_MAX, TALLIES_MAX, TARGET_PROCESSES_MAX, UNFINISHED_BYTES_MAX, UNFINISHED_SLOTS, UNWIND_PROCESSES_MAX,
+    LIVE_BLOCKS_MAX, OPEN_DESCRIPTORS_MAX, OWN_PROCESSES_MAX, PENDING_CALLS_MAX, PROBE_CACHE_SLOTS, RING_BYTES, RULE_CACHE_SLOTS,
+    SENT_STACK_SLOTS, SITES_MAX, STACK_FRAMES_MAX, TALLIES_MAX, TARGET_PROCESSES_MAX, UNFINISHED_BYTES_MAX, UNFINISHED_SLOTS,
+    UNWIND_PROCESSES_MAX,
 };
 use profiler_common::record::{StackHeader, UnfinishedAt};
 use profiler_common::source::SOURCES;
@@ -155,6 +157,10 @@ pub static TALLIES: HashMap<TallyKey, TallyCounts> = HashMap::with_max_entries(T
 /// Sampled blocks that live.
 #[map]
 pub static LIVE: HashMap<LiveKey, LiveBlock> = HashMap::with_max_entries(LIVE_BLOCKS_MAX, NO_PREALLOC);
+
+/// File descriptors that are open.
+#[map]
+pub static DESCRIPTORS: HashMap<DescriptorKey, Descriptor> = HashMap::with_max_entries(OPEN_DESCRIPTORS_MAX, NO_PREALLOC);
 
 /// Sampled calls on their way.
 #[map]

@@ -70,6 +70,16 @@ impl Aggregator {
         }
     }
 
+    /// Counts what is there at the end under keys of the kernel's own. What nobody has named is lost.
+    pub fn settle_standing(&mut self, standing: impl IntoIterator<Item = TallyKey>) {
+        for kernel_key in standing {
+            match self.named.get(&kernel_key).copied() {
+                Some((key, ended)) => self.add(key, Counts { events: 1, weight: 0 }, ended),
+                None => self.losses.add(Loss::StackMissing, 1),
+            }
+        }
+    }
+
     /// Counts events that the window has no room for.
     pub fn refuse(&mut self, events: u64) {
         self.losses.add(Loss::WindowFull, events);

@@ -36,6 +36,10 @@ pub enum Event {
     PageFaults,
     /// Mappings of memory: who asks the kernel for address space.
     Mappings,
+    /// File descriptors that are got, and not closed.
+    Descriptors,
+    /// Those of them that are sockets.
+    Sockets,
     /// Calls of allocators: what is allocated, and what of it lives.
     Heap,
     /// Calls of allocators: what is allocated.
@@ -54,6 +58,7 @@ impl Event {
             Self::CpuClock | Self::Cycles => Source::CLOCK,
             Self::PageFaults => Source::FAULTS,
             Self::Mappings => Source::MAPPINGS,
+            Self::Descriptors | Self::Sockets => Source::DESCRIPTORS,
             Self::Heap | Self::Allocs => Source::CALLS,
         }
     }
@@ -64,9 +69,18 @@ impl Event {
             Self::CpuClock => Some(Tick::Clock),
             Self::Cycles => Some(Tick::Cycles),
             Self::PageFaults => Some(Tick::Faults),
-            Self::Mappings | Self::Heap | Self::Allocs => None,
+            Self::Mappings | Self::Descriptors | Self::Sockets | Self::Heap | Self::Allocs => None,
         }
     }
+}
+
+/// What is recorded at the kernel's own tracepoints.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Traced {
+    /// Mappings of memory.
+    Mappings,
+    /// System calls that get or close descriptors: every system call of the machine takes longer meanwhile.
+    Descriptors,
 }
 
 /// What the kernel itself counts for each CPU, and interrupts at.
@@ -269,10 +283,19 @@ impl Config {
             Event::Cycles => Kind::CpuCycles,
             Event::PageFaults => Kind::Faults,
             Event::Mappings => Kind::Mmap,
+            Event::Descriptors => Kind::Descriptors,
+            Event::Sockets => Kind::Sockets,
             Event::Heap => Kind::Heap,
             Event::Allocs if self.events.contains(&Event::Heap) => Kind::AllocsOfHeap,
             Event::Allocs => Kind::Allocs,
         }
+    }
+
+    /// What is recorded at tracepoints.
+    pub(crate) fn traced(&self) -> Vec<Traced> {
+        let is_asked = |source| self.events.iter().any(|event| event.source() == source);
+        let all = [(Source::MAPPINGS, Traced::Mappings), (Source::DESCRIPTORS, Traced::Descriptors)];
+        all.into_iter().filter(|(source, _)| is_asked(*source)).map(|(_, traced)| traced).collect()
     }
 
     /// How calls of allocators are probed, if they are: what lives needs more than what is allocated.

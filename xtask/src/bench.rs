@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: one table, a row a figure. Peers run in the same run, and what counts are ratios; figures of one machine say nothing of another.
 //! A new benchmark is one file and one row in [`BENCHMARKS`].
 
+mod budget;
 mod cold_walk;
 mod footprint;
 mod heap;
@@ -86,6 +87,11 @@ const BENCHMARKS: &[Benchmark] = &[
         name: "heap",
         about: "P8 and P9: what an allocation costs, each of them and sampled, against bpftrace and the traps alone; what the figures are worth",
         run: heap::run,
+    },
+    Benchmark {
+        name: "budget",
+        about: "what redis and Python lose under -e heap --max-overhead 3%, and what is recorded meanwhile",
+        run: budget::run,
     },
     Benchmark { name: "rest", about: "P19 and memory at rest: wake-ups a second and memory with nothing running", run: memory::run },
 ];

@@ -1,6 +1,7 @@
 //! One file an event source.
 
 pub mod cpu;
+pub mod descriptor;
 pub mod heap;
 pub mod mapping;
 pub mod process;

@@ -4,6 +4,7 @@ use super::arena::Arena;
 use super::arena::wait_for_programs;
 use super::away::TimesAway;
 use super::counters::{self, Counted};
+use super::descriptors;
 use super::error::BpfError;
 use super::hotplug::{CpuChange, Hotplug};
 use super::options::CaptureOptions;
@@ -18,12 +19,13 @@ use super::side_band::{Record, SideBand};
 use super::tallies;
 use super::threads::{SeenThread, ThreadIterator};
 use super::trap_cost::{Spent, TrapCost};
-use crate::config::{ProbeWork, Tick};
+use crate::config::{ProbeWork, Tick, Traced};
 use crate::model::allocator::Allocator;
 use crate::model::event::{MonotonicNs, ProcessEvent};
 use crate::model::loss::{Loss, Losses};
 use crate::model::mapping::MappedRange;
 use crate::model::process::Pid;
+use profiler_common::descriptor::{Descriptor, DescriptorKey};
 use profiler_common::source::Source;
 use profiler_common::tally::{TallyCounts, TallyKey};
 use profiler_common::unwind::range::ProcessRanges;
@@ -53,7 +55,7 @@ pub struct Capture {
     losses: BTreeMap<Source, Losses>,
     probes: ProbeWork,
     threads: Option<ThreadIterator>,
-    has_mappings: bool,
+    traced: Vec<Traced>,
     away_at_start: TimesAway,
     /// What a trap costs, where calls have a budget.
     trap_cost: Option<TrapCost>,
@@ -85,7 +87,7 @@ impl Capture {
             losses: BTreeMap::new(),
             probes: options.probes,
             threads: None,
-            has_mappings: options.mappings,
+            traced: options.traced.clone(),
             away_at_start: TimesAway::default(),
             trap_cost,
             _statistics: statistics,
@@ -99,18 +101,14 @@ impl Capture {
     pub fn start(&mut self) -> Result<(), BpfError> {
         self.away_at_start = TimesAway::now();
         self.programs.count_calls(self.probes)?;
-        if self.has_mappings {
-            self.programs.attach_mappings()?;
-        }
+        self.traced.iter().try_for_each(|traced| self.programs.trace(*traced))?;
         self.events.values_mut().try_for_each(SampledEvents::enable)
     }
 
     /// Stops the clock; what has arrived can still be drained.
     pub fn stop(&mut self) {
         self.events.values_mut().for_each(SampledEvents::disable);
-        if self.has_mappings {
-            self.programs.detach_mappings();
-        }
+        self.traced.iter().for_each(|traced| self.programs.stop_tracing(*traced));
         // At one moment for all probes, which takes longer to take away.
         let _ = self.programs.count_calls(ProbeWork::Nothing);
         wait_for_programs();
@@ -180,6 +178,14 @@ impl Capture {
     /// The map could not be read.
     pub fn tallies(&self, source: Source) -> Result<Vec<(TallyKey, TallyCounts)>, BpfError> {
         tallies::read(&self.programs.tallies, source)
+    }
+
+    /// The file descriptors that were got and are not closed. Nothing writes any more.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn descriptors(&self) -> Result<Vec<(DescriptorKey, Descriptor)>, BpfError> {
+        descriptors::read(&self.programs.descriptors)
     }
 
     /// Takes a process into the target, whoever has the pid now.

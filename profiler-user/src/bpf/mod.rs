@@ -9,6 +9,7 @@ mod btf;
 mod capture;
 mod counters;
 mod cpus;
+mod descriptors;
 mod error;
 mod hotplug;
 mod live_blocks;

@@ -1,6 +1,6 @@
 //! What a recording asks of the kernel side.
 
-use crate::config::{Event, ProbeWork, Tick};
+use crate::config::{Event, ProbeWork, Tick, Traced};
 use crate::model::process::Pid;
 use profiler_common::settings::{KernelOffsets, Settings};
 use profiler_common::target::{TargetCgroup, TargetComm, TargetProcess};
@@ -22,8 +22,8 @@ pub struct CaptureOptions {
     pub ticking: Vec<(Tick, u32)>,
     /// How calls of allocators are probed, if they are.
     pub calls: Option<Event>,
-    /// Mappings of memory are recorded.
-    pub mappings: bool,
+    /// What is recorded at the kernel's own tracepoints.
+    pub traced: Vec<Traced>,
     /// The traps of calls have a budget: what they cost is measured, and less can be counted later.
     pub budget: bool,
     /// Bytes of the ring.

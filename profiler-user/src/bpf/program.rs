@@ -2,6 +2,7 @@
 
 use super::arena::Arena;
 use super::counters::Cells;
+use super::descriptors::Descriptors;
 use super::error::BpfError;
 use super::live_blocks::LiveBlocks;
 use super::options::CaptureOptions;
@@ -9,13 +10,13 @@ use super::probes::Probes;
 use super::tallies::Tallies;
 use super::threads::ThreadIterator;
 use super::trap_cost::TrapCost;
-use crate::config::{Event, ProbeWork, Tick};
+use crate::config::{Event, ProbeWork, Tick, Traced};
 use crate::model::process::Pid;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{Iter, PerfEvent, RawTracePoint};
 use aya::{Btf, Ebpf, EbpfLoader, VerifierLogLevel};
 use profiler_common::limits::{
-    OWN_PROCESSES_MAX, PENDING_CALLS_MAX, PROBE_PLACES_PER_CPU, SITES_MAX, TARGET_CGROUPS_MAX, TARGET_COMMS_MAX,
+    OPEN_DESCRIPTORS_MAX, OWN_PROCESSES_MAX, PENDING_CALLS_MAX, PROBE_PLACES_PER_CPU, SITES_MAX, TARGET_CGROUPS_MAX, TARGET_COMMS_MAX,
 };
 use profiler_common::tally::{COUNTING_ALL, COUNTING_NOTHING, COUNTING_RETURNS};
 use profiler_common::target::{TARGET_PROCESSES, TargetCgroup, TargetComm};
@@ -41,6 +42,7 @@ pub(super) struct Programs {
     pub(super) arena: Arena,
     pub(super) tallies: Tallies,
     pub(super) live: LiveBlocks,
+    pub(super) descriptors: Descriptors,
     counting: Array<MapData, u32>,
     /// Where calls are probed and not ticks sampled.
     pub(super) probes: Option<Probes>,
@@ -53,7 +55,7 @@ impl Programs {
     /// Loads everything; nothing runs yet but the followers of a target's children.
     pub(super) fn load(options: &CaptureOptions) -> Result<Self, BpfError> {
         let mut ebpf = load_object(options)?;
-        let descriptors = map_descriptors(&ebpf);
+        let numbers = map_descriptors(&ebpf);
         let ring = RingBuf::try_from(take(&mut ebpf, "RING")?).map_err(|error| map_error("RING", &error))?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS_CELLS")?).map_err(|error| map_error("COUNTERS_CELLS", &error))?;
         let targets = HashMap::try_from(take(&mut ebpf, "TARGET_PROCESSES")?).map_err(|error| map_error("TARGET_PROCESSES", &error))?;
@@ -64,10 +66,11 @@ impl Programs {
         let tallies = HashMap::try_from(take(&mut ebpf, "TALLIES")?).map_err(|error| map_error("TALLIES", &error))?;
         let live = HashMap::try_from(take(&mut ebpf, "LIVE")?).map_err(|error| map_error("LIVE", &error))?;
         let live = LiveBlocks::new(live);
+        let descriptors = HashMap::try_from(take(&mut ebpf, "DESCRIPTORS")?).map_err(|error| map_error("DESCRIPTORS", &error))?;
         let counting = Array::try_from(take(&mut ebpf, "COUNTING")?).map_err(|error| map_error("COUNTING", &error))?;
         let sites = Array::try_from(take(&mut ebpf, "SITES")?).map_err(|error| map_error("SITES", &error))?;
-        let probes = options.calls.map(|calls| Probes::load((calls, options.budget), EMBEDDED_OBJECT, &descriptors, sites)).transpose()?;
-        let mut programs = Self { ebpf, ring, counters, targets, own, ranges, arena, tallies, live, counting, probes };
+        let probes = options.calls.map(|calls| Probes::load((calls, options.budget), EMBEDDED_OBJECT, &numbers, sites)).transpose()?;
+        let mut programs = Self { ebpf, ring, counters, targets, own, ranges, arena, tallies, live, descriptors, counting, probes };
         for (pid, process) in &options.processes {
             programs.add_target(pid.0, process.start_boot_ns)?;
         }
@@ -80,9 +83,19 @@ impl Programs {
         Ok(programs)
     }
 
-    /// Has mappings of memory recorded from now on.
-    pub(super) fn attach_mappings(&mut self) -> Result<(), BpfError> {
-        self.attach("mapping", "vm_unmapped_area")
+    /// Has recorded from now on what the kernel's own tracepoints tell.
+    pub(super) fn trace(&mut self, traced: Traced) -> Result<(), BpfError> {
+        programs_of(traced).iter().try_for_each(|(program, tracepoint)| self.attach(program, tracepoint))
+    }
+
+    /// No more of it.
+    pub(super) fn stop_tracing(&mut self, traced: Traced) {
+        for (name, _) in programs_of(traced) {
+            if let Ok(program) = self.program::<RawTracePoint>(name) {
+                // Whatever is left of it ends with us.
+                let _ = program.unload();
+            }
+        }
     }
 
     /// Takes a process into the target. `start_boot_ns` 0: whoever has the pid when it is first sampled.
@@ -148,14 +161,6 @@ impl Programs {
         ThreadIterator::open(descriptor.as_fd(), pid)
     }
 
-    /// No more of them.
-    pub(super) fn detach_mappings(&mut self) {
-        if let Ok(program) = self.program::<RawTracePoint>("mapping") {
-            // Whatever is left of it ends with us.
-            let _ = program.unload();
-        }
-    }
-
     fn attach(&mut self, name: &'static str, tracepoint: &str) -> Result<(), BpfError> {
         let program: &mut RawTracePoint = self.program(name)?;
         let loaded = program.load().and_then(|()| program.attach(tracepoint));
@@ -176,6 +181,14 @@ impl Programs {
     }
 }
 
+/// The programs for what is traced, and the tracepoint of each.
+const fn programs_of(traced: Traced) -> &'static [(&'static str, &'static str)] {
+    match traced {
+        Traced::Mappings => &[("mapping", "vm_unmapped_area")],
+        Traced::Descriptors => &[("descriptor_got", "sys_exit"), ("descriptor_closed", "sys_enter")],
+    }
+}
+
 fn set_counting(map: &mut Array<MapData, u32>, counting: u32) -> Result<(), BpfError> {
     map.set(0, counting, 0).map_err(|error| map_error("COUNTING", &error))
 }
@@ -185,6 +198,7 @@ fn load_object(options: &CaptureOptions) -> Result<Ebpf, BpfError> {
     cgroups.iter_mut().zip(&options.cgroups).for_each(|(slot, group)| *slot = *group);
     let mut comms = [TargetComm::default(); TARGET_COMMS_MAX];
     comms.iter_mut().zip(&options.comms).for_each(|(slot, comm)| *slot = *comm);
+    let has_descriptors = options.traced.contains(&Traced::Descriptors);
     EbpfLoader::new()
         .btf(None)
         .verifier_log_level(VerifierLogLevel::DISABLE)
@@ -194,9 +208,10 @@ fn load_object(options: &CaptureOptions) -> Result<Ebpf, BpfError> {
         .override_global("TARGET_COMMS", comms.as_bytes(), true)
         .map_max_entries("RING", options.ring_bytes)
         .map_max_entries("TARGET_PROCESSES", options.target_processes)
-        .map_max_entries("PROBE_PLACES", if options.calls.is_some() || options.mappings { probe_places() } else { 1 })
+        .map_max_entries("PROBE_PLACES", if options.calls.is_some() || !options.traced.is_empty() { probe_places() } else { 1 })
         .map_max_entries("SITES", if options.calls.is_some() { SITES_MAX } else { 1 })
-        .map_max_entries("TALLIES", if options.calls.is_some() { options.tallies } else { 1 })
+        .map_max_entries("TALLIES", if options.calls.is_some() || has_descriptors { options.tallies } else { 1 })
+        .map_max_entries("DESCRIPTORS", if has_descriptors { OPEN_DESCRIPTORS_MAX } else { 1 })
         .map_max_entries("LIVE", if options.calls == Some(Event::Heap) { options.live_blocks } else { 1 })
         .map_max_entries("PENDING", if options.calls == Some(Event::Heap) { PENDING_CALLS_MAX } else { 64 })
         .load(EMBEDDED_OBJECT)

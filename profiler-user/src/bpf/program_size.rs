@@ -6,7 +6,7 @@ use super::options::CaptureOptions;
 use super::probes::Probes;
 use super::program::Programs;
 use super::program_cost;
-use crate::config::{Event, ProbeWork, Tick};
+use crate::config::{Event, ProbeWork, Tick, Traced};
 use aya::programs::{ProgramInfo, loaded_programs};
 use profiler_common::limits::{RING_BYTES, TARGET_CGROUPS_MAX, TARGET_COMMS_MAX, TARGET_PROCESSES_MAX};
 use profiler_common::settings::{MODE_ANY, Settings, WALK_TABLES};
@@ -32,7 +32,7 @@ pub struct ProgramSize {
 pub fn program_sizes() -> Result<Vec<ProgramSize>, BpfError> {
     let mut programs = Programs::load(&everything()?)?;
     let _descriptors = [programs.ticked(Tick::Clock)?, programs.ticked(Tick::Faults)?];
-    programs.attach_mappings()?;
+    [Traced::Mappings, Traced::Descriptors].into_iter().try_for_each(|traced| programs.trace(traced))?;
     let unknown = |name: &str| BpfError::Load(format!("the kernel says nothing of the program {name}"));
     let loaded = programs.each().filter(|(_, program)| program.fd().is_ok());
     let mut sizes =
@@ -84,7 +84,7 @@ fn everything() -> Result<CaptureOptions, BpfError> {
         comms: Vec::new(),
         ticking: Vec::new(),
         calls: Some(Event::Heap),
-        mappings: true,
+        traced: vec![Traced::Descriptors],
         budget: true,
         ring_bytes: RING_BYTES,
         target_processes: TARGET_PROCESSES_MAX,

@@ -61,7 +61,7 @@ fn header(profile: &Profile, rows: &[Row<'_>]) -> String {
 fn blocks_header(profile: &Profile) -> String {
     let mut total = RawBlocks::default();
     profile.samples.iter().filter_map(|sample| sample.raw).for_each(|raw| total.add(&raw));
-    if profile.kind == Kind::Heap && total.in_use_bytes == total.allocated_bytes {
+    if profile.kind.tells_what_lives() && total.in_use_bytes == total.allocated_bytes {
         total.allocated_bytes += 1;
     }
     format!("heap profile: {} @ heap/{}\n", blocks(profile.kind, &total), profile.period.saturating_mul(2))
@@ -71,7 +71,7 @@ fn blocks_header(profile: &Profile) -> String {
 fn blocks(kind: Kind, raw: &RawBlocks) -> String {
     let RawBlocks { allocated, allocated_bytes, in_use, in_use_bytes } = raw;
     match kind {
-        Kind::Heap => format!("{in_use}: {in_use_bytes} [{allocated}: {allocated_bytes}]"),
+        kind if kind.tells_what_lives() => format!("{in_use}: {in_use_bytes} [{allocated}: {allocated_bytes}]"),
         _ => format!("{allocated}: {allocated_bytes} [{allocated}: {allocated_bytes}]"),
     }
 }

@@ -50,6 +50,10 @@ pub enum Kind {
     Faults,
     /// Where memory is mapped: who asks the kernel for address space.
     Mmap,
+    /// File descriptors that are open, where they were got.
+    Descriptors,
+    /// Those of them that are sockets.
+    Sockets,
     /// What was allocated, and what of it lives.
     Heap,
     /// The same, at an earlier moment of the same recording: what a difference is taken from.
@@ -73,6 +77,8 @@ impl Kind {
             Self::Cpu | Self::CpuCycles => "cpu",
             Self::Faults => "faults",
             Self::Mmap => "mmap",
+            Self::Descriptors => "fds",
+            Self::Sockets => "sockets",
             Self::Heap => "heap",
             Self::HeapBase => "heap-base",
             Self::Allocs | Self::AllocsOfHeap => "allocs",
@@ -88,6 +94,8 @@ impl Kind {
             Self::Cpu => &[ValueType { name: "samples", unit: "count" }, ValueType { name: "cpu", unit: "nanoseconds" }],
             Self::CpuCycles => &[ValueType { name: "samples", unit: "count" }, ValueType { name: "cycles", unit: "count" }],
             Self::Faults => &[ValueType { name: "faults", unit: "count" }, ValueType { name: "memory", unit: "bytes" }],
+            Self::Descriptors => &[ValueType { name: "fds", unit: "count" }],
+            Self::Sockets => &[ValueType { name: "sockets", unit: "count" }],
             Self::Mmap => &[ValueType { name: "mappings", unit: "count" }, ValueType { name: "space", unit: "bytes" }],
             Self::Heap | Self::HeapBase | Self::AllocsOfHeap => &[
                 ValueType { name: "alloc_objects", unit: "count" },
@@ -107,6 +115,8 @@ impl Kind {
         match self {
             Self::Cpu => ValueType { name: "cpu", unit: "nanoseconds" },
             Self::CpuCycles => ValueType { name: "cycles", unit: "count" },
+            Self::Descriptors => ValueType { name: "fds", unit: "count" },
+            Self::Sockets => ValueType { name: "sockets", unit: "count" },
             Self::Mmap => ValueType { name: "space", unit: "bytes" },
             Self::Faults => ValueType { name: "faults", unit: "count" },
             Self::Threads => ValueType { name: "threads", unit: "count" },
@@ -128,6 +138,7 @@ impl Kind {
             Self::Cpu | Self::CpuCycles | Self::Faults => "ticks",
             Self::Threads => "threads",
             Self::Goroutine => "goroutines",
+            Self::Descriptors | Self::Sockets => "calls",
             Self::Mmap => "mappings",
             Self::Heap | Self::HeapBase | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => "calls",
         }
@@ -136,7 +147,14 @@ impl Kind {
     /// The column that forms with one number show: the events, or bytes of memory.
     pub const fn shown_column(self) -> usize {
         match self {
-            Self::Cpu | Self::CpuCycles | Self::Faults | Self::Mmap | Self::Threads | Self::Goroutine => 0,
+            Self::Cpu
+            | Self::CpuCycles
+            | Self::Faults
+            | Self::Mmap
+            | Self::Descriptors
+            | Self::Sockets
+            | Self::Threads
+            | Self::Goroutine => 0,
             Self::Heap | Self::HeapBase => 3,
             Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => 1,
         }
@@ -147,6 +165,7 @@ impl Kind {
         match self {
             Self::Threads | Self::Goroutine => 0,
             Self::Heap | Self::HeapBase => 3,
+            Self::Descriptors | Self::Sockets => 0,
             Self::Cpu | Self::CpuCycles | Self::Faults | Self::Mmap | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => 1,
         }
     }
@@ -154,6 +173,11 @@ impl Kind {
     /// Whether blocks that live are told from others.
     pub const fn tells_what_lives(self) -> bool {
         matches!(self, Self::Heap | Self::HeapBase | Self::AllocsOfHeap)
+    }
+
+    /// Whether it counts what is open.
+    pub const fn is_of_descriptors(self) -> bool {
+        matches!(self, Self::Descriptors | Self::Sockets)
     }
 
     /// Whether it counts blocks of memory, and not ticks.
@@ -169,7 +193,14 @@ impl Kind {
     /// Functions that are left out at the leaf's end of a stack, with all that they call: a pattern for a whole name, in the syntax of RE2. Empty: none.
     pub const fn drop_frames(self) -> &'static str {
         match self {
-            Self::Cpu | Self::CpuCycles | Self::Faults | Self::Mmap | Self::Threads | Self::Goroutine => "",
+            Self::Cpu
+            | Self::CpuCycles
+            | Self::Faults
+            | Self::Mmap
+            | Self::Descriptors
+            | Self::Sockets
+            | Self::Threads
+            | Self::Goroutine => "",
             Self::Heap | Self::HeapBase | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => ALLOCATORS,
         }
     }
@@ -179,6 +210,7 @@ impl Kind {
         match self {
             Self::Cpu | Self::CpuCycles => "nothing that was asked for used the CPU in that time",
             Self::Threads | Self::Goroutine => "the process has none",
+            Self::Descriptors | Self::Sockets => "nothing that was asked for left one open that it got in that time",
             Self::Mmap => "nothing that was asked for mapped memory in that time",
             Self::Faults => "nothing that was asked for took a page fault in that time",
             Self::AllocShares => "no turn came in that time, or nothing that was asked for allocated enough in one",

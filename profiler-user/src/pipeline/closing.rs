@@ -1,6 +1,7 @@
 //! The end of a recording: what the kernel has counted is taken over, what was lost is added up, and each source's window is closed.
 
 use super::arming::Arming;
+use super::descriptors::Execs;
 use super::go_heap::GoHeaps;
 use super::governor::Step;
 use super::moments::Base;
@@ -14,7 +15,9 @@ use crate::model::loss::{Balance, Loss, Losses};
 use crate::model::process::Pid;
 use crate::model::window::Window;
 use crate::process::resident_bytes;
+use profiler_common::descriptor::DescriptorType;
 use profiler_common::source::Source;
+use profiler_common::tally::TallyKey;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -27,6 +30,7 @@ pub(super) struct Closing<'a> {
     pub(super) config: &'a Config,
     pub(super) capture: &'a Capture,
     pub(super) own: &'a OwnProcesses,
+    pub(super) execs: &'a Execs,
     pub(super) arming: Option<&'a Arming>,
     /// What Go's runtime has counted itself.
     pub(super) go: GoHeaps,
@@ -58,6 +62,9 @@ impl Closing<'_> {
             }
             return Ok(windows);
         }
+        if source == Source::DESCRIPTORS {
+            return self.close_descriptors(&mut aggregator, ticks);
+        }
         let counted = self.capture.counted(source)?;
         let aggregated = aggregator.finish();
         let span = if source == Source::FAULTS { self.faults_span.unwrap_or(self.span) } else { self.span };
@@ -74,6 +81,27 @@ impl Closing<'_> {
             ..self.window(source, &counting, losses, Vec::new())
         };
         Ok(events.into_iter().map(window).collect())
+    }
+
+    /// Closes the windows of descriptors: of those that are open. What was closed again was looked at for nothing.
+    fn close_descriptors(&self, aggregator: &mut Aggregator, ticks: Ticks) -> Result<Vec<Window>, BpfError> {
+        let (mut windows, all) = (Vec::new(), self.capture.descriptors()?);
+        let open: Vec<TallyKey> = self.execs.open(&all).collect();
+        for event in self.config.events.iter().filter(|event| event.source() == Source::DESCRIPTORS) {
+            let is_shown = |key: &&TallyKey| *event == Event::Descriptors || key.class_bytes() == DescriptorType::Socket as u64;
+            aggregator.settle_standing(open.iter().filter(is_shown).copied());
+            let aggregated = aggregator.close_phase();
+            let mut counted = self.capture.counted(Source::DESCRIPTORS)?;
+            counted.filtered += counted.samples.saturating_sub(aggregated.events + aggregated.losses.samples());
+            let counting = Counting { counted: &counted, ticks, aggregated: &aggregated, sampled: aggregated.events, span: self.span };
+            let losses = self.losses(&counting)?;
+            let notes = vec![
+                "open: got since the recording began, and not closed before it or its process ended".to_owned(),
+                "not seen: what is got by recvmsg, ioctl, io_uring and clone, and what a child has of its parent".to_owned(),
+            ];
+            windows.push(Window { kind: self.config.kind_of(*event), ..self.window(Source::DESCRIPTORS, &counting, losses, notes) });
+        }
+        Ok(windows)
     }
 
     /// Closes the windows of a stretch of calls. What Go's runtimes have counted is of the whole time, and stands in the first one.

@@ -3,8 +3,10 @@
 mod allocator_finder;
 mod arming;
 mod budget;
+mod calls;
 mod closing;
 mod command;
+mod descriptors;
 mod dumping;
 mod finishing;
 mod go_heap;

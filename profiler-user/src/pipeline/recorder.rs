@@ -289,7 +289,7 @@ pub(super) fn capture_options(config: &Config, filter: &Filter, offsets: setting
         comms: filter.comms.clone(),
         ticking: config.ticking(),
         calls: config.calls(),
-        mappings: config.events.contains(&Event::Mappings),
+        traced: config.traced(),
         budget: config.max_overhead.is_some(),
         ring_bytes: config.bounds.ring_bytes,
         target_processes: config.bounds.target_processes,

@@ -1,18 +1,16 @@
 //! A recording while it runs: every drain goes through here, from raw records to counts.
 
 use super::arming::Arming;
-use super::budget::Budget;
+use super::calls::{Calls, Wanted};
 use super::closing::Closing;
+use super::descriptors::Execs;
 use super::finishing::{Finishing, Sample};
 use super::go_heap::GoHeaps;
-use super::governor::{Order, Step};
 use super::memory::Memory;
-use super::moments::Moments;
 use super::own_processes::OwnProcesses;
-use super::phases::Phases;
 use crate::aggregate::Aggregator;
 use crate::bpf::{BpfError, Capture, Drained, Last};
-use crate::config::{Config, Event, Tick};
+use crate::config::{Config, Target, Tick};
 use crate::labels;
 use crate::memory::MemoryReader;
 use crate::model::event::{ProcessEvent, TimedEvent};
@@ -25,8 +23,8 @@ use crate::object::ObjectStore;
 use crate::process::{Context, Describe, KernelLayout, Processes, Tables, Threads};
 use crate::unwind::Costs;
 use profiler_common::source::Source;
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -88,13 +86,10 @@ pub(super) struct Session {
     /// None when stacks are walked by frame pointers alone.
     finishing: Option<Finishing>,
     arming: Option<Arming>,
-    phases: Option<Phases>,
-    moments: Option<Moments>,
-    budget: Option<Budget>,
+    calls: Option<Calls>,
     /// When page faults were begun by the budget.
     faults_since: Option<(SystemTime, Instant)>,
-    /// What the user is to be told.
-    news: Vec<String>,
+    execs: Execs,
     own: OwnProcesses,
     started: Instant,
     start: SystemTime,
@@ -105,7 +100,9 @@ impl Session {
     /// Takes over an open capture, starts its clock, and reads what runs already.
     pub(super) fn start(mut capture: Capture, parts: Parts, config: &Config, kernel: KernelLayout) -> Result<Self, BpfError> {
         let (started, start) = (Instant::now(), SystemTime::now());
-        if parts.arming.is_none() {
+        // Where each event matters, tables come first: a stack that meets none is finished here, but not as many as there may be.
+        let is_prepared = parts.arming.is_some() || !config.traced().is_empty();
+        if !is_prepared {
             capture.start()?;
         }
         let mut session = Self {
@@ -113,11 +110,9 @@ impl Session {
             objects: ObjectStore::new(),
             finishing: parts.finishing,
             arming: parts.arming,
-            phases: None,
-            moments: None,
-            budget: None,
+            calls: None,
             faults_since: None,
-            news: Vec::new(),
+            execs: Execs::default(),
             own: parts.own,
             processes: Processes::default(),
             tables: Tables::default(),
@@ -132,25 +127,31 @@ impl Session {
             first_sample: None,
         };
         session.processes.scan(&mut World { objects: &mut session.objects });
-        session.begin_calls(config)?;
+        if is_prepared {
+            session.begin_prepared(config)?;
+        }
         Ok(session)
     }
 
-    /// Where calls are probed: arms what runs already, and has its tables ready before the first call is counted.
-    fn begin_calls(&mut self, config: &Config) -> Result<(), BpfError> {
-        let Some(arming) = &mut self.arming else { return Ok(()) };
-        arming.begin(&self.processes, &self.objects, &mut self.capture)?;
+    /// Arms what runs already where calls are probed, and has the tables of the targets ready before the first event is counted.
+    fn begin_prepared(&mut self, config: &Config) -> Result<(), BpfError> {
+        let mut targets: BTreeSet<Pid> =
+            config.targets.iter().filter_map(|target| if let Target::Pid(pid) = target { Some(Pid(*pid)) } else { None }).collect();
+        if let Some(arming) = &mut self.arming {
+            arming.begin(&self.processes, &self.objects, &mut self.capture)?;
+            targets.extend(arming.armed());
+        }
         if let Some(finishing) = &mut self.finishing {
-            for pid in arming.armed() {
+            for pid in targets {
                 finishing.prepare(pid, &self.processes, &self.objects, &mut self.capture);
             }
             finishing.settle(&self.objects, &self.processes, &mut self.capture)?;
         }
         (self.started, self.start) = (Instant::now(), SystemTime::now());
-        let step = if config.calls() == Some(Event::Heap) { Step::Heap } else { Step::Allocs };
-        self.phases = Some(Phases::begin(step));
-        self.moments = (step == Step::Heap).then(|| Moments::of(config));
-        self.budget = config.max_overhead.map(|share| Budget::new(step, share));
+        if self.arming.is_none() {
+            return self.capture.start();
+        }
+        self.calls = Some(Calls::begin(config));
         self.capture.start()
     }
 
@@ -159,45 +160,11 @@ impl Session {
     /// # Errors
     /// The maps of the kernel side cannot be read or written.
     pub(super) fn look(&mut self) -> Result<(), BpfError> {
-        if let Some(moments) = &mut self.moments {
-            moments.look(&self.capture)?;
+        let (Some(calls), Some(arming)) = (&mut self.calls, &mut self.arming) else { return Ok(()) };
+        match calls.look(arming, &self.objects, &mut self.capture)? {
+            Wanted::Nothing => Ok(()),
+            Wanted::Faults => self.begin_faults(),
         }
-        self.govern()
-    }
-
-    /// Does what the budget asks for.
-    fn govern(&mut self) -> Result<(), BpfError> {
-        let (Some(budget), Some(arming), Some(phases)) = (&mut self.budget, &mut self.arming, &mut self.phases) else { return Ok(()) };
-        let Some(spent) = self.capture.spent()? else { return Ok(()) };
-        let order = budget.order(&arming.armed(), spent);
-        let begun = Instant::now();
-        match order {
-            Order::GoOn => return Ok(()),
-            Order::Arm => arming.arm_again(&self.objects, &mut self.capture),
-            Order::Disarm => {
-                arming.pause();
-                self.capture.disarm_all()?;
-            }
-            Order::StepDown(step) => {
-                arming.pause();
-                self.capture.disarm_all()?;
-                phases.step(step, &self.capture, vec![budget.note()])?;
-                if let (Some(mut moments), Some(phase)) = (self.moments.take(), phases.last()) {
-                    phase.show(&mut moments);
-                }
-                self.news.push(budget.told(step));
-                self.capture.count_allocs();
-                match step {
-                    Step::Allocs => arming.arm_again(&self.objects, &mut self.capture),
-                    Step::Faults => self.begin_faults()?,
-                    Step::Heap | Step::Shares => {}
-                }
-            }
-        }
-        if let Some(budget) = &mut self.budget {
-            budget.note_arming(begun);
-        }
-        Ok(())
     }
 
     /// What nobody has paid for yet: page faults, unless they are recorded already.
@@ -212,7 +179,7 @@ impl Session {
 
     /// What the user is to be told since the last time.
     pub(super) fn news(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.news)
+        self.calls.as_mut().map(Calls::news).unwrap_or_default()
     }
 
     /// Takes over what has arrived and counts it.
@@ -226,6 +193,7 @@ impl Session {
         for drained in batch.ordered {
             match drained {
                 Drained::Event(event) => {
+                    self.execs.note(&event);
                     self.own.note(&event.event, &mut self.capture)?;
                     if let Some(finishing) = &mut self.finishing {
                         finishing.note(&event);
@@ -363,19 +331,17 @@ impl Session {
         self.perf_maps_seen = 0;
         self.drain(Last::Yes)?;
         let go = self.take_go_heaps();
-        if let Some(phases) = &mut self.phases {
-            phases.end(&self.capture, self.budget.iter().map(Budget::note).collect())?;
-            if let (Some(mut moments), Some(phase)) = (self.moments.take(), phases.last()) {
-                phase.show(&mut moments);
-            }
+        if let Some(calls) = &mut self.calls {
+            calls.end(&self.capture)?;
         }
         let faults_span = self.faults_since.map(|(start, begun)| (start, begun.elapsed()));
         let closing = Closing {
             config,
-            phases: self.phases.as_ref().map_or(&[], Phases::ended),
+            phases: self.calls.as_ref().map_or(&[], Calls::phases),
             faults_span,
             capture: &self.capture,
             own: &self.own,
+            execs: &self.execs,
             arming: self.arming.as_ref(),
             go,
             span: (self.start, duration),

@@ -15,6 +15,7 @@ use crate::model::stack::Frame;
 use crate::model::window::{SampleKey, Window};
 use crate::object::ObjectStore;
 use foldhash::{HashMap, HashMapExt as _};
+use profiler_common::descriptor::DescriptorType;
 use std::sync::Arc;
 
 /// What is needed to build, and what is built.
@@ -176,7 +177,10 @@ impl<'a> Builder<'a> {
             labels.push(Label::number("tid", i64::from(thread.tid.0), "tid"));
             labels.extend(text("thread", &thread.name));
         }
-        if key.class_bytes != 0 {
+        if self.window.kind.is_of_descriptors() {
+            let what = DescriptorType::try_from(key.class_bytes).map_or("", DescriptorType::label);
+            labels.push(Label::text("type", what));
+        } else if key.class_bytes != 0 {
             labels.push(Label::number("bytes", signed(key.class_bytes), "bytes"));
         }
         for label in process.labels.iter() {

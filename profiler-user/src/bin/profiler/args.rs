@@ -1,6 +1,6 @@
 //! What was typed, and what it means: `RecordArgs` to `Config`, without doing anything.
 
-use crate::choices::{ClockArg, KindArg, MomentArg, ProbesOnlyArg, SplitArg};
+use crate::choices::{ClockArg, KindArg, MomentArg, ProbesOnlyArg, ProfileArg, SplitArg};
 use crate::values::{parse_duration, parse_format, parse_memory_limit, parse_pids, parse_sample_bytes, parse_share, parse_unwind_memory};
 use clap::{ArgAction, Parser, Subcommand};
 use profiler::config::{Bounds, Config, Event, Mode, Moment, ProbeWork, Target, Walk};
@@ -62,9 +62,12 @@ pub(crate) struct RecordArgs {
     #[arg(last = true, value_name = "CMD", help_heading = "Targets", num_args = 1..)]
     pub words: Vec<OsString>,
 
-    /// Kind of profile; several as cpu,heap: one file each
-    #[arg(short = 'e', long = "event", value_name = "KIND", default_value = "cpu", value_delimiter = ',', help_heading = "Sampling")]
+    /// Kind of profile; several as cpu,heap: one file each [default: cpu]
+    #[arg(short = 'e', long = "event", value_name = "KIND", value_delimiter = ',', help_heading = "Sampling")]
     pub kinds: Vec<KindArg>,
+    /// What is added and removed, where it was added and is still there at the end, as runtime/pprof's custom profiles
+    #[arg(long = "profile", value_name = "NAME", value_delimiter = ',', help_heading = "Sampling")]
+    pub profiles: Vec<ProfileArg>,
     /// Samples a second and CPU [default: 99; 997 for page faults]
     #[arg(short = 'F', long = "frequency", value_name = "HZ", value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = "Sampling")]
     pub frequency: Option<u32>,
@@ -152,20 +155,7 @@ pub(crate) struct Pids(pub(crate) Vec<u32>);
 impl RecordArgs {
     /// What is to be recorded.
     pub(crate) fn config(&self) -> Config {
-        let mut events: Vec<Event> = Vec::new();
-        for kind in &self.kinds {
-            let event = match (kind, self.clock) {
-                (KindArg::Faults, _) => Event::PageFaults,
-                (KindArg::Mmap, _) => Event::Mappings,
-                (KindArg::Heap, _) => Event::Heap,
-                (KindArg::Allocs, _) => Event::Allocs,
-                (KindArg::Cpu, ClockArg::CpuClock) => Event::CpuClock,
-                (KindArg::Cpu, ClockArg::Cycles) => Event::Cycles,
-            };
-            if !events.contains(&event) {
-                events.push(event);
-            }
-        }
+        let events = self.events();
         let mut bounds = Bounds { window_bytes: self.memory_limit / 2, ..Bounds::default() };
         bounds.ring_bytes = self.ring_bytes.map_or(bounds.ring_bytes, u32::next_power_of_two);
         bounds.tallies = self.tally_entries.unwrap_or(bounds.tallies);
@@ -205,6 +195,32 @@ impl RecordArgs {
         }
     }
 
+    /// What is recorded, each once: the CPU unless something is asked for.
+    fn events(&self) -> Vec<Event> {
+        let kinds = self.kinds.iter().map(|kind| match (kind, self.clock) {
+            (KindArg::Faults, _) => Event::PageFaults,
+            (KindArg::Mmap, _) => Event::Mappings,
+            (KindArg::Heap, _) => Event::Heap,
+            (KindArg::Allocs, _) => Event::Allocs,
+            (KindArg::Cpu, ClockArg::CpuClock) => Event::CpuClock,
+            (KindArg::Cpu, ClockArg::Cycles) => Event::Cycles,
+        });
+        let profiles = self.profiles.iter().map(|profile| match profile {
+            ProfileArg::Fds => Event::Descriptors,
+            ProfileArg::Sockets => Event::Sockets,
+        });
+        let mut events: Vec<Event> = Vec::new();
+        for event in kinds.chain(profiles) {
+            if !events.contains(&event) {
+                events.push(event);
+            }
+        }
+        if events.is_empty() {
+            events.push(if self.clock == ClockArg::Cycles { Event::Cycles } else { Event::CpuClock });
+        }
+        events
+    }
+
     /// The process ids of all -p.
     pub(crate) fn pids(&self) -> impl Iterator<Item = u32> {
         self.pids.iter().flat_map(|pids| &pids.0).copied()
@@ -237,7 +253,7 @@ impl RecordArgs {
         if self.diff.zip(self.duration).is_some_and(|(apart, duration)| apart >= duration) {
             return Some("--diff must be shorter than -d: its first moment lies within the recording");
         }
-        if (self.kinds.len() > 1 || self.max_overhead.is_some() || self.diff.is_some())
+        if (self.events().len() > 1 || self.max_overhead.is_some() || self.diff.is_some())
             && self.output.as_ref().is_some_and(|output| !output.to_string_lossy().contains("{kind}"))
         {
             return Some("each kind of profile is a file of its own; put {kind} into the name after -o, or leave -o out");

@@ -17,6 +17,15 @@ pub(crate) enum KindArg {
     Allocs,
 }
 
+/// Profiles that are ready-made, of what is added and removed.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ProfileArg {
+    /// File descriptors that were got and are not closed. Every system call of the machine takes longer meanwhile
+    Fds,
+    /// Those of them that are sockets
+    Sockets,
+}
+
 /// Which moment is shown.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum MomentArg {

@@ -1,0 +1,101 @@
+//! A recording of calls of allocators while it runs: its stretches, its budget, and the moments that are shown beside its end.
+
+use super::arming::Arming;
+use super::budget::Budget;
+use super::governor::{Order, Step};
+use super::moments::Moments;
+use super::phases::{Phase, Phases};
+use crate::bpf::{BpfError, Capture};
+use crate::config::{Config, Event};
+use crate::object::ObjectStore;
+use std::time::Instant;
+
+/// What is wanted of the session beside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wanted {
+    Nothing,
+    /// Page faults are to be recorded from now on.
+    Faults,
+}
+
+/// The calls that are recorded.
+pub(super) struct Calls {
+    phases: Phases,
+    /// None once what lives is recorded no more.
+    moments: Option<Moments>,
+    budget: Option<Budget>,
+    /// What the user is to be told.
+    news: Vec<String>,
+}
+
+impl Calls {
+    /// Counting begins in a moment.
+    pub(super) fn begin(config: &Config) -> Self {
+        let step = if config.calls() == Some(Event::Heap) { Step::Heap } else { Step::Allocs };
+        let moments = (step == Step::Heap).then(|| Moments::of(config));
+        Self { phases: Phases::begin(step), moments, budget: config.max_overhead.map(|share| Budget::new(step, share)), news: Vec::new() }
+    }
+
+    /// Looks at what is to be looked at while calls are counted, and does what the budget asks for.
+    pub(super) fn look(&mut self, arming: &mut Arming, objects: &ObjectStore, capture: &mut Capture) -> Result<Wanted, BpfError> {
+        if let Some(moments) = &mut self.moments {
+            moments.look(capture)?;
+        }
+        let (Some(budget), Some(spent)) = (&mut self.budget, capture.spent()?) else { return Ok(Wanted::Nothing) };
+        let order = budget.order(&arming.armed(), spent);
+        let begun = Instant::now();
+        let wanted = match order {
+            Order::GoOn => return Ok(Wanted::Nothing),
+            Order::Arm => {
+                arming.arm_again(objects, capture);
+                Wanted::Nothing
+            }
+            Order::Disarm => {
+                arming.pause();
+                capture.disarm_all()?;
+                Wanted::Nothing
+            }
+            Order::StepDown(step) => self.step_down(step, arming, objects, capture)?,
+        };
+        if let Some(budget) = &mut self.budget {
+            budget.note_arming(begun);
+        }
+        Ok(wanted)
+    }
+
+    fn step_down(&mut self, step: Step, arming: &mut Arming, objects: &ObjectStore, capture: &mut Capture) -> Result<Wanted, BpfError> {
+        arming.pause();
+        capture.disarm_all()?;
+        self.phases.step(step, capture, self.budget.iter().map(Budget::note).collect())?;
+        self.show_moments();
+        self.news.extend(self.budget.iter().map(|budget| budget.told(step)));
+        capture.count_allocs();
+        if step == Step::Allocs {
+            arming.arm_again(objects, capture);
+        }
+        Ok(if step == Step::Faults { Wanted::Faults } else { Wanted::Nothing })
+    }
+
+    /// Ends the last stretch. Nothing may be counting.
+    pub(super) fn end(&mut self, capture: &Capture) -> Result<(), BpfError> {
+        self.phases.end(capture, self.budget.iter().map(Budget::note).collect())?;
+        self.show_moments();
+        Ok(())
+    }
+
+    fn show_moments(&mut self) {
+        if let (Some(mut moments), Some(phase)) = (self.moments.take(), self.phases.last()) {
+            phase.show(&mut moments);
+        }
+    }
+
+    /// The stretches that have ended.
+    pub(super) fn phases(&self) -> &[Phase] {
+        self.phases.ended()
+    }
+
+    /// What the user is to be told since the last time.
+    pub(super) fn news(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.news)
+    }
+}

@@ -1,0 +1,110 @@
+//! What real servers lose under `-e heap --max-overhead 3%`: their throughput in pairs, on and off, with what was recorded meanwhile. A budget that never armed a
+//! probe would be easy to keep, so the steps and the samples stand beside it.
+
+use super::{Row, median};
+use anyhow::{Context as _, Result};
+use profiler_tests::profile::Profile;
+use profiler_tests::run::{Outcome, Profiler};
+use profiler_tests::subject::Subject;
+use std::io::Write as _;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+/// Pairs of runs.
+const PAIRS: usize = 3;
+/// What may be lost.
+const BUDGET: &str = "3%";
+const KEPT_MIN: f64 = 0.97;
+/// Of redis: requests of a run, some 20 s of them.
+const REQUESTS: &str = "2500000";
+const PORT: &str = "7391";
+/// Of Python: seconds of a run, and what is done in it.
+const SCRIPT: &str = "import json, sys, time
+data = {str(i): list(range(20)) for i in range(200)}
+print('ready', flush=True)
+for line in sys.stdin:
+    done, until = 0, time.monotonic() + 20
+    while time.monotonic() < until:
+        json.loads(json.dumps(data)); done += 1
+    print('done', done, flush=True)
+";
+
+/// All of it.
+pub(super) fn run() -> Result<Vec<Row>> {
+    let mut rows = redis()?;
+    rows.extend(python()?);
+    Ok(rows)
+}
+
+/// A server that is stopped when this is dropped.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn redis() -> Result<Vec<Row>> {
+    let mut command = Command::new("redis-server");
+    command.args(["--port", PORT, "--save", "", "--appendonly", "no"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let server = Server(command.spawn().context("redis-server, of Debian's package of that name")?);
+    sleep(Duration::from_secs(1));
+    let pid = server.0.id();
+    pairs("redis SET, 200 bytes", pid, || {
+        let words = ["-p", PORT, "-t", "set", "-d", "200", "-n", REQUESTS, "-q"];
+        let output = Command::new("redis-benchmark").args(words).output().context("redis-benchmark, of Debian's package redis-tools")?;
+        let text = String::from_utf8_lossy(&output.stdout).replace('\r', "\n");
+        let line = text.lines().rev().find(|line| line.contains("requests per second")).with_context(|| text.clone())?;
+        line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).with_context(|| line.to_owned())
+    })
+}
+
+fn python() -> Result<Vec<Row>> {
+    let mut command = Command::new("python3");
+    command.args(["-c", SCRIPT]).env("PYTHONMALLOC", "malloc");
+    let (mut subject, mut stdin) = Subject::start_told(command)?;
+    pairs("python3, JSON there and back", subject.pid(), || {
+        stdin.write_all(b"go\n")?;
+        let line = subject.wait_for_line("done")?;
+        line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).with_context(|| line.clone())
+    })
+}
+
+/// Throughput with and without, in turn.
+fn pairs(what: &str, pid: u32, mut throughput: impl FnMut() -> Result<f64>) -> Result<Vec<Row>> {
+    throughput()?; // Warm.
+    let (mut kept, mut figures, mut recorded) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..PAIRS {
+        let off = throughput()?;
+        let mut running = Profiler::record()?.pid(pid).args(["-e", "heap", "--max-overhead", BUDGET]).start()?;
+        running.wait_until_recording()?;
+        let on = throughput()?;
+        recorded.push(told(&running.interrupt()?.success()?)?);
+        kept.push(on / off);
+        figures.push(format!("{on:.0}/{off:.0}"));
+    }
+    let middle = median(&mut kept);
+    Ok(vec![
+        Row::goal(
+            format!("{what}: throughput kept under -e heap --max-overhead {BUDGET}"),
+            format!("{middle:.3} ({} a second)", figures.join(", ")),
+            format!(">= {KEPT_MIN}"),
+            middle >= KEPT_MIN,
+        ),
+        Row::beside(format!("{what}: what was recorded"), recorded.join("; ")),
+    ])
+}
+
+/// The files of a recording: how long each is, and of how many samples.
+fn told(run: &Outcome) -> Result<String> {
+    let mut told = Vec::new();
+    for name in run.folder.names()? {
+        let profile = Profile::read(&run.folder.join(&name))?;
+        let taken = profile.comment("budget: ").map_or(String::new(), |note| format!(", {note}"));
+        told.push(format!("{name} {:.1} s {} samples{taken}", profile.duration_ns as f64 / 1e9, profile.balance()?.samples));
+    }
+    Ok(told.join(", "))
+}
