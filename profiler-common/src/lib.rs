@@ -13,6 +13,7 @@
 //!        taken or not           sampling.rs
 //!        counted ─────────────► TALLIES ──────────────────► counts by stack and size class       tally.rs size_class.rs
 //!        whose a key is ──────► RING: TallyRecord ─────────► a `Tally<RawStack>` without events   record.rs
+//!   a look at all threads ──► threads program ──► ThreadRecord, read from the iterator          snapshot.rs
 //!   fork / exit ──► follow the targets' children in TARGET_PROCESSES                          target.rs
 //! ```
 //!
@@ -35,6 +36,7 @@ pub mod record;
 pub mod sampling;
 pub mod settings;
 pub mod size_class;
+pub mod snapshot;
 pub mod source;
 pub mod tally;
 pub mod target;

@@ -110,6 +110,16 @@ pub struct KernelOffsets {
     pub root_hierarchy_id: u32,
     /// `kernfs_node::id`
     pub kernfs_id: u32,
+    /// `task_struct::__state`
+    pub task_state: u32,
+    /// `task_struct::on_cpu`
+    pub task_on_cpu: u32,
+    /// `task_struct::nvcsw`
+    pub task_voluntary: u32,
+    /// `task_struct::nivcsw`
+    pub task_involuntary: u32,
+    /// `task_struct::sched_info.last_arrival`; 0 where a kernel does not keep it
+    pub task_last_arrival: u32,
     /// `vm_unmapped_area_info::length`
     pub area_length: u32,
 }

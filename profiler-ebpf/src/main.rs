@@ -103,6 +103,14 @@ pub fn heap_free(context: ProbeContext) -> u32 {
     0
 }
 
+/// A thread of the process that an iterator walks over.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task")]
+pub extern "C" fn threads(context: *mut core::ffi::c_void) -> i32 {
+    probe::snapshot::thread(context.cast());
+    0
+}
+
 /// Loops, so that the verifier refuses a program in which a panic can be reached.
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

@@ -53,6 +53,11 @@ pub static OFFSETS: KernelOffsets = KernelOffsets {
     cgroup_root: 0,
     root_hierarchy_id: 0,
     kernfs_id: 0,
+    task_state: 0,
+    task_on_cpu: 0,
+    task_voluntary: 0,
+    task_involuntary: 0,
+    task_last_arrival: 0,
     area_length: 0,
 };
 

@@ -5,6 +5,7 @@ use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kern
 use core::mem::MaybeUninit;
 use profiler_common::limits::COMM_BYTES;
 use profiler_common::process::ProcessKey;
+use profiler_common::snapshot::{NO_SYSTEM_CALL, ThreadRecord, USER_NONE};
 
 /// `PF_KTHREAD` of include/linux/sched.h.
 const KERNEL_THREAD: u32 = 0x0020_0000;
@@ -38,6 +39,41 @@ impl Task {
     #[inline(always)]
     pub fn tid(self) -> u32 {
         read_kernel(self.0 + offset!(task_pid))
+    }
+}
+
+impl Task {
+    /// What a look at it gives, but for its user side.
+    #[inline(always)]
+    pub fn look(self) -> ThreadRecord {
+        let leader = Self(read_kernel(self.0 + offset!(task_group_leader)));
+        let last_arrival = offset!(task_last_arrival);
+        ThreadRecord {
+            process: ProcessKey {
+                start_boot_ns: leader.start_boot_ns(),
+                tgid: self.tgid(),
+                exec_generation: read_kernel(self.0 + offset!(task_self_exec_id)),
+            },
+            registers: [0; 4],
+            voluntary_switches: read_kernel(self.0 + offset!(task_voluntary)),
+            involuntary_switches: read_kernel(self.0 + offset!(task_involuntary)),
+            last_ran_ns: if last_arrival == 0 { 0 } else { read_kernel(self.0 + last_arrival) },
+            now_ns: 0,
+            system_call: NO_SYSTEM_CALL,
+            tid: self.tid(),
+            state: read_kernel(self.0 + offset!(task_state)),
+            user: USER_NONE,
+            is_on_cpu: read_kernel(self.0 + offset!(task_on_cpu)),
+            comm: read_kernel(self.0 + offset!(task_comm)),
+            kernel_frames: 0,
+            reserved: 0,
+        }
+    }
+
+    /// Whether it has a user side: no kernel thread, and with an address space.
+    #[inline(always)]
+    pub fn has_user_side(self) -> bool {
+        read_kernel::<u32>(self.0 + offset!(task_flags)) & KERNEL_THREAD == 0 && read_kernel::<u64>(self.0 + offset!(task_mm)) != 0
     }
 }
 

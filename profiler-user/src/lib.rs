@@ -20,6 +20,7 @@ pub mod pipeline;
 pub mod process;
 pub mod reader;
 pub mod sink;
+pub mod snapshot;
 pub mod symbolize;
 pub mod sys;
 pub mod target;

@@ -12,6 +12,7 @@ mod memory;
 mod program_cost;
 mod rate;
 mod small_program;
+mod snapshot;
 mod soak;
 mod start;
 mod unwind;
@@ -64,6 +65,11 @@ const BENCHMARKS: &[Benchmark] = &[
         name: "unwind",
         about: "P1 and P6: a walk without frame pointers against the kernel's own walk with them and against lightswitch's; a cold mix; bytes a row, rows a second",
         run: unwind::run,
+    },
+    Benchmark {
+        name: "snapshot",
+        about: "2,000 parked threads walked to their roots, and how long the target is held up, against gdb",
+        run: snapshot::run,
     },
     Benchmark { name: "start", about: "P18: from exec to the first sample", run: start::run },
     Benchmark {

@@ -5,3 +5,4 @@ pub mod descriptor;
 pub mod heap;
 pub mod mapping;
 pub mod process;
+pub mod snapshot;

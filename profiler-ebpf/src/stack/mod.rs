@@ -2,7 +2,7 @@
 
 mod kernel;
 mod lookup;
-mod registers;
+pub mod registers;
 mod return_probe;
 pub mod unfinished;
 mod user;

@@ -7,17 +7,17 @@ mod x86_64;
 
 use crate::task::Current;
 #[cfg(bpf_target_arch = "aarch64")]
-pub use arm64::{RETURN_ADDRESS_ON_STACK, code_address, register};
+use arm64::is_kernel;
 #[cfg(bpf_target_arch = "aarch64")]
-use arm64::{Saved, is_kernel, native};
+pub use arm64::{RETURN_ADDRESS_ON_STACK, Saved, code_address, native, register, system_call};
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_user, bpf_task_pt_regs};
 use aya_ebpf::programs::PerfEventContext;
 use profiler_common::unwind::Registers;
 #[cfg(bpf_target_arch = "x86_64")]
-pub use x86_64::{RETURN_ADDRESS_ON_STACK, code_address, register};
+use x86_64::is_kernel;
 #[cfg(bpf_target_arch = "x86_64")]
-use x86_64::{Saved, is_kernel, native};
+pub use x86_64::{RETURN_ADDRESS_ON_STACK, Saved, code_address, native, register, system_call};
 
 /// What a tick interrupted.
 pub struct Interrupted {

@@ -115,6 +115,7 @@ impl KernelTypes {
             "cgroup",
             "cgroup_root",
             "kernfs_node",
+            "sched_info",
             "vm_unmapped_area_info",
         ]);
         let of = |structure, member: &str| {
@@ -150,8 +151,20 @@ impl KernelTypes {
             cgroup_root: of("cgroup", "root")?,
             root_hierarchy_id: of("cgroup_root", "hierarchy_id")?,
             kernfs_id: of("kernfs_node", "id")?,
+            task_state: of("task_struct", "__state")?,
+            task_on_cpu: of("task_struct", "on_cpu")?,
+            task_voluntary: of("task_struct", "nvcsw")?,
+            task_involuntary: of("task_struct", "nivcsw")?,
+            task_last_arrival: self.last_arrival(&structures),
             area_length: probes("vm_unmapped_area_info", "length"),
         })
+    }
+
+    /// Where a kernel keeps when a task last got a CPU; 0 if it does not (CONFIG_SCHED_INFO).
+    fn last_arrival(&self, structures: &HashMap<&'static str, Found>) -> u32 {
+        let outer = self.member(structures, "task_struct", "sched_info");
+        let inner = self.member(structures, "sched_info", "last_arrival");
+        outer.zip(inner).map_or(0, |(outer, inner)| outer + inner)
     }
 
     /// `cgroup::ancestors` is the last member, and in kernels from 6.17 on it stands in an unnamed union: then it is where that union is.

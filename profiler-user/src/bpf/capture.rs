@@ -17,6 +17,7 @@ use super::self_cost;
 use super::sent_stacks::SentStacks;
 use super::side_band::{Record, SideBand};
 use super::tallies;
+use super::threads::{SeenThread, ThreadIterator};
 use super::trap_cost::{Spent, TrapCost};
 use crate::config::{ProbeWork, Tick, Traced};
 use crate::model::allocator::Allocator;
@@ -53,6 +54,7 @@ pub struct Capture {
     /// What was lost here, by source; what has none is the target's.
     losses: BTreeMap<Source, Losses>,
     probes: ProbeWork,
+    threads: Option<ThreadIterator>,
     traced: Vec<Traced>,
     away_at_start: TimesAway,
     /// What a trap costs, where calls have a budget.
@@ -84,6 +86,7 @@ impl Capture {
             order: Order::default(),
             losses: BTreeMap::new(),
             probes: options.probes,
+            threads: None,
             traced: options.traced.clone(),
             away_at_start: TimesAway::default(),
             trap_cost,
@@ -217,6 +220,18 @@ impl Capture {
     /// Takes it away; it may have none.
     pub fn remove_ranges(&mut self, pid: Pid) {
         self.programs.remove_ranges(pid.0);
+    }
+
+    /// Looks at every thread of a process where it stands, and stops none. The first look loads the program, for this process alone.
+    ///
+    /// # Errors
+    /// The kernel has no such iterators, or there is no such process.
+    pub fn look_at_threads(&mut self, pid: Pid) -> Result<Vec<SeenThread>, BpfError> {
+        let threads = match &self.threads {
+            Some(threads) => threads,
+            None => self.threads.insert(self.programs.threads(pid)?),
+        };
+        threads.read()
     }
 
     /// Takes over what has arrived. `last`: nothing more will come, so nothing is held back.

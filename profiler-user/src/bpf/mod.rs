@@ -28,6 +28,7 @@ mod self_cost;
 mod sent_stacks;
 mod side_band;
 mod tallies;
+mod threads;
 mod trap_cost;
 
 pub use arena::{Arena, wait_for_programs};
@@ -40,4 +41,5 @@ pub use order::Drained;
 pub use program::EMBEDDED_OBJECT;
 pub use program_cost::ProgramCost;
 pub use program_size::{ProgramSize, program_sizes};
+pub use threads::SeenThread;
 pub use trap_cost::Spent;

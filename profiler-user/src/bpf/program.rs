@@ -8,11 +8,13 @@ use super::live_blocks::LiveBlocks;
 use super::options::CaptureOptions;
 use super::probes::Probes;
 use super::tallies::Tallies;
+use super::threads::ThreadIterator;
 use super::trap_cost::TrapCost;
 use crate::config::{Event, ProbeWork, Tick, Traced};
+use crate::model::process::Pid;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
-use aya::programs::{PerfEvent, RawTracePoint};
-use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
+use aya::programs::{Iter, PerfEvent, RawTracePoint};
+use aya::{Btf, Ebpf, EbpfLoader, VerifierLogLevel};
 use profiler_common::limits::{
     OPEN_DESCRIPTORS_MAX, OWN_PROCESSES_MAX, PENDING_CALLS_MAX, PROBE_PLACES_PER_CPU, SITES_MAX, TARGET_CGROUPS_MAX, TARGET_COMMS_MAX,
 };
@@ -151,6 +153,15 @@ impl Programs {
         program.load().map_err(|error| BpfError::Load(describe(&error)))?;
         let descriptor = program.fd().map_err(|error| BpfError::Load(describe(&error)))?;
         descriptor.as_fd().try_clone_to_owned().map_err(|error| BpfError::Load(error.to_string()))
+    }
+
+    /// Loads the program that looks at threads, for one process.
+    pub(super) fn threads(&mut self, pid: Pid) -> Result<ThreadIterator, BpfError> {
+        let types = Btf::from_sys_fs().map_err(|error| BpfError::Load(describe(&error)))?;
+        let program: &mut Iter = self.program("threads")?;
+        program.load("task", &types).map_err(|error| BpfError::Load(describe(&error)))?;
+        let descriptor = program.fd().map_err(|error| BpfError::Load(describe(&error)))?;
+        ThreadIterator::open(descriptor.as_fd(), pid)
     }
 
     fn attach(&mut self, name: &'static str, tracepoint: &str) -> Result<(), BpfError> {

@@ -63,6 +63,9 @@ pub(super) fn comments(profile: &Profile) -> Vec<String> {
 
 /// Where each tick went, what was lost, how the stacks ended.
 fn sums(profile: &Profile) -> Vec<String> {
+    if profile.kind.is_snapshot() {
+        return Vec::new();
+    }
     let balance = &profile.balance;
     let mut sums = vec![format!(
         "balance: {} {} = idle {} + filtered {} + samples {} + lost {} (difference {})",

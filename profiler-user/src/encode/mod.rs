@@ -2,6 +2,7 @@
 //!
 //! Every format shows the same events: what was lost comes from [`lost`], how a frame is called from [`frame`], and nothing else makes either.
 
+mod dump;
 mod folded;
 mod frame;
 mod lost;
@@ -16,6 +17,7 @@ pub mod top;
 
 use crate::model::encoded::{About, Encoded};
 use crate::model::profile::Profile;
+pub use dump::{Shape, dump, grouped};
 use std::path::Path;
 
 /// A format of profiles.

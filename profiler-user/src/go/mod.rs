@@ -8,6 +8,8 @@
 //! ```
 
 mod error;
+mod goroutine_layout;
+pub mod goroutines;
 pub mod heap;
 mod list;
 mod pages;

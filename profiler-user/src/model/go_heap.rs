@@ -44,7 +44,7 @@ pub enum NoGoHeap {
     )]
     LeftOut,
     /// Made by a Go whose runtime may keep it in another form.
-    #[error("the form in which Go {0:?} keeps its memory profile is not known")]
+    #[error("the form in which Go {0:?} keeps its memory profile and its goroutines is not known")]
     UnknownVersion(String),
     /// There are no symbols, and its code does not show where it is.
     #[error("the program has no symbols, and its code does not show where Go's runtime keeps {0}")]
@@ -69,4 +69,7 @@ pub enum Variable {
     /// `runtime.MemProfileRate`.
     #[error("the sampling rate")]
     Rate,
+    /// `runtime.allgs`.
+    #[error("its goroutines")]
+    Goroutines,
 }

@@ -62,6 +62,10 @@ pub enum Kind {
     Allocs,
     /// What was allocated and what of it lives, looked at from what was allocated: allocs, where heap is recorded as well.
     AllocsOfHeap,
+    /// Where every thread stands at one moment.
+    Threads,
+    /// Where every goroutine stands at one moment.
+    Goroutine,
     /// Who allocates how much of all, seen by turns: no totals.
     AllocShares,
 }
@@ -78,6 +82,8 @@ impl Kind {
             Self::Heap => "heap",
             Self::HeapBase => "heap-base",
             Self::Allocs | Self::AllocsOfHeap => "allocs",
+            Self::Threads => "threads",
+            Self::Goroutine => "goroutine",
             Self::AllocShares => "alloc-shares",
         }
     }
@@ -99,6 +105,8 @@ impl Kind {
             ],
             Self::AllocShares => &[ValueType { name: "seen_objects", unit: "count" }, ValueType { name: "seen_space", unit: "bytes" }],
             Self::Allocs => &[ValueType { name: "alloc_objects", unit: "count" }, ValueType { name: "alloc_space", unit: "bytes" }],
+            Self::Threads => &[ValueType { name: "threads", unit: "count" }],
+            Self::Goroutine => &[ValueType { name: "goroutine", unit: "count" }],
         }
     }
 
@@ -111,6 +119,8 @@ impl Kind {
             Self::Sockets => ValueType { name: "sockets", unit: "count" },
             Self::Mmap => ValueType { name: "space", unit: "bytes" },
             Self::Faults => ValueType { name: "faults", unit: "count" },
+            Self::Threads => ValueType { name: "threads", unit: "count" },
+            Self::Goroutine => ValueType { name: "goroutine", unit: "count" },
             Self::Heap | Self::HeapBase | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => {
                 ValueType { name: "space", unit: "bytes" }
             }
@@ -126,6 +136,8 @@ impl Kind {
     pub const fn event(self) -> &'static str {
         match self {
             Self::Cpu | Self::CpuCycles | Self::Faults => "ticks",
+            Self::Threads => "threads",
+            Self::Goroutine => "goroutines",
             Self::Descriptors | Self::Sockets => "calls",
             Self::Mmap => "mappings",
             Self::Heap | Self::HeapBase | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => "calls",
@@ -135,7 +147,14 @@ impl Kind {
     /// The column that forms with one number show: the events, or bytes of memory.
     pub const fn shown_column(self) -> usize {
         match self {
-            Self::Cpu | Self::CpuCycles | Self::Faults | Self::Mmap | Self::Descriptors | Self::Sockets => 0,
+            Self::Cpu
+            | Self::CpuCycles
+            | Self::Faults
+            | Self::Mmap
+            | Self::Descriptors
+            | Self::Sockets
+            | Self::Threads
+            | Self::Goroutine => 0,
             Self::Heap | Self::HeapBase => 3,
             Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => 1,
         }
@@ -144,6 +163,7 @@ impl Kind {
     /// The column that readers show unless they are asked for another.
     pub const fn default_column(self) -> usize {
         match self {
+            Self::Threads | Self::Goroutine => 0,
             Self::Heap | Self::HeapBase => 3,
             Self::Descriptors | Self::Sockets => 0,
             Self::Cpu | Self::CpuCycles | Self::Faults | Self::Mmap | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => 1,
@@ -165,10 +185,22 @@ impl Kind {
         matches!(self, Self::Heap | Self::HeapBase | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares)
     }
 
+    /// Whether it shows one moment, and counts no events.
+    pub const fn is_snapshot(self) -> bool {
+        matches!(self, Self::Threads | Self::Goroutine)
+    }
+
     /// Functions that are left out at the leaf's end of a stack, with all that they call: a pattern for a whole name, in the syntax of RE2. Empty: none.
     pub const fn drop_frames(self) -> &'static str {
         match self {
-            Self::Cpu | Self::CpuCycles | Self::Faults | Self::Mmap | Self::Descriptors | Self::Sockets => "",
+            Self::Cpu
+            | Self::CpuCycles
+            | Self::Faults
+            | Self::Mmap
+            | Self::Descriptors
+            | Self::Sockets
+            | Self::Threads
+            | Self::Goroutine => "",
             Self::Heap | Self::HeapBase | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => ALLOCATORS,
         }
     }
@@ -177,6 +209,7 @@ impl Kind {
     pub const fn nothing(self) -> &'static str {
         match self {
             Self::Cpu | Self::CpuCycles => "nothing that was asked for used the CPU in that time",
+            Self::Threads | Self::Goroutine => "the process has none",
             Self::Descriptors | Self::Sockets => "nothing that was asked for left one open that it got in that time",
             Self::Mmap => "nothing that was asked for mapped memory in that time",
             Self::Faults => "nothing that was asked for took a page fault in that time",

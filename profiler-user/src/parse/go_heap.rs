@@ -82,7 +82,7 @@ pub fn places(bytes: &[u8], symbols: Symbols) -> Result<GoHeapPlaces, NoGoHeap> 
 }
 
 /// The text of the version, from where `go version` has it.
-fn version(file: &object::File<'_>) -> Option<String> {
+pub(super) fn version(file: &object::File<'_>) -> Option<String> {
     let data = file.section_by_name(".go.buildinfo")?.data().ok()?;
     let inline = data.starts_with(BUILD_INFO) && data.get(BUILD_INFO_FLAGS)? & BUILD_INFO_INLINE != 0;
     let length = usize::from(*data.get(BUILD_INFO_TEXT)?);
@@ -91,11 +91,15 @@ fn version(file: &object::File<'_>) -> Option<String> {
     inline.then(|| String::from_utf8_lossy(text).into_owned())
 }
 
+/// The second number of a version.
+pub(super) fn minor(version: &str) -> Option<u32> {
+    let (_, rest) = version.split_once("go1.")?;
+    rest[..rest.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(rest.len())].parse().ok()
+}
+
 /// How a version's records look; none of one that is not known. A development version has its number too: `devel go1.27-...`.
 fn record(version: &str) -> Option<GoRecord> {
-    let (_, rest) = version.split_once("go1.")?;
-    let minor: u32 = rest[..rest.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(rest.len())].parse().ok()?;
-    match minor {
+    match minor(version)? {
         21..=26 => Some(GoRecord::ObjectsAndBytes),
         27 => Some(GoRecord::Objects),
         _ => None,
@@ -111,7 +115,7 @@ fn named(file: &object::File<'_>) -> HashMap<&'static str, u64> {
     file.symbols().take(SYMBOLS_MAX).filter_map(variable).collect()
 }
 
-fn text(table: &GoTable, bytes: &[u8]) -> Option<(u64, u64)> {
+pub(super) fn text(table: &GoTable, bytes: &[u8]) -> Option<(u64, u64)> {
     let (first, end) = (table.function(bytes, 0)?.entry, table.end(bytes)?);
     (first < end).then_some((first, end))
 }

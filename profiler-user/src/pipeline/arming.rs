@@ -264,7 +264,7 @@ impl Arming {
 }
 
 /// What is added to the file's own addresses: by the segment of code that the mapping is of.
-fn bias(mapped: &MappedRange, segments: &[LoadSegment]) -> Option<u64> {
+pub(super) fn bias(mapped: &MappedRange, segments: &[LoadSegment]) -> Option<u64> {
     let holds = |segment: &&LoadSegment| {
         segment.executable && mapped.file_offset.wrapping_add(0xfff).wrapping_sub(segment.file_offset & !0xfff) < segment.file_size + 0x2000
     };

@@ -12,6 +12,7 @@ use super::stop::{Ends, after};
 use super::wakers::Wakers;
 use crate::bpf::{BpfError, Capture, CaptureOptions, KernelTypes, Last, ProgramCost, controller_index};
 use crate::config::{Config, Event, Mode, Target, Walk};
+use crate::memory::MemoryError;
 use crate::model::process::Pid;
 use crate::model::profile::Profile;
 use crate::model::window::Window;
@@ -44,6 +45,12 @@ pub enum RecordError {
     /// The runtime of timers and descriptors could not be set up.
     #[error("setting up timers and descriptors: {0}; the limit on open files (ulimit -n) may be too low")]
     Runtime(#[source] io::Error),
+    /// The process of a snapshot has no threads any more.
+    #[error("process {0} has ended")]
+    Ended(u32),
+    /// The helper that reads memory cannot be had.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
 }
 
 /// How a recording is going.
@@ -249,7 +256,7 @@ fn whom(filter: &Filter, inherit: bool) -> Whom {
     }
 }
 
-fn capture_options(config: &Config, filter: &Filter, offsets: settings::KernelOffsets) -> CaptureOptions {
+pub(super) fn capture_options(config: &Config, filter: &Filter, offsets: settings::KernelOffsets) -> CaptureOptions {
     CaptureOptions {
         settings: Settings {
             sample_bytes: config.sample_bytes,

@@ -29,8 +29,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Answers what `process/` must ask of the rooms around it.
-struct World<'a> {
-    objects: &'a mut ObjectStore,
+pub(super) struct World<'a> {
+    pub(super) objects: &'a mut ObjectStore,
 }
 
 impl Describe for World<'_> {

@@ -14,6 +14,7 @@ use crate::parse::eh_frame;
 use crate::parse::elf;
 use crate::parse::go_heap::{self, Symbols};
 use crate::parse::go_table;
+use crate::parse::goroutines;
 use crate::parse::linkage::Linkage;
 use crate::parse::native::{NativeSymbols, Paths, RawLine};
 use crate::parse::pclntab::{GoLine, GoTable};
@@ -117,6 +118,7 @@ impl State {
             Request::Unwind => unwind_table(),
             Request::Allocator => allocator(),
             Request::GoHeap => go_heap(),
+            Request::Goroutines => goroutines(),
         };
         answer.unwrap_or_else(Answer::Refused)
     }
@@ -256,6 +258,11 @@ fn allocator() -> Result<Answer, String> {
 fn go_heap() -> Result<Answer, String> {
     let map = map(OBJECT)?;
     Ok(Answer::GoHeap(go_heap::places(map.bytes(), Symbols::Used)))
+}
+
+fn goroutines() -> Result<Answer, String> {
+    let map = map(OBJECT)?;
+    Ok(Answer::Goroutines(goroutines::places(map.bytes(), Symbols::Used)))
 }
 
 /// Read and not mapped: its owner writes to it while we read, and may well make it shorter.

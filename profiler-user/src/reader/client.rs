@@ -8,6 +8,7 @@ use crate::model::address::FileAddress;
 use crate::model::allocator::Allocator;
 use crate::model::answer::{Detail, ObjectFacts, SymbolLine};
 use crate::model::go_heap::GoHeap;
+use crate::model::goroutines::Goroutines;
 use crate::model::mapping::ObjectId;
 use crate::model::profile::Unresolved;
 use crate::model::unwind::UnwindTable;
@@ -205,6 +206,17 @@ impl Reader {
     pub fn go_heap(&mut self, object: ObjectId, file: BorrowedFd<'_>) -> Result<GoHeap, ReaderError> {
         match self.about(object, file, &Request::GoHeap)? {
             Answer::GoHeap(answer) => Ok(answer),
+            _ => Err(self.distrust(object)),
+        }
+    }
+
+    /// Where the runtime of a Go program keeps its goroutines, or why it is not known.
+    ///
+    /// # Errors
+    /// No reader can be had, or the file is bad.
+    pub fn goroutines(&mut self, object: ObjectId, file: BorrowedFd<'_>) -> Result<Goroutines, ReaderError> {
+        match self.about(object, file, &Request::Goroutines)? {
+            Answer::Goroutines(answer) => Ok(answer),
             _ => Err(self.distrust(object)),
         }
     }

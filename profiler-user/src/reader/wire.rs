@@ -7,6 +7,7 @@ use crate::model::allocator::Allocator;
 use crate::model::answer::Detail;
 use crate::model::answer::{LINES_MAX, LINES_MEAN, ObjectFacts, SymbolLine, TEXT_MAX_BYTES};
 use crate::model::go_heap::GoHeap;
+use crate::model::goroutines::Goroutines;
 use crate::model::mapping::ObjectId;
 use crate::model::profile::Unresolved;
 use crate::model::unwind::UnwindTable;
@@ -56,6 +57,8 @@ pub(super) enum Request {
     Allocator,
     /// Where does Go's runtime keep its memory profile?
     GoHeap,
+    /// Where does it keep its goroutines?
+    Goroutines,
 }
 
 /// Whether a file belongs to a request.
@@ -84,6 +87,8 @@ pub(super) enum Answer {
     Allocator(Allocator),
     /// To [`Request::GoHeap`].
     GoHeap(GoHeap),
+    /// To [`Request::Goroutines`].
+    Goroutines(Goroutines),
 }
 
 impl Request {
@@ -107,6 +112,7 @@ impl Request {
             Self::Unwind => out.u8(3),
             Self::Allocator => out.u8(4),
             Self::GoHeap => out.u8(5),
+            Self::Goroutines => out.u8(6),
         }
         out.0
     }
@@ -126,6 +132,7 @@ impl Request {
             3 => Self::Unwind,
             4 => Self::Allocator,
             5 => Self::GoHeap,
+            6 => Self::Goroutines,
             _ => return Err(Malformed("an unknown request")),
         };
         from.end().map(|()| request)
@@ -167,6 +174,10 @@ impl Answer {
                 out.u8(6);
                 out.go_heap(answer);
             }
+            Self::Goroutines(answer) => {
+                out.u8(7);
+                out.goroutines(answer);
+            }
         }
         out.0
     }
@@ -184,6 +195,7 @@ impl Answer {
             4 => Self::Unwind(from.unwind()?),
             5 => Self::Allocator(from.allocator()?),
             6 => Self::GoHeap(from.go_heap()?),
+            7 => Self::Goroutines(from.goroutines()?),
             _ => return Err(Malformed("an unknown answer")),
         };
         from.end().map(|()| answer)

@@ -13,15 +13,21 @@ impl Out {
                 }
                 self.u8(u8::from(places.record == GoRecord::Objects));
             }
-            Err(NoGoHeap::NotGo) => self.u8(1),
-            Err(NoGoHeap::LeftOut) => self.u8(2),
-            Err(NoGoHeap::UnknownVersion(version)) => {
+            Err(why) => self.no_go_heap(why),
+        }
+    }
+
+    pub(super) fn no_go_heap(&mut self, why: &NoGoHeap) {
+        match why {
+            NoGoHeap::NotGo => self.u8(1),
+            NoGoHeap::LeftOut => self.u8(2),
+            NoGoHeap::UnknownVersion(version) => {
                 let version = &version.as_bytes()[..version.len().min(VERSION_MAX_BYTES)];
                 self.u8(3);
                 self.u32(version.len());
                 self.0.extend(version);
             }
-            Err(NoGoHeap::NotFound(variable)) => {
+            NoGoHeap::NotFound(variable) => {
                 self.u8(4);
                 self.u8(match variable {
                     Variable::Functions => 0,
@@ -29,6 +35,7 @@ impl Out {
                     Variable::Cycle => 2,
                     Variable::Lock => 3,
                     Variable::Rate => 4,
+                    Variable::Goroutines => 5,
                 });
             }
         }
@@ -47,20 +54,32 @@ impl In<'_> {
                 }
                 Ok(GoHeapPlaces { buckets, cycle, lock, rate, record, text })
             }
-            1 => Err(NoGoHeap::NotGo),
-            2 => Err(NoGoHeap::LeftOut),
+            number => Err(self.numbered(number)?),
+        })
+    }
+
+    pub(super) fn no_go_heap(&mut self) -> Result<NoGoHeap, Malformed> {
+        let number = self.u8()?;
+        self.numbered(number)
+    }
+
+    fn numbered(&mut self, number: u8) -> Result<NoGoHeap, Malformed> {
+        Ok(match number {
+            1 => NoGoHeap::NotGo,
+            2 => NoGoHeap::LeftOut,
             3 => {
                 let length = self.count(VERSION_MAX_BYTES)?;
-                Err(NoGoHeap::UnknownVersion(String::from_utf8_lossy(self.take(length)?).into_owned()))
+                NoGoHeap::UnknownVersion(String::from_utf8_lossy(self.take(length)?).into_owned())
             }
-            4 => Err(NoGoHeap::NotFound(match self.u8()? {
+            4 => NoGoHeap::NotFound(match self.u8()? {
                 0 => Variable::Functions,
                 1 => Variable::Buckets,
                 2 => Variable::Cycle,
                 3 => Variable::Lock,
                 4 => Variable::Rate,
+                5 => Variable::Goroutines,
                 _ => return Err(Malformed("an unknown variable")),
-            })),
+            }),
             _ => return Err(Malformed("an unknown answer about Go's memory profile")),
         })
     }

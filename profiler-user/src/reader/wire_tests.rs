@@ -33,6 +33,7 @@ fn a_request_is_read_as_it_was_written() {
         Request::Unwind,
         Request::Allocator,
         Request::GoHeap,
+        Request::Goroutines,
     ] {
         assert_eq!(Request::decode(&request.encode()), Ok(request));
     }

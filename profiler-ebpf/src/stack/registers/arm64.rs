@@ -64,3 +64,12 @@ pub fn native(regs: *const Saved) -> UserSide {
     }
     UserSide::Native(Registers { ip, sp, fp, bx: lr })
 }
+
+/// `pt_regs::syscallno` of arch/arm64/include/asm/ptrace.h, behind the registers and `orig_x0`.
+const SYSTEM_CALL: u64 = size_of::<Saved>() as u64 + 8;
+
+/// The system call that these registers entered the kernel by; below zero: none.
+#[inline(always)]
+pub fn system_call(regs: *const Saved) -> i64 {
+    i64::from(crate::task::read_kernel::<i32>(regs as u64 + SYSTEM_CALL))
+}

@@ -62,3 +62,10 @@ pub fn native(regs: *const Saved) -> UserSide {
     }
     UserSide::Native(Registers { ip, sp, fp, bx })
 }
+
+/// The system call that these registers entered the kernel by; below zero: none.
+#[inline(always)]
+pub fn system_call(regs: *const Saved) -> i64 {
+    // SAFETY: as above.
+    unsafe { (*regs).orig_rax as i64 }
+}

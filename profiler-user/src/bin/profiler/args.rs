@@ -23,6 +23,8 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Record a profile of processes, a cgroup, a command or the whole machine
     Record(Box<RecordArgs>),
+    /// Show where every thread or goroutine of a process stands now
+    Stacks(crate::stacks::StacksArgs),
     /// Show what this kernel and these privileges allow, and what to do about the rest
     Check,
 }
@@ -312,7 +314,7 @@ mod tests {
     fn parse(words: &[&str]) -> Result<RecordArgs, clap::Error> {
         match Args::try_parse_from(["profiler", "record"].iter().chain(words))?.command {
             Command::Record(arguments) => Ok(*arguments),
-            Command::Check => panic!("record was asked for"),
+            Command::Stacks(_) | Command::Check => panic!("record was asked for"),
         }
     }
 

@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod choices;
 mod record;
+mod stacks;
 mod summary;
 mod values;
 
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
     };
     let result = match args.command {
         args::Command::Record(arguments) => record::run(&arguments),
+        args::Command::Stacks(arguments) => stacks::run(&arguments),
         args::Command::Check => Ok(check::run()),
     };
     result.unwrap_or_else(|failure| {

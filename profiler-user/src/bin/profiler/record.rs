@@ -26,7 +26,7 @@ pub(crate) struct Failure {
 }
 
 /// Something was asked for that means nothing.
-const MISUSED: u8 = 2;
+pub(crate) const MISUSED: u8 = 2;
 /// A failure of ours.
 const FAILED: u8 = 1;
 /// A failure of ours after a command was started, as `env` and `timeout` have it.
@@ -78,7 +78,7 @@ pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
 }
 
 /// What every recording needs of the machine, in the words of `profiler check`.
-fn check_machine() -> anyhow::Result<()> {
+pub(crate) fn check_machine() -> anyhow::Result<()> {
     capability::missing_for_record()?;
     capability::types_for_record()?;
     capability::open_files_for_record()?;
@@ -175,6 +175,8 @@ fn comments(args: &RecordArgs, kind: Kind) -> Vec<String> {
         Kind::Cpu => format!("-F {} --clock cpu-clock", config.frequency_of(Tick::Clock)),
         Kind::CpuCycles => format!("-F {} --clock cycles", config.frequency_of(Tick::Cycles)),
         Kind::Faults => format!("-F {} -e faults", config.frequency_of(Tick::Faults)),
+        // Taken by `profiler stacks`.
+        Kind::Threads | Kind::Goroutine => String::new(),
         Kind::Mmap => "-e mmap".to_owned(),
         Kind::Descriptors | Kind::Sockets => format!("--profile {}", kind.name()),
         Kind::Heap | Kind::HeapBase | Kind::Allocs | Kind::AllocsOfHeap | Kind::AllocShares => {

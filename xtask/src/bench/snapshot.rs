@@ -1,0 +1,79 @@
+//! A snapshot of 2,000 parked threads, walked to their roots: how long it takes, and for how long a thread of the target that never sleeps gets no CPU meanwhile,
+//! with gdb beside it, which stops them all. The gap is the longest between two turns of a loop in the target that looks at the clock.
+
+use super::{Row, median};
+use anyhow::{Context as _, Result, ensure};
+use profiler_tests::run::Profiler;
+use profiler_tests::skip::find;
+use profiler_tests::subject::{Build, Subject, build};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Runs; the median counts.
+const ROUNDS: usize = 9;
+const THREADS: &str = "2000";
+/// Goal, milliseconds.
+const SNAPSHOT_MS_MAX: f64 = 25.0;
+
+/// Measures.
+pub(super) fn run() -> Result<Vec<Row>> {
+    let parked = Subject::start(&build("parked", Build::CBare)?, [THREADS])?;
+    let (mut took, mut whole) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let before = Instant::now();
+        took.push(snapshot(parked.pid())?);
+        whole.push(before.elapsed().as_secs_f64() * 1e3);
+    }
+    let took = median(&mut took);
+    let figure = format!("{took:.1} ms");
+    let mut rows = vec![
+        Row::goal("2,000 parked threads walked to their roots, median of 9", figure, "<= 25 ms", took <= SNAPSHOT_MS_MAX),
+        Row::beside("the same from exec to the listing", format!("{:.0} ms", median(&mut whole))),
+    ];
+    if find("gdb").is_some() {
+        let gdb = gdb(parked.pid())?;
+        rows.push(Row::beside("gdb `thread apply all bt` of the same", format!("{gdb:.0} ms, {:.0} times as long", gdb / took)));
+    }
+    drop(parked);
+    let mut running = Subject::start(&build("parked", Build::CBare)?, [THREADS, "gaps"])?;
+    rows.push(Row::beside("longest gap of a running thread of the target in 2 s, undisturbed", gap(&mut running, |_| Ok(()))?));
+    rows.push(Row::beside(
+        "the same with five snapshots in it",
+        gap(&mut running, |pid| (0..5).try_for_each(|_| snapshot(pid).map(drop)))?,
+    ));
+    if find("gdb").is_some() {
+        rows.push(Row::beside("the same with gdb once in it", gap(&mut running, |pid| gdb(pid).map(drop))?));
+    }
+    Ok(rows)
+}
+
+/// Takes one, and gives what it says that it took, ms.
+fn snapshot(pid: u32) -> Result<f64> {
+    let outcome = Profiler::new("stacks")?.args([pid.to_string().as_str(), "--timing", "--group"]).run()?.success()?;
+    let listed = String::from_utf8_lossy(&outcome.stdout).into_owned();
+    ensure!(listed.starts_with("2000 threads [worker, futex wait]"), "not all were walked alike:\n{listed}");
+    let ms = outcome.stderr.split(" in ").nth(1).and_then(|rest| rest.split(' ').next()).context("it does not say how long it took")?;
+    Ok(ms.parse()?)
+}
+
+fn gdb(pid: u32) -> Result<f64> {
+    let before = Instant::now();
+    let output = Command::new("gdb").args(["-nx", "-batch", "-p", &pid.to_string(), "-ex", "thread apply all bt"]).output()?;
+    ensure!(output.status.success(), "gdb failed");
+    Ok(before.elapsed().as_secs_f64() * 1e3)
+}
+
+/// The longest gap in two seconds with something in them. The target tells it once a second, and forgets it then.
+fn gap(target: &mut Subject, what: impl Fn(u32) -> Result<()>) -> Result<String> {
+    target.wait_for_line("gap ")?;
+    let before = Instant::now();
+    what(target.pid())?;
+    let (mut longest, mut lines) = (0.0f64, 0);
+    // What was told while nobody read comes first.
+    while lines < 4 || before.elapsed() < Duration::from_secs(2) {
+        lines += 1;
+        let line = target.wait_for_line("gap ")?;
+        longest = longest.max(line.trim_start_matches("gap ").parse()?);
+    }
+    Ok(format!("{longest:.1} ms"))
+}
