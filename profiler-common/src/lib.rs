@@ -13,6 +13,9 @@
 //!        taken or not           sampling.rs
 //!        counted ─────────────► TALLIES ──────────────────► counts by stack and size class       tally.rs size_class.rs
 //!        whose a key is ──────► RING: TallyRecord ─────────► a `Tally<RawStack>` without events   record.rs
+//!   a thread leaves its CPU, is woken, comes back ──► programs of the scheduler
+//!        since when ──────────► SLEEPS, LOCKS                                                wait.rs futex.rs
+//!        counted ─────────────► DELAYS ───────────────────► waits by stack                       wait.rs
 //!   fork / exit ──► follow the targets' children in TARGET_PROCESSES                          target.rs
 //! ```
 //!
@@ -26,6 +29,7 @@ extern crate std;
 
 pub mod counter;
 pub mod ended;
+pub mod futex;
 pub mod glob;
 pub mod limits;
 pub mod loss;
@@ -38,3 +42,4 @@ pub mod source;
 pub mod tally;
 pub mod target;
 pub mod unwind;
+pub mod wait;

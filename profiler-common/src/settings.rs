@@ -36,8 +36,16 @@ pub struct Settings {
     pub address_bits: u32,
     /// 1: after a sample in user mode its thread gets a SIGSTOP, so that a debugger sees what the walk saw. For tests.
     pub stop_at_sample: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// What the programs of the scheduler count: bits of [`crate::wait`].
+    pub waits: u32,
+    /// A time off the CPU of so many ns is always taken, a shorter one with the odds of its length.
+    pub sleep_ns: u64,
+    /// The same of a wait for another thread.
+    pub block_ns: u64,
+    /// One release of a lock in so many is taken.
+    pub mutex_fraction: u32,
+    /// 1: waits of each thread are counted alone.
+    pub per_thread: u32,
 }
 
 /// By the tables of the files, finished in user space where one is missing.

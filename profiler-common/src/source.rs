@@ -17,6 +17,14 @@ impl Source {
     pub const CALLS: Self = Self(2);
     /// What follows the processes of the target.
     pub const TARGET: Self = Self(3);
+    /// Threads that are not running: sleeps, and waits for a CPU.
+    pub const OFF_CPU: Self = Self(4);
+    /// Waits for another thread, charged to the one that waits.
+    pub const BLOCK: Self = Self(5);
+    /// The same, charged to the one that ends them.
+    pub const MUTEX: Self = Self(6);
+    /// Threads that are started.
+    pub const THREADS: Self = Self(7);
     /// The first of the custom profiles; those behind it are theirs, too.
     const FIRST_CUSTOM: u16 = 16;
 

@@ -2,4 +2,7 @@
 
 pub mod cpu;
 pub mod heap;
+mod lock;
 pub mod process;
+pub mod sleep;
+pub mod thread;

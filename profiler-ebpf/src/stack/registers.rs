@@ -9,15 +9,16 @@ use crate::task::Current;
 #[cfg(bpf_target_arch = "aarch64")]
 pub use arm64::{RETURN_ADDRESS_ON_STACK, code_address, register};
 #[cfg(bpf_target_arch = "aarch64")]
-use arm64::{Saved, is_kernel, native};
+use arm64::{Saved, called, is_kernel, native};
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_user, bpf_task_pt_regs};
 use aya_ebpf::programs::PerfEventContext;
+use profiler_common::futex::Call;
 use profiler_common::unwind::Registers;
 #[cfg(bpf_target_arch = "x86_64")]
 pub use x86_64::{RETURN_ADDRESS_ON_STACK, code_address, register};
 #[cfg(bpf_target_arch = "x86_64")]
-use x86_64::{Saved, is_kernel, native};
+use x86_64::{Saved, called, is_kernel, native};
 
 /// What a tick interrupted.
 pub struct Interrupted {
@@ -60,6 +61,14 @@ pub fn user_side(task: Current) -> UserSide {
         UserSide::Native(registers) if task.is_in_exec() && !is_readable(registers.sp) => UserSide::None,
         side => side,
     }
+}
+
+/// The system call that the current task is in, as far as it is one at a word of memory.
+#[inline(always)]
+pub fn system_call() -> Option<Call> {
+    // SAFETY: as in `user_side`.
+    let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) as *const Saved };
+    if regs.is_null() { None } else { called(regs) }
 }
 
 #[inline(always)]

@@ -15,6 +15,7 @@ use super::self_cost::{self, ProgramCost};
 use super::sent_stacks::SentStacks;
 use super::side_band::{Record, SideBand};
 use super::tallies;
+use super::waits;
 use crate::config::ProbeWork;
 use crate::model::allocator::Allocator;
 use crate::model::event::{MonotonicNs, ProcessEvent};
@@ -24,6 +25,7 @@ use crate::model::process::Pid;
 use profiler_common::source::Source;
 use profiler_common::tally::{TallyCounts, TallyKey};
 use profiler_common::unwind::range::ProcessRanges;
+use profiler_common::wait::DelayCounts;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
@@ -122,6 +124,14 @@ impl Capture {
         tallies::read(&self.programs.tallies, source)
     }
 
+    /// What was counted in the kernel of a source of waits.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn delays(&self, source: Source) -> Result<Vec<(TallyKey, DelayCounts)>, BpfError> {
+        self.programs.waits.read(source)
+    }
+
     /// Takes a process into the target, whoever has the pid now.
     ///
     /// # Errors
@@ -208,7 +218,8 @@ impl Capture {
     pub fn ticks(&self, source: Source) -> Result<Ticks, BpfError> {
         let ran = counters::runs_and_idle(&self.programs.counters, source)?;
         let Some(by_cpu) = self.events.get(&source).and_then(SampledEvents::ticks) else {
-            return Ok(Ticks { all: ran.iter().map(|(runs, _)| runs).sum(), unseen_away: 0 });
+            let missed = waits::programs_of(source).iter().map(|name| self.programs.missed(name)).sum::<u64>();
+            return Ok(Ticks { all: ran.iter().map(|(runs, _)| runs).sum::<u64>() + missed, unseen_away: 0 });
         };
         let away_now = TimesAway::now();
         let mut ticks = Ticks { all: by_cpu.values().sum(), unseen_away: 0 };

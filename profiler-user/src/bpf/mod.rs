@@ -26,6 +26,7 @@ mod self_cost;
 mod sent_stacks;
 mod side_band;
 mod tallies;
+mod waits;
 
 pub use arena::{Arena, wait_for_programs};
 pub use btf::{KernelTypes, controller_index};

@@ -22,6 +22,8 @@ pub struct CaptureOptions {
     pub ticking: Vec<(Tick, u32)>,
     /// How calls of allocators are probed, if they are.
     pub calls: Option<Event>,
+    /// Threads that are started are counted.
+    pub new_threads: bool,
     /// Bytes of the ring.
     pub ring_bytes: u32,
     /// Entries of the map of target processes.

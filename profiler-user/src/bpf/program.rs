@@ -6,17 +6,20 @@ use super::error::BpfError;
 use super::live_blocks::LiveBlocks;
 use super::options::CaptureOptions;
 use super::probes::Probes;
+use super::self_cost::number;
 use super::tallies::Tallies;
+use super::waits::{self, Waits};
 use crate::config::{Event, ProbeWork, Tick};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{PerfEvent, RawTracePoint};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use profiler_common::limits::{
-    OWN_PROCESSES_MAX, PENDING_CALLS_MAX, PROBE_PLACES_PER_CPU, SITES_MAX, TARGET_CGROUPS_MAX, TARGET_COMMS_MAX,
+    LOCKS_MAX, OWN_PROCESSES_MAX, PENDING_CALLS_MAX, PROBE_PLACES_PER_CPU, SITES_MAX, SLEEPS_MAX, TARGET_CGROUPS_MAX, TARGET_COMMS_MAX,
 };
 use profiler_common::tally::{COUNTING_ALL, COUNTING_NOTHING, COUNTING_RETURNS};
 use profiler_common::target::{TARGET_PROCESSES, TargetCgroup, TargetComm};
 use profiler_common::unwind::range::ProcessRanges;
+use profiler_common::wait::WAITS_MUTEX;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use zerocopy::IntoBytes as _;
 
@@ -38,6 +41,7 @@ pub(super) struct Programs {
     pub(super) arena: Arena,
     pub(super) tallies: Tallies,
     pub(super) live: LiveBlocks,
+    pub(super) waits: Waits,
     counting: Array<MapData, u32>,
     /// Where calls are probed and not ticks sampled.
     pub(super) probes: Option<Probes>,
@@ -62,9 +66,10 @@ impl Programs {
         let live = HashMap::try_from(take(&mut ebpf, "LIVE")?).map_err(|error| map_error("LIVE", &error))?;
         let live = LiveBlocks::new(live);
         let counting = Array::try_from(take(&mut ebpf, "COUNTING")?).map_err(|error| map_error("COUNTING", &error))?;
+        let waits = Waits::take(&mut ebpf)?;
         let sites = Array::try_from(take(&mut ebpf, "SITES")?).map_err(|error| map_error("SITES", &error))?;
         let probes = options.calls.map(|calls| Probes::load(calls, EMBEDDED_OBJECT, &descriptors, sites)).transpose()?;
-        let mut programs = Self { ebpf, ring, counters, targets, own, ranges, arena, tallies, live, counting, probes };
+        let mut programs = Self { ebpf, ring, counters, targets, own, ranges, arena, tallies, live, waits, counting, probes };
         for (pid, process) in &options.processes {
             programs.add_target(pid.0, process.start_boot_ns)?;
         }
@@ -73,6 +78,9 @@ impl Programs {
                 programs.attach("follow_fork", "sched_process_fork")?;
             }
             programs.attach("forget_process", "sched_process_free")?;
+        }
+        for (name, tracepoint) in waits::programs(options) {
+            programs.attach(name, tracepoint)?;
         }
         Ok(programs)
     }
@@ -122,6 +130,12 @@ impl Programs {
         descriptor.as_fd().try_clone_to_owned().map_err(|error| BpfError::Load(error.to_string()))
     }
 
+    /// How often the kernel did not run a program because it was running on that CPU already.
+    pub(super) fn missed(&self, name: &str) -> u64 {
+        let Some(aya::programs::Program::RawTracePoint(program)) = self.ebpf.program(name) else { return 0 };
+        program.fd().ok().and_then(|fd| fd.as_fd().try_clone_to_owned().ok()).and_then(|fd| number(&fd, "recursion_misses")).unwrap_or(0)
+    }
+
     fn attach(&mut self, name: &'static str, tracepoint: &str) -> Result<(), BpfError> {
         let program: &mut RawTracePoint = self.program(name)?;
         let loaded = program.load().and_then(|()| program.attach(tracepoint));
@@ -156,7 +170,10 @@ fn load_object(options: &CaptureOptions) -> Result<Ebpf, BpfError> {
         .override_global("TARGET_COMMS", comms.as_bytes(), true)
         .map_max_entries("RING", options.ring_bytes)
         .map_max_entries("TARGET_PROCESSES", options.target_processes)
-        .map_max_entries("PROBE_PLACES", if options.calls.is_some() { probe_places() } else { 1 })
+        .map_max_entries("PROBE_PLACES", if options.calls.is_some() || waits::are_counted(options) { probe_places() } else { 1 })
+        .map_max_entries("SLEEPS", if options.settings.waits != 0 { SLEEPS_MAX } else { 1 })
+        .map_max_entries("LOCKS", if options.settings.waits & WAITS_MUTEX != 0 { LOCKS_MAX } else { 1 })
+        .map_max_entries("DELAYS", if waits::are_counted(options) { options.tallies } else { 1 })
         .map_max_entries("SITES", if options.calls.is_some() { SITES_MAX } else { 1 })
         .map_max_entries("TALLIES", if options.calls.is_some() { options.tallies } else { 1 })
         .map_max_entries("LIVE", if options.calls == Some(Event::Heap) { options.live_blocks } else { 1 })
@@ -183,7 +200,7 @@ fn data_of(map: &Map) -> Option<&MapData> {
     }
 }
 
-fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, BpfError> {
+pub(super) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, BpfError> {
     ebpf.take_map(name).ok_or_else(|| BpfError::Load(format!("the embedded object has no map {name}")))
 }
 
@@ -195,7 +212,7 @@ fn declared<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<BorrowedFd<'a>, Bp
     }
 }
 
-fn map_error(map: &'static str, error: &dyn std::error::Error) -> BpfError {
+pub(super) fn map_error(map: &'static str, error: &dyn std::error::Error) -> BpfError {
     BpfError::Map { map, reason: describe(error) }
 }
 

@@ -52,6 +52,16 @@ pub enum Kind {
     Heap,
     /// What was allocated.
     Allocs,
+    /// Where threads are not running: asleep, or waiting for a CPU.
+    OffCpu,
+    /// Where threads wait for others.
+    Block,
+    /// Where threads let go what others wait for.
+    Mutex,
+    /// Where threads are started.
+    ThreadCreate,
+    /// Where time goes: on the CPU and off it.
+    Wall,
     /// What was allocated and what of it lives, looked at from what was allocated: allocs, where heap is recorded as well.
     AllocsOfHeap,
 }
@@ -62,6 +72,11 @@ impl Kind {
         match self {
             Self::Cpu | Self::CpuCycles => "cpu",
             Self::Faults => "faults",
+            Self::OffCpu => "off-cpu",
+            Self::Block => "block",
+            Self::Mutex => "mutex",
+            Self::ThreadCreate => "threadcreate",
+            Self::Wall => "wall",
             Self::Heap => "heap",
             Self::Allocs | Self::AllocsOfHeap => "allocs",
         }
@@ -73,6 +88,12 @@ impl Kind {
             Self::Cpu => &[ValueType { name: "samples", unit: "count" }, ValueType { name: "cpu", unit: "nanoseconds" }],
             Self::CpuCycles => &[ValueType { name: "samples", unit: "count" }, ValueType { name: "cycles", unit: "count" }],
             Self::Faults => &[ValueType { name: "samples", unit: "count" }, ValueType { name: "faults", unit: "count" }],
+            Self::OffCpu => &[ValueType { name: "samples", unit: "count" }, ValueType { name: "offcpu", unit: "nanoseconds" }],
+            Self::Wall => &[ValueType { name: "samples", unit: "count" }, ValueType { name: "wall", unit: "nanoseconds" }],
+            Self::Block | Self::Mutex => {
+                &[ValueType { name: "contentions", unit: "count" }, ValueType { name: "delay", unit: "nanoseconds" }]
+            }
+            Self::ThreadCreate => &[ValueType { name: "threadcreate", unit: "count" }],
             Self::Heap | Self::AllocsOfHeap => &[
                 ValueType { name: "alloc_objects", unit: "count" },
                 ValueType { name: "alloc_space", unit: "bytes" },
@@ -89,6 +110,10 @@ impl Kind {
             Self::Cpu => ValueType { name: "cpu", unit: "nanoseconds" },
             Self::CpuCycles => ValueType { name: "cycles", unit: "count" },
             Self::Faults => ValueType { name: "faults", unit: "count" },
+            Self::OffCpu => ValueType { name: "offcpu", unit: "nanoseconds" },
+            Self::Wall => ValueType { name: "wall", unit: "nanoseconds" },
+            Self::Block | Self::Mutex => ValueType { name: "contentions", unit: "count" },
+            Self::ThreadCreate => ValueType { name: "threadcreate", unit: "count" },
             Self::Heap | Self::Allocs | Self::AllocsOfHeap => ValueType { name: "space", unit: "bytes" },
         }
     }
@@ -102,16 +127,18 @@ impl Kind {
     pub const fn event(self) -> &'static str {
         match self {
             Self::Cpu | Self::CpuCycles | Self::Faults => "ticks",
+            Self::OffCpu | Self::Block | Self::Mutex | Self::Wall => "waits",
+            Self::ThreadCreate => "threads",
             Self::Heap | Self::Allocs | Self::AllocsOfHeap => "calls",
         }
     }
 
-    /// The column that forms with one number show: the events, or bytes of memory.
+    /// The column that forms with one number show: the events, or bytes of memory, or time.
     pub const fn shown_column(self) -> usize {
         match self {
-            Self::Cpu | Self::CpuCycles | Self::Faults => 0,
+            Self::Cpu | Self::CpuCycles | Self::Faults | Self::ThreadCreate => 0,
             Self::Heap => 3,
-            Self::Allocs | Self::AllocsOfHeap => 1,
+            Self::Allocs | Self::AllocsOfHeap | Self::OffCpu | Self::Block | Self::Mutex | Self::Wall => 1,
         }
     }
 
@@ -119,7 +146,8 @@ impl Kind {
     pub const fn default_column(self) -> usize {
         match self {
             Self::Heap => 3,
-            Self::Cpu | Self::CpuCycles | Self::Faults | Self::Allocs | Self::AllocsOfHeap => 1,
+            Self::ThreadCreate => 0,
+            _ => 1,
         }
     }
 
@@ -133,11 +161,21 @@ impl Kind {
         matches!(self, Self::Heap | Self::Allocs | Self::AllocsOfHeap)
     }
 
+    /// Whether it counts waits, in nanoseconds.
+    pub const fn is_of_waits(self) -> bool {
+        matches!(self, Self::OffCpu | Self::Block | Self::Mutex | Self::Wall)
+    }
+
+    /// Whether each row is a contention, of which Go has a text form of its own.
+    pub const fn is_of_contentions(self) -> bool {
+        matches!(self, Self::Block | Self::Mutex)
+    }
+
     /// Functions that are left out at the leaf's end of a stack, with all that they call: a pattern for a whole name, in the syntax of RE2. Empty: none.
     pub const fn drop_frames(self) -> &'static str {
         match self {
-            Self::Cpu | Self::CpuCycles | Self::Faults => "",
             Self::Heap | Self::Allocs | Self::AllocsOfHeap => ALLOCATORS,
+            _ => "",
         }
     }
 
@@ -146,6 +184,10 @@ impl Kind {
         match self {
             Self::Cpu | Self::CpuCycles => "nothing that was asked for used the CPU in that time",
             Self::Faults => "nothing that was asked for took a page fault in that time",
+            Self::OffCpu | Self::Wall => "nothing that was asked for came back from a sleep in that time",
+            Self::Block => "nothing that was asked for waited for another thread in that time",
+            Self::Mutex => "nobody waited for a lock of what was asked for in that time",
+            Self::ThreadCreate => "nothing that was asked for started a thread in that time",
             Self::Heap | Self::Allocs | Self::AllocsOfHeap => {
                 "nothing that was asked for allocated enough in that time; --sample-bytes 1 records every block"
             }

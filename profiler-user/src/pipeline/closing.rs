@@ -38,6 +38,12 @@ impl Closing<'_> {
         if is_of_calls {
             aggregator.settle(&self.capture.tallies(source)?);
         }
+        let mut own_waits = 0;
+        if !is_of_calls {
+            let (own, others): (Vec<_>, Vec<_>) = self.capture.delays(source)?.into_iter().partition(|(key, _)| self.own.counts(key));
+            own_waits = own.iter().map(|(_, counts)| counts.events).sum();
+            aggregator.settle_waits(&others);
+        }
         let sampled = aggregator.events();
         if is_of_calls {
             aggregator.settle(&self.go.counts);
@@ -53,7 +59,7 @@ impl Closing<'_> {
             // What was sampled at its entry and is in no count.
             losses.add(Loss::NoReturn, ticks.all.saturating_sub(counted.filtered + counted.samples + losses.samples()));
         }
-        let filtered = counted.filtered + self.own.samples(source);
+        let filtered = counted.filtered + self.own.samples(source) + own_waits;
         let balance = Balance { ticks: ticks.all, idle, filtered, samples: sampled, is_narrowed: self.config.is_narrowed() };
         let notes = if is_of_calls { self.notes(sampled, &counted) } else { Vec::new() };
         let Aggregated { tallies, blocks, endings, .. } = aggregated;

@@ -18,7 +18,7 @@ pub(super) fn of(kind: Kind, period: u64, measured: &Measured) -> (Vec<i64>, Opt
 /// Events, and their weight in the unit of the kind: a tick of the clock weighs its period, the others are counted already.
 fn events(kind: Kind, period: u64, counts: Counts) -> Vec<i64> {
     let weight = if kind == Kind::Cpu { counts.weight.saturating_mul(period) } else { counts.weight };
-    vec![signed(counts.events), signed(weight)]
+    if kind.sample_types().len() == 1 { vec![signed(counts.events)] } else { vec![signed(counts.events), signed(weight)] }
 }
 
 /// What the sampled blocks stand for.

@@ -1,6 +1,6 @@
 //! What was typed, and what it means: `RecordArgs` to `Config`, without doing anything.
 
-use crate::values::{parse_duration, parse_format, parse_memory_limit, parse_pids, parse_sample_bytes, parse_unwind_memory};
+use crate::values::{parse_delay, parse_duration, parse_format, parse_memory_limit, parse_pids, parse_sample_bytes, parse_unwind_memory};
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use profiler::config::{Bounds, Config, Event, Mode, ProbeWork, Target, Walk};
 use profiler::encode::Format;
@@ -68,6 +68,15 @@ pub(crate) struct RecordArgs {
     /// Of heap and allocs: mean distance between sampled blocks, such as 512K; 1 records every block
     #[arg(long, value_name = "SIZE", default_value = "512K", value_parser = parse_sample_bytes, help_heading = "Sampling")]
     pub sample_bytes: u64,
+    /// Of off-cpu: times off the CPU that are all recorded, shorter ones are sampled by their length: 1ns (each), 10us, 5ms
+    #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = parse_delay, help_heading = "Sampling")]
+    pub sleep_rate: u64,
+    /// Of block: waits that are all recorded, shorter ones are sampled by their length, as Go's SetBlockProfileRate: 1ns (each), 10us
+    #[arg(long, value_name = "TIME", default_value = "1ns", value_parser = parse_delay, help_heading = "Sampling")]
+    pub block_rate: u64,
+    /// Of mutex: one release in N is recorded, and stands for all, as Go's SetMutexProfileFraction
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Sampling")]
+    pub mutex_fraction: u32,
     /// How long: 30s, 5m, 1h, 500ms, or a number of seconds. Without it until Ctrl-C, or until the command or the processes end
     #[arg(short = 'd', long, value_name = "TIME", value_parser = parse_duration, help_heading = "Sampling")]
     pub duration: Option<Duration>,
@@ -147,6 +156,14 @@ pub(crate) enum KindArg {
     Heap,
     /// What is allocated, live or not: without a probe where blocks are freed
     Allocs,
+    /// Where threads are not running: they sleep, or wait for a CPU
+    OffCpu,
+    /// Where threads wait for other threads: locks, condition variables, joins
+    Block,
+    /// Where threads release locks that others wait for
+    Mutex,
+    /// Where threads are started
+    Threadcreate,
 }
 
 /// What ticks.
@@ -183,6 +200,10 @@ impl RecordArgs {
                 (KindArg::Faults, _) => Event::PageFaults,
                 (KindArg::Heap, _) => Event::Heap,
                 (KindArg::Allocs, _) => Event::Allocs,
+                (KindArg::OffCpu, _) => Event::OffCpu,
+                (KindArg::Block, _) => Event::Block,
+                (KindArg::Mutex, _) => Event::Mutex,
+                (KindArg::Threadcreate, _) => Event::ThreadCreate,
                 (KindArg::Cpu, ClockArg::CpuClock) => Event::CpuClock,
                 (KindArg::Cpu, ClockArg::Cycles) => Event::Cycles,
             };
@@ -205,6 +226,9 @@ impl RecordArgs {
             events,
             frequency_hz: self.frequency,
             sample_bytes: self.sample_bytes,
+            sleep_ns: self.sleep_rate,
+            block_ns: self.block_rate,
+            mutex_fraction: self.mutex_fraction,
             mode: match (self.user_only, self.kernel_only) {
                 (true, _) => Mode::User,
                 (_, true) => Mode::Kernel,

@@ -165,6 +165,10 @@ fn comments(args: &RecordArgs, kind: Kind) -> Vec<String> {
         Kind::Cpu => format!("-F {} --clock cpu-clock", config.frequency_of(Tick::Clock)),
         Kind::CpuCycles => format!("-F {} --clock cycles", config.frequency_of(Tick::Cycles)),
         Kind::Faults => format!("-F {} -e faults", config.frequency_of(Tick::Faults)),
+        Kind::OffCpu => format!("--sleep-rate {} -e off-cpu", config.sleep_ns),
+        Kind::Block => format!("--block-rate {} -e block", config.block_ns),
+        Kind::Mutex => format!("--mutex-fraction {} -e mutex", config.mutex_fraction),
+        Kind::ThreadCreate | Kind::Wall => format!("-e {}", kind.name()),
         Kind::Heap | Kind::Allocs | Kind::AllocsOfHeap => format!("--sample-bytes {} -e {}", config.sample_bytes, kind.name()),
     };
     for (is_set, flag) in [
