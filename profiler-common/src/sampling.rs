@@ -62,7 +62,7 @@ pub const DELAY_NS_MAX: u64 = 1 << 32;
 /// The odds of a delay, out of 2^32: certain from `longest` on, and in proportion to its length below.
 #[inline(always)]
 pub fn delay_odds(delay_ns: u64, longest_ns: u64) -> u64 {
-    if delay_ns >= longest_ns { CERTAINTY } else { (delay_ns << 32) / longest_ns }
+    if delay_ns >= longest_ns { CERTAINTY } else { (delay_ns << 32).checked_div(longest_ns).unwrap_or(CERTAINTY) }
 }
 
 /// How many delays one stands for that was taken with those odds, in units of 2^-16. Nothing has no odds, and stands for nothing.

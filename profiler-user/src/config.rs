@@ -279,11 +279,6 @@ impl Config {
         bit(Event::OffCpu, WAITS_OFF_CPU) | bit(Event::Block, WAITS_BLOCK) | bit(Event::Mutex, WAITS_MUTEX)
     }
 
-    /// Whether anything is counted at moments that the program does not choose, and that no clock does: its tables are wanted beforehand.
-    pub(crate) fn counts_waits(&self) -> bool {
-        self.waits() != 0 || self.events.contains(&Event::ThreadCreate)
-    }
-
     /// How often something ticks, a second and CPU.
     pub fn frequency_of(&self, tick: Tick) -> u32 {
         self.frequency_hz.unwrap_or(tick.usual_frequency_hz())

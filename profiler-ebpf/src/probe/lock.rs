@@ -34,20 +34,24 @@ pub fn ends(key: &LockKey, now_ns: u64) {
     }
 }
 
+/// What [`charge`] gives where it cannot be told yet: then a later release is charged. (Of an `Option` the compiler copies what is not there, which the verifier
+/// refuses.)
+pub const UNKNOWN: u64 = u64::MAX;
+
 /// What threads have waited there since it was charged last.
 #[inline(always)]
-pub fn charge(key: &LockKey, now_ns: u64) -> Option<u64> {
-    let lock = LOCKS.get_ptr_mut(key)?;
+pub fn charge(key: &LockKey, now_ns: u64) -> u64 {
+    let Some(lock) = LOCKS.get_ptr_mut(key) else { return UNKNOWN };
     // SAFETY: a live map value; the words are read whole, and written by atomic operations.
     unsafe {
         let (waiting, begun) = (core::ptr::read_volatile(&raw const (*lock).waiting), core::ptr::read_volatile(&raw const (*lock).begun));
-        let waited = Lock::waited(waiting, begun, now_ns)?;
+        let Some(waited) = Lock::waited(waiting, begun, now_ns) else { return UNKNOWN };
         let before = swap(&raw mut (*lock).charged, waited);
         if waited < before {
             // Another thread that let one go on was faster, by a later clock.
             swap(&raw mut (*lock).charged, before);
-            return Some(0);
+            return 0;
         }
-        Some(waited - before)
+        waited - before
     }
 }

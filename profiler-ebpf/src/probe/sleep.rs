@@ -200,8 +200,11 @@ fn mutex(context: *mut c_void, key: &LockKey, class: u64, now_ns: u64) {
     let tgid = (id >> 32) as u32;
     let waited = lock::charge(key, now_ns);
     let fraction = setting!(mutex_fraction);
-    let is_taken = coin % fraction == 0 && !(setting!(own_count) != 0 && is_own(tgid)) && is_wanted(Current::task(), tgid);
-    let Some(waited) = waited.filter(|_| is_taken) else { return OfProbe::add(Source::MUTEX, Counter::Filtered, 1) };
+    let is_taken =
+        coin.checked_rem(fraction).unwrap_or(0) == 0 && !(setting!(own_count) != 0 && is_own(tgid)) && is_wanted(Current::task(), tgid);
+    if waited == lock::UNKNOWN || !is_taken {
+        return OfProbe::add(Source::MUTEX, Counter::Filtered, 1);
+    }
     let fraction = u64::from(fraction);
     let wait = DelayCounts { events: 1, events_for: fraction * ONE_BLOCK, ns_for: waited * fraction, ..DelayCounts::default() };
     delay::count(Source::MUTEX, class, &From::Kernel { context, kernel: false }, &wait);

@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{bpf_get_stack, bpf_loop};
 use profiler_common::limits::KERNEL_FRAMES_MAX;
 
 /// Frames of a program that a tracepoint runs, and of what runs it: they come first, and are no part of what called the tracepoint.
-pub const OWN_FRAMES: u64 = 0;
+pub const OWN_FRAMES: u64 = 2;
 
 /// Takes the kernel part to the front of the frames, without the first few; returns how many there are.
 #[inline(always)]
