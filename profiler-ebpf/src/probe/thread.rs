@@ -6,7 +6,6 @@ use crate::settings::setting;
 use crate::stack::From;
 use crate::target::{is_own, is_wanted};
 use crate::task::{Current, Task};
-use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::bpf_get_current_pid_tgid;
 use aya_ebpf::programs::RawTracePointContext;
 use profiler_common::counter::Counter;
@@ -31,5 +30,6 @@ pub fn started(context: &RawTracePointContext) {
         return OfProbe::add(Source::THREADS, Counter::Filtered, 1);
     }
     let one = DelayCounts { events: 1, events_for: ONE_BLOCK, ns_for: 1, ..DelayCounts::default() };
-    delay::count(Source::THREADS, 0, &From::Kernel { context: context.as_ptr(), kernel: false }, &one);
+    // C libraries say nothing of the frame at a clone, for it would be wrong in the child: it is that of an entry.
+    delay::count(Source::THREADS, 0, &From::Probe { is_entry: true }, &one);
 }

@@ -138,7 +138,7 @@ impl Profile {
             words.get(at + 1).and_then(|word| word.parse().ok()).with_context(|| format!("`{text}` has no number behind `{word}`"))
         };
         let balance = Balance {
-            ticks: number("ticks").or_else(|_| number("calls"))?,
+            ticks: number("ticks").or_else(|_| number("calls")).or_else(|_| number("waits")).or_else(|_| number("threads"))?,
             idle: number("idle")?,
             filtered: number("filtered")?,
             samples: number("samples")?,
