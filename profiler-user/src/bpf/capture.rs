@@ -218,7 +218,7 @@ impl Capture {
     pub fn ticks(&self, source: Source) -> Result<Ticks, BpfError> {
         let ran = counters::runs_and_idle(&self.programs.counters, source)?;
         let Some(by_cpu) = self.events.get(&source).and_then(SampledEvents::ticks) else {
-            let missed = waits::programs_of(source).iter().map(|name| self.programs.missed(name)).sum::<u64>();
+            let missed = waits::programs_of(source).iter().map(|name| self_cost::missed(&self.programs, name)).sum::<u64>();
             return Ok(Ticks { all: ran.iter().map(|(runs, _)| runs).sum::<u64>() + missed, unseen_away: 0 });
         };
         let away_now = TimesAway::now();

@@ -6,7 +6,6 @@ use super::error::BpfError;
 use super::live_blocks::LiveBlocks;
 use super::options::CaptureOptions;
 use super::probes::Probes;
-use super::self_cost::number;
 use super::tallies::Tallies;
 use super::waits::{self, Waits};
 use crate::config::{Event, ProbeWork, Tick};
@@ -66,7 +65,8 @@ impl Programs {
         let live = HashMap::try_from(take(&mut ebpf, "LIVE")?).map_err(|error| map_error("LIVE", &error))?;
         let live = LiveBlocks::new(live);
         let counting = Array::try_from(take(&mut ebpf, "COUNTING")?).map_err(|error| map_error("COUNTING", &error))?;
-        let waits = Waits::take(&mut ebpf)?;
+        let waits = HashMap::try_from(take(&mut ebpf, "DELAYS")?).map_err(|error| map_error("DELAYS", &error))?;
+        let waits = Waits::new(waits);
         let sites = Array::try_from(take(&mut ebpf, "SITES")?).map_err(|error| map_error("SITES", &error))?;
         let probes = options.calls.map(|calls| Probes::load(calls, EMBEDDED_OBJECT, &descriptors, sites)).transpose()?;
         let mut programs = Self { ebpf, ring, counters, targets, own, ranges, arena, tallies, live, waits, counting, probes };
@@ -128,12 +128,6 @@ impl Programs {
         program.load().map_err(|error| BpfError::Load(describe(&error)))?;
         let descriptor = program.fd().map_err(|error| BpfError::Load(describe(&error)))?;
         descriptor.as_fd().try_clone_to_owned().map_err(|error| BpfError::Load(error.to_string()))
-    }
-
-    /// How often the kernel did not run a program because it was running on that CPU already.
-    pub(super) fn missed(&self, name: &str) -> u64 {
-        let Some(aya::programs::Program::RawTracePoint(program)) = self.ebpf.program(name) else { return 0 };
-        program.fd().ok().and_then(|fd| fd.as_fd().try_clone_to_owned().ok()).and_then(|fd| number(&fd, "recursion_misses")).unwrap_or(0)
     }
 
     fn attach(&mut self, name: &'static str, tracepoint: &str) -> Result<(), BpfError> {
@@ -200,7 +194,7 @@ fn data_of(map: &Map) -> Option<&MapData> {
     }
 }
 
-pub(super) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, BpfError> {
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, BpfError> {
     ebpf.take_map(name).ok_or_else(|| BpfError::Load(format!("the embedded object has no map {name}")))
 }
 
@@ -212,7 +206,7 @@ fn declared<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<BorrowedFd<'a>, Bp
     }
 }
 
-pub(super) fn map_error(map: &'static str, error: &dyn std::error::Error) -> BpfError {
+fn map_error(map: &'static str, error: &dyn std::error::Error) -> BpfError {
     BpfError::Map { map, reason: describe(error) }
 }
 

@@ -2,7 +2,7 @@
 
 use super::probes::Probes;
 use super::program::Programs;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::time::Duration;
 
 /// One program's runs and time while statistics were on.
@@ -42,6 +42,13 @@ fn of_descriptor(name: &str, program: &OwnedFd) -> Option<ProgramCost> {
         time: Duration::from_nanos(number(program, "run_time_ns")?),
         verified_instructions: number(program, "verified_insns").unwrap_or(0) as u32,
     })
+}
+
+/// How often the kernel did not run a program because it was running on that CPU already.
+pub(super) fn missed(programs: &Programs, name: &str) -> u64 {
+    let Some((_, program)) = programs.each().find(|(known, _)| *known == name) else { return 0 };
+    let descriptor = program.fd().ok().and_then(|descriptor| descriptor.as_fd().try_clone_to_owned().ok());
+    descriptor.and_then(|descriptor| number(&descriptor, "recursion_misses")).unwrap_or(0)
 }
 
 /// A number that the kernel says of a program.

@@ -2,9 +2,7 @@
 
 use super::error::BpfError;
 use super::options::CaptureOptions;
-use super::program::{map_error, take};
-use aya::Ebpf;
-use aya::maps::{HashMap, MapData};
+use aya::maps::{HashMap, MapData, MapError};
 use profiler_common::source::Source;
 use profiler_common::tally::TallyKey;
 use profiler_common::wait::DelayCounts;
@@ -14,22 +12,25 @@ const KEY_WORDS: usize = size_of::<TallyKey>() / 8;
 /// As above.
 const COUNTS_WORDS: usize = size_of::<DelayCounts>() / 8;
 
+/// The map of counts.
+pub(super) type Delays = HashMap<MapData, [u64; KEY_WORDS], [u64; COUNTS_WORDS]>;
+
 /// The counts.
 pub(super) struct Waits {
-    delays: HashMap<MapData, [u64; KEY_WORDS], [u64; COUNTS_WORDS]>,
+    delays: Delays,
 }
 
 impl Waits {
-    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, BpfError> {
-        let delays = HashMap::try_from(take(ebpf, "DELAYS")?).map_err(|error| map_error("DELAYS", &error))?;
-        Ok(Self { delays })
+    pub(super) fn new(delays: Delays) -> Self {
+        Self { delays }
     }
 
     /// All counts of a source. Nothing writes any more.
     pub(super) fn read(&self, source: Source) -> Result<Vec<(TallyKey, DelayCounts)>, BpfError> {
+        let failed = |error: MapError| BpfError::Map { map: "DELAYS", reason: error.to_string() };
         let mut counts = Vec::new();
         for entry in self.delays.iter() {
-            let (key, delays) = entry.map_err(|error| map_error("DELAYS", &error))?;
+            let (key, delays) = entry.map_err(failed)?;
             let key: TallyKey = zerocopy::transmute!(key);
             if key.source() == source.number() {
                 counts.push((key, zerocopy::transmute!(delays)));

@@ -1,5 +1,6 @@
 //! What was typed, and what it means: `RecordArgs` to `Config`, without doing anything.
 
+use crate::kinds::{ClockArg, KindArg};
 use crate::values::{parse_delay, parse_duration, parse_format, parse_memory_limit, parse_pids, parse_sample_bytes, parse_unwind_memory};
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use profiler::config::{Bounds, Config, Event, Mode, ProbeWork, Target, Walk};
@@ -144,36 +145,6 @@ pub(crate) struct RecordArgs {
 /// The process ids of one -p.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Pids(pub(crate) Vec<u32>);
-
-/// Kinds of profile that can be asked for.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum KindArg {
-    /// Where CPU time goes
-    Cpu,
-    /// Where page faults are taken: who makes memory resident
-    Faults,
-    /// What was allocated since the recording began, and what of it lives
-    Heap,
-    /// What is allocated, live or not: without a probe where blocks are freed
-    Allocs,
-    /// Where threads are not running: they sleep, or wait for a CPU
-    OffCpu,
-    /// Where threads wait for other threads: locks, condition variables, joins
-    Block,
-    /// Where threads release locks that others wait for
-    Mutex,
-    /// Where threads are started
-    Threadcreate,
-}
-
-/// What ticks.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum ClockArg {
-    /// The kernel's CPU clock
-    CpuClock,
-    /// Hardware cycles
-    Cycles,
-}
 
 /// What files are split by.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]

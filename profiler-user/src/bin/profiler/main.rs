@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod kinds;
 mod record;
 mod summary;
 mod values;
