@@ -14,6 +14,9 @@
 //!        counted ─────────────► TALLIES ──────────────────► counts by stack and size class       tally.rs size_class.rs
 //!        whose a key is ──────► RING: TallyRecord ─────────► a `Tally<RawStack>` without events   record.rs
 //!   a look at all threads ──► threads program ──► ThreadRecord, read from the iterator          snapshot.rs
+//!   a thread leaves its CPU, is woken, comes back ──► programs of the scheduler
+//!        since when ──────────► SLEEPS, LOCKS                                                wait.rs futex.rs
+//!        counted ─────────────► DELAYS ───────────────────► waits by stack                       wait.rs
 //!   fork / exit ──► follow the targets' children in TARGET_PROCESSES                          target.rs
 //! ```
 //!
@@ -28,6 +31,7 @@ extern crate std;
 pub mod counter;
 pub mod descriptor;
 pub mod ended;
+pub mod futex;
 pub mod glob;
 pub mod limits;
 pub mod loss;
@@ -41,3 +45,4 @@ pub mod source;
 pub mod tally;
 pub mod target;
 pub mod unwind;
+pub mod wait;

@@ -58,6 +58,12 @@ pub const LIVE_BLOCKS_MAX: u32 = 1 << 18;
 pub const OPEN_DESCRIPTORS_MAX: u32 = 1 << 17;
 /// Sampled calls that may be on their way at once; beyond, those that wait longest are forgotten.
 pub const PENDING_CALLS_MAX: u32 = 16_384;
+/// Threads whose waits are followed at once.
+pub const SLEEPS_MAX: u32 = 1 << 17;
+/// Words of memory at which threads wait, over all processes.
+pub const LOCKS_MAX: u32 = 65_536;
+/// Keys that waits are counted under, over all processes.
+pub const DELAYS_MAX: u32 = 65_536;
 
 const _: () = assert!(PROBE_CACHE_SLOTS.is_power_of_two() && SITES_MAX.is_power_of_two());
 const _: () = assert!(SENT_STACK_SLOTS.is_power_of_two() && RULE_CACHE_SLOTS.is_power_of_two() && UNFINISHED_SLOTS.is_power_of_two());

@@ -53,6 +53,8 @@ losses! {
     NoReturn = 11, "call never returned";
     /// A block was allocated where one lives: a call that freed that one was not seen.
     FreeUnseen = 12, "free not seen";
+    /// More threads wait than their map holds, or at more words than theirs: the wait is in no count.
+    WaitsFull = 13, "waits map full";
 }
 
 impl Loss {

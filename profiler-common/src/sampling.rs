@@ -56,6 +56,30 @@ pub fn weight(size: u64, odds: u64) -> Weight {
     Weight { blocks, bytes: (size * blocks) / (ONE_BLOCK / ONE_BYTE) }
 }
 
+/// The longest `longest` of [`delay_odds`], ns: what keeps the arithmetic within 64 bits.
+pub const DELAY_NS_MAX: u64 = 1 << 32;
+
+/// The odds of a delay, out of 2^32: certain from `longest` on, and in proportion to its length below.
+#[inline(always)]
+pub fn delay_odds(delay_ns: u64, longest_ns: u64) -> u64 {
+    if delay_ns >= longest_ns { CERTAINTY } else { (delay_ns << 32).checked_div(longest_ns).unwrap_or(CERTAINTY) }
+}
+
+/// How many delays one stands for that was taken with those odds, in units of 2^-16. Nothing has no odds, and stands for nothing.
+#[inline(always)]
+pub fn delay_stands_for(delay_ns: u64, longest_ns: u64) -> u64 {
+    if delay_ns >= longest_ns {
+        return ONE_BLOCK;
+    }
+    (longest_ns << 16).checked_div(delay_ns).unwrap_or(0)
+}
+
+/// A part of such a delay, times what it stands for.
+#[inline(always)]
+pub fn delay_weight(part_ns: u64, stands_for: u64) -> u64 {
+    if stands_for == ONE_BLOCK { part_ns } else { (part_ns.wrapping_mul(stands_for)) >> 16 }
+}
+
 /// e^(-1/16) to the power of i, in units of 2^-32.
 const fn table() -> [u64; 256] {
     // e^(-1/16) * 2^62.
@@ -98,6 +122,20 @@ mod tests {
                 assert!((bytes as f64 / 256.0 * share / size as f64 - 1.0).abs() < 1e-3, "{size} of {sample_bytes}");
             }
         }
+    }
+
+    #[test]
+    fn a_delay_that_is_taken_stands_for_those_that_are_not() {
+        for longest in [1, 1_000, 10_000_000, DELAY_NS_MAX] {
+            for delay in [1, 3, 999, 1_000, 65_537, 9_999_999, 1 << 31, 1 << 40] {
+                let (odds, stands_for) = (delay_odds(delay, longest), delay_stands_for(delay, longest));
+                let share = odds as f64 / CERTAINTY as f64;
+                let expected = share * delay_weight(delay, stands_for) as f64;
+                // Odds are whole numbers out of 2^32: the shortest delays at the longest distance lose by rounding.
+                assert!((expected / delay as f64 - 1.0).abs() < 2e-3, "{delay} of {longest}: {expected}");
+            }
+        }
+        assert_eq!((delay_odds(0, 1), delay_stands_for(0, 1)), (0, 0));
     }
 
     #[test]

@@ -10,6 +10,10 @@ pub struct Settings {
     pub sample_bytes: u64,
     /// Mixed into every stack hash, so that no process can prepare collisions.
     pub seed: u64,
+    /// A time off the CPU of so many ns is always taken, a shorter one with the odds of its length.
+    pub sleep_ns: u64,
+    /// The same of a wait for another thread.
+    pub block_ns: u64,
     /// 1: take the kernel part of stacks.
     pub kernel_stacks: u32,
     /// 1: take the user part of stacks.
@@ -38,6 +42,14 @@ pub struct Settings {
     pub stop_at_sample: u32,
     /// 1: calls that are met on an instruction that is executed step by step are counted.
     pub count_stepped: u32,
+    /// What the programs of the scheduler count: bits of [`crate::wait`].
+    pub waits: u32,
+    /// One release of a lock in so many is taken.
+    pub mutex_fraction: u32,
+    /// 1: waits of each thread are counted alone.
+    pub per_thread: u32,
+    /// Zero: it fills the last word.
+    pub reserved: u32,
 }
 
 /// By the tables of the files, finished in user space where one is missing.

@@ -21,6 +21,14 @@ impl Source {
     pub const MAPPINGS: Self = Self(4);
     /// File descriptors that are got.
     pub const DESCRIPTORS: Self = Self(5);
+    /// Threads that are not running: sleeps, and waits for a CPU.
+    pub const OFF_CPU: Self = Self(6);
+    /// Waits for another thread, charged to the one that waits.
+    pub const BLOCK: Self = Self(7);
+    /// The same, charged to the one that ends them.
+    pub const MUTEX: Self = Self(8);
+    /// Threads that are started.
+    pub const THREADS: Self = Self(9);
     /// The first of the custom profiles; those behind it are theirs, too.
     const FIRST_CUSTOM: u16 = 16;
 

@@ -10,7 +10,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub struct TallyKey {
     /// The stack's hash, which covers the process image and a seed of the run.
     pub stack_hash: u64,
-    /// Bytes of the size class in the lower 48 bits, where those are told apart; above them the number of the source.
+    /// What tells events of one stack apart in the lower 48 bits; above them the number of the source.
     class_and_source: u64,
 }
 
@@ -18,16 +18,16 @@ pub struct TallyKey {
 const SOURCE_SHIFT: u32 = 48;
 
 impl TallyKey {
-    /// Of a source, a stack and a size class.
+    /// Of a source, a stack and a class.
     #[inline(always)]
-    pub const fn new(source: Source, stack_hash: u64, class_bytes: u64) -> Self {
-        let class_bytes = class_bytes & ((1 << SOURCE_SHIFT) - 1);
-        Self { stack_hash, class_and_source: (source.number() as u64) << SOURCE_SHIFT | class_bytes }
+    pub const fn new(source: Source, stack_hash: u64, class: u64) -> Self {
+        let class = class & ((1 << SOURCE_SHIFT) - 1);
+        Self { stack_hash, class_and_source: (source.number() as u64) << SOURCE_SHIFT | class }
     }
 
-    /// Bytes of the size class.
+    /// What tells events of one stack apart: bytes of the size class of a block, the type of a descriptor, what a wait is.
     #[inline(always)]
-    pub const fn class_bytes(&self) -> u64 {
+    pub const fn class(&self) -> u64 {
         self.class_and_source & ((1 << SOURCE_SHIFT) - 1)
     }
 

@@ -3,6 +3,7 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod delay;
 mod emit;
 mod maps;
 mod place;
@@ -63,6 +64,41 @@ pub fn descriptor_got(context: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "vm_unmapped_area")]
 pub fn mapping(context: RawTracePointContext) -> i32 {
     probe::mapping::mapped(&context);
+    0
+}
+
+/// A thread leaves its CPU: `sched_switch(preempted, previous, next, state)`, in the context of the one that leaves.
+#[raw_tracepoint(tracepoint = "sched_switch")]
+pub fn thread_leaves(context: RawTracePointContext) -> i32 {
+    probe::sleep::leaves(&context);
+    0
+}
+
+/// A thread is back on a CPU: `sched_exit_tp(is_switch)`, in its own context (Linux 6.14).
+#[raw_tracepoint(tracepoint = "sched_exit_tp")]
+pub fn thread_returns(context: RawTracePointContext) -> i32 {
+    probe::sleep::returns(&context);
+    0
+}
+
+/// A thread is woken: `sched_waking(task)`, in the context of who wakes it.
+#[raw_tracepoint(tracepoint = "sched_waking")]
+pub fn thread_woken(context: RawTracePointContext) -> i32 {
+    probe::sleep::woken(&context);
+    0
+}
+
+/// A thread's last reference is going: `sched_process_free(task)`.
+#[raw_tracepoint(tracepoint = "sched_process_free")]
+pub fn thread_ended(context: RawTracePointContext) -> i32 {
+    probe::sleep::ended(&context);
+    0
+}
+
+/// A process or thread was started: `sched_process_fork(parent, child)`, in the context of the parent.
+#[raw_tracepoint(tracepoint = "sched_process_fork")]
+pub fn thread_started(context: RawTracePointContext) -> i32 {
+    probe::thread::started(&context);
     0
 }
 

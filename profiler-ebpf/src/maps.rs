@@ -5,9 +5,9 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use profiler_common::counter::COUNTERS;
 use profiler_common::descriptor::{Descriptor, DescriptorKey};
 use profiler_common::limits::{
-    LIVE_BLOCKS_MAX, OPEN_DESCRIPTORS_MAX, OWN_PROCESSES_MAX, PENDING_CALLS_MAX, PROBE_CACHE_SLOTS, RING_BYTES, RULE_CACHE_SLOTS,
-    SENT_STACK_SLOTS, SITES_MAX, STACK_FRAMES_MAX, TALLIES_MAX, TARGET_PROCESSES_MAX, UNFINISHED_BYTES_MAX, UNFINISHED_SLOTS,
-    UNWIND_PROCESSES_MAX,
+    DELAYS_MAX, LIVE_BLOCKS_MAX, LOCKS_MAX, OPEN_DESCRIPTORS_MAX, OWN_PROCESSES_MAX, PENDING_CALLS_MAX, PROBE_CACHE_SLOTS, RING_BYTES,
+    RULE_CACHE_SLOTS, SENT_STACK_SLOTS, SITES_MAX, SLEEPS_MAX, STACK_FRAMES_MAX, TALLIES_MAX, TARGET_PROCESSES_MAX, UNFINISHED_BYTES_MAX,
+    UNFINISHED_SLOTS, UNWIND_PROCESSES_MAX,
 };
 use profiler_common::record::{StackHeader, UnfinishedAt};
 use profiler_common::source::SOURCES;
@@ -15,6 +15,7 @@ use profiler_common::tally::{LiveBlock, LiveKey, PendingCall, PendingKey, Site, 
 use profiler_common::target::TargetProcess;
 use profiler_common::unwind::Registers;
 use profiler_common::unwind::range::ProcessRanges;
+use profiler_common::wait::{DelayCounts, Lock, LockKey, Sleep};
 
 /// `BPF_F_NO_PREALLOC` of include/uapi/linux/bpf.h: entries cost memory only while they are used.
 const NO_PREALLOC: u32 = 1;
@@ -169,3 +170,15 @@ pub static PENDING: LruHashMap<PendingKey, PendingCall> = LruHashMap::with_max_e
 /// What the programs of probes do: one of the `COUNTING_*`.
 #[map]
 pub static COUNTING: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Threads that have left their CPU, by id.
+#[map]
+pub static SLEEPS: HashMap<u32, Sleep> = HashMap::with_max_entries(SLEEPS_MAX, NO_PREALLOC);
+
+/// Words of memory at which threads wait.
+#[map]
+pub static LOCKS: HashMap<LockKey, Lock> = HashMap::with_max_entries(LOCKS_MAX, NO_PREALLOC);
+
+/// Waits by stack and class.
+#[map]
+pub static DELAYS: HashMap<TallyKey, DelayCounts> = HashMap::with_max_entries(DELAYS_MAX, NO_PREALLOC);

@@ -179,7 +179,7 @@ impl Place for OfProbe {
 /// # Safety
 /// A word of a live map value.
 #[inline(always)]
-unsafe fn swap(at: *mut u64, word: u64) -> u64 {
+pub unsafe fn swap(at: *mut u64, word: u64) -> u64 {
     let mut held = word;
     // SAFETY: as promised; the instruction of Linux 5.12 touches nothing else.
     unsafe { asm!("{0} = xchg_64({1} + 0, {0})", inout(reg) held, in(reg) at, options(nostack, preserves_flags)) };

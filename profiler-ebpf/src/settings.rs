@@ -22,6 +22,12 @@ pub static SETTINGS: Settings = Settings {
     address_bits: 0,
     stop_at_sample: 0,
     count_stepped: 0,
+    waits: 0,
+    sleep_ns: 0,
+    block_ns: 0,
+    mutex_fraction: 0,
+    per_thread: 0,
+    reserved: 0,
 };
 
 #[unsafe(no_mangle)]

@@ -9,6 +9,8 @@ use profiler_common::snapshot::{NO_SYSTEM_CALL, ThreadRecord, USER_NONE};
 
 /// `PF_KTHREAD` of include/linux/sched.h.
 const KERNEL_THREAD: u32 = 0x0020_0000;
+/// `PF_IO_WORKER` and `PF_USER_WORKER`: the kernel's own threads in a process.
+const WORKER: u32 = 0x10 | 0x4000;
 
 /// Reads a value of the kernel's memory; zeros if it cannot be read, which the pointers followed here never are.
 #[inline(always)]
@@ -131,6 +133,18 @@ impl Current {
     #[inline(always)]
     pub fn is_kernel_thread(self) -> bool {
         self.member::<u32>(offset!(task_flags)) & KERNEL_THREAD != 0
+    }
+
+    /// Whether it runs nothing of its process: a kernel thread, or a worker of io_uring or vhost.
+    #[inline(always)]
+    pub fn is_of_kernel(self) -> bool {
+        self.member::<u32>(offset!(task_flags)) & (KERNEL_THREAD | WORKER) != 0
+    }
+
+    /// What tells it from every other one that lives.
+    #[inline(always)]
+    pub fn address(self) -> u64 {
+        self.0 as u64
     }
 
     /// Whether it still has an address space.

@@ -4,7 +4,10 @@ use crate::model::loss::{Endings, Loss, Losses};
 use crate::model::window::{Counts, SampleKey};
 use foldhash::HashMap;
 use profiler_common::ended::Ended;
+use profiler_common::sampling::ONE_BLOCK;
+use profiler_common::source::Source;
 use profiler_common::tally::{TallyCounts, TallyKey};
+use profiler_common::wait::{CLASS_BLOCKED, CLASS_RUNNABLE, DelayCounts};
 
 /// Bytes of one key with its counts and the map's spare room.
 const KEY_BYTES: u64 = 2 * (size_of::<SampleKey>() + size_of::<Counts>()) as u64;
@@ -80,6 +83,26 @@ impl Aggregator {
         }
     }
 
+    /// The same of waits. Those of one stack that are told apart by what they are have a key each.
+    pub fn settle_waits(&mut self, counted: &[(TallyKey, DelayCounts)]) {
+        for (kernel_key, counts) in counted.iter().filter(|(_, counts)| counts.events > 0) {
+            let Some((key, ended)) = self.named.get(kernel_key).copied() else {
+                self.losses.add(Loss::StackMissing, counts.events);
+                continue;
+            };
+            self.events += counts.events;
+            self.endings.add(ended, counts.events);
+            let is_off_cpu = kernel_key.source() == Source::OFF_CPU.number();
+            let class = if is_off_cpu { CLASS_BLOCKED } else { key.class };
+            let parts = [(class, counts.events_for, counts.ns_for), (CLASS_RUNNABLE, counts.runnable_for, counts.runnable_ns_for)];
+            for (class, events_for, ns) in parts.into_iter().filter(|(_, events, ns)| events + ns > 0) {
+                let mine = self.tallies.entry(SampleKey { class, ..key }).or_default();
+                mine.events += (events_for + ONE_BLOCK / 2) / ONE_BLOCK;
+                mine.weight += ns;
+            }
+        }
+    }
+
     /// Counts events that the window has no room for.
     pub fn refuse(&mut self, events: u64) {
         self.losses.add(Loss::WindowFull, events);
@@ -126,12 +149,11 @@ mod tests {
     use super::*;
     use crate::model::process::ProcessId;
     use crate::model::stack::StackId;
-    use profiler_common::source::Source;
 
     #[test]
     fn equal_keys_are_counted_together() {
         let mut aggregator = Aggregator::default();
-        let key = |stack| SampleKey { process: ProcessId(0), thread: None, stack: StackId(stack), class_bytes: 0 };
+        let key = |stack| SampleKey { process: ProcessId(0), thread: None, stack: StackId(stack), class: 0 };
         for stack in [1, 2, 1] {
             aggregator.add(key(stack), Counts { events: 1, weight: 5 }, Ended::Root);
         }
@@ -144,7 +166,7 @@ mod tests {
     #[test]
     fn what_the_kernel_counted_is_taken_over_under_its_name_and_the_rest_is_lost() {
         let mut aggregator = Aggregator::default();
-        let key = SampleKey { process: ProcessId(0), thread: None, stack: StackId(1), class_bytes: 64 };
+        let key = SampleKey { process: ProcessId(0), thread: None, stack: StackId(1), class: 64 };
         let kernel = |stack_hash| TallyKey::new(Source::CALLS, stack_hash, 64);
         let counts = |allocated| TallyCounts { allocated, allocated_bytes: 60 * allocated, freed: 1, ..TallyCounts::default() };
         // Two stacks that turned out to be one.

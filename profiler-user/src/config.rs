@@ -2,6 +2,7 @@
 
 use crate::model::kind::Kind;
 use profiler_common::source::Source;
+use profiler_common::wait::{WAITS_BLOCK, WAITS_MUTEX, WAITS_OFF_CPU};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -44,6 +45,14 @@ pub enum Event {
     Heap,
     /// Calls of allocators: what is allocated.
     Allocs,
+    /// Threads that are not running: they sleep, or wait for a CPU.
+    OffCpu,
+    /// Waits for another thread, by who waits.
+    Block,
+    /// The same, by who ends them.
+    Mutex,
+    /// Threads that are started.
+    ThreadCreate,
 }
 
 impl Event {
@@ -60,6 +69,10 @@ impl Event {
             Self::Mappings => Source::MAPPINGS,
             Self::Descriptors | Self::Sockets => Source::DESCRIPTORS,
             Self::Heap | Self::Allocs => Source::CALLS,
+            Self::OffCpu => Source::OFF_CPU,
+            Self::Block => Source::BLOCK,
+            Self::Mutex => Source::MUTEX,
+            Self::ThreadCreate => Source::THREADS,
         }
     }
 
@@ -69,7 +82,7 @@ impl Event {
             Self::CpuClock => Some(Tick::Clock),
             Self::Cycles => Some(Tick::Cycles),
             Self::PageFaults => Some(Tick::Faults),
-            Self::Mappings | Self::Descriptors | Self::Sockets | Self::Heap | Self::Allocs => None,
+            _ => None,
         }
     }
 }
@@ -206,6 +219,12 @@ pub struct Config {
     pub moment: Moment,
     /// What lives is shown twice: at the end, and so long before it.
     pub diff: Option<Duration>,
+    /// Time off the CPU that is always taken, ns; a shorter one is taken with the odds of its length, and stands for others.
+    pub sleep_ns: u64,
+    /// The same of a wait for another thread; 1: each is taken.
+    pub block_ns: u64,
+    /// Of the releases of locks one in so many is taken.
+    pub mutex_fraction: u32,
     /// Which mode.
     pub mode: Mode,
     /// When it ends by itself.
@@ -240,6 +259,9 @@ impl Default for Config {
             max_overhead: None,
             moment: Moment::End,
             diff: None,
+            sleep_ns: 10_000_000,
+            block_ns: 1,
+            mutex_fraction: 1,
             mode: Mode::Any,
             duration: None,
             inherit: true,
@@ -288,6 +310,10 @@ impl Config {
             Event::Heap => Kind::Heap,
             Event::Allocs if self.events.contains(&Event::Heap) => Kind::AllocsOfHeap,
             Event::Allocs => Kind::Allocs,
+            Event::OffCpu => Kind::OffCpu,
+            Event::Block => Kind::Block,
+            Event::Mutex => Kind::Mutex,
+            Event::ThreadCreate => Kind::ThreadCreate,
         }
     }
 
@@ -301,6 +327,12 @@ impl Config {
     /// How calls of allocators are probed, if they are: what lives needs more than what is allocated.
     pub(crate) fn calls(&self) -> Option<Event> {
         [Event::Heap, Event::Allocs].into_iter().find(|event| self.events.contains(event))
+    }
+
+    /// What the programs of the scheduler count: bits of [`profiler_common::wait`].
+    pub(crate) fn waits(&self) -> u32 {
+        let bit = |event, bit| if self.events.contains(&event) { bit } else { 0 };
+        bit(Event::OffCpu, WAITS_OFF_CPU) | bit(Event::Block, WAITS_BLOCK) | bit(Event::Mutex, WAITS_MUTEX)
     }
 
     /// How often something ticks, a second and CPU.

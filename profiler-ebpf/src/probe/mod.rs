@@ -3,6 +3,9 @@
 pub mod cpu;
 pub mod descriptor;
 pub mod heap;
+mod lock;
 pub mod mapping;
 pub mod process;
+pub mod sleep;
 pub mod snapshot;
+pub mod thread;

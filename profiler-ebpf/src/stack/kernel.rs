@@ -7,11 +7,14 @@ use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::{bpf_get_stack, bpf_loop};
 use profiler_common::limits::KERNEL_FRAMES_MAX;
 
-/// Takes the kernel part to the front of the frames; returns how many there are.
+/// Frames of a program that a tracepoint runs, and of what runs it: they come first, and are no part of what called the tracepoint.
+pub const OWN_FRAMES: u64 = 2;
+
+/// Takes the kernel part to the front of the frames, without the first few; returns how many there are.
 #[inline(always)]
-pub fn take(context: *mut c_void, scratch: *mut Scratch) -> u32 {
+pub fn take(context: *mut c_void, scratch: *mut Scratch, skip: u64) -> u32 {
     // SAFETY: the frames hold more than `KERNEL_FRAMES_MAX` words.
-    let bytes = unsafe { bpf_get_stack(context, (&raw mut (*scratch).frames).cast(), (KERNEL_FRAMES_MAX * 8) as u32, 0) };
+    let bytes = unsafe { bpf_get_stack(context, (&raw mut (*scratch).frames).cast(), (KERNEL_FRAMES_MAX * 8) as u32, skip) };
     if bytes < 0 || bytes > (KERNEL_FRAMES_MAX * 8) as i64 { 0 } else { bytes as u32 / 8 }
 }
 

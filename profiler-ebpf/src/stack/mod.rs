@@ -14,12 +14,13 @@ use crate::place::Place;
 use crate::settings::setting;
 use crate::task::Current;
 use aya_ebpf::EbpfContext as _;
-use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use aya_ebpf::cty::c_void;
+use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::programs::PerfEventContext;
 use profiler_common::ended::Ended;
 use profiler_common::process::ProcessKey;
 use profiler_common::record::{FORM_UNFINISHED, FORM_WALKED, RecordKind, StackHeader};
-pub use registers::{Interrupted, interrupted};
+pub use registers::{Interrupted, current_call, interrupted};
 use unfinished::Allowed;
 
 /// A stack in scratch, ready to be sent.
@@ -49,6 +50,8 @@ pub fn mix(hash: u64, word: u64) -> u64 {
 pub enum From<'a> {
     /// A tick, which may have interrupted the kernel.
     Tick { context: &'a PerfEventContext, at: &'a Interrupted },
+    /// The scheduler, or another place in the kernel, where the current task has called it; `kernel`: its part is wanted.
+    Kernel { context: *mut c_void, kernel: bool },
     /// A probe in user code; `is_entry`: the stack pointer is where the call left it.
     Probe { is_entry: bool },
 }
@@ -59,7 +62,8 @@ pub fn take<P: Place>(place: P, from: &From<'_>, process: &ProcessKey, task: Cur
     let scratch = place.scratch()?;
     let start = mix(process_hash(process), u64::from(process.exec_generation));
     let kernel_frames = match from {
-        From::Tick { context, at } if at.is_kernel && setting!(kernel_stacks) != 0 => kernel::take(context.as_ptr(), scratch),
+        From::Tick { context, at } if at.is_kernel && setting!(kernel_stacks) != 0 => kernel::take(context.as_ptr(), scratch, 0),
+        From::Kernel { context, kernel: true } if setting!(kernel_stacks) != 0 => kernel::take(*context, scratch, kernel::OWN_FRAMES),
         _ => 0,
     };
     let user = if setting!(user_stacks) != 0 {
@@ -88,6 +92,11 @@ pub fn take<P: Place>(place: P, from: &From<'_>, process: &ProcessKey, task: Cur
     // The same addresses by another list may be another stack: what they were walked with is a part of what they are.
     hash = mix(hash, u64::from(user.list));
     hash = mix(kernel::hash(place, hash, kernel_frames), u64::from(ended) | u64::from(kernel_frames) << 8);
+    if setting!(per_thread) != 0 {
+        // What is counted in the kernel is counted by hash.
+        // SAFETY: no arguments, no preconditions.
+        hash = mix(hash, unsafe { bpf_get_current_pid_tgid() });
+    }
     if hash == 0 {
         hash = 1; // 0 is an empty slot.
     }

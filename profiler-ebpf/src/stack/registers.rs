@@ -7,17 +7,18 @@ mod x86_64;
 
 use crate::task::Current;
 #[cfg(bpf_target_arch = "aarch64")]
-use arm64::is_kernel;
-#[cfg(bpf_target_arch = "aarch64")]
 pub use arm64::{RETURN_ADDRESS_ON_STACK, Saved, code_address, native, register, system_call};
+#[cfg(bpf_target_arch = "aarch64")]
+use arm64::{called, is_kernel};
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_user, bpf_task_pt_regs};
 use aya_ebpf::programs::PerfEventContext;
+use profiler_common::futex::Call;
 use profiler_common::unwind::Registers;
 #[cfg(bpf_target_arch = "x86_64")]
-use x86_64::is_kernel;
-#[cfg(bpf_target_arch = "x86_64")]
 pub use x86_64::{RETURN_ADDRESS_ON_STACK, Saved, code_address, native, register, system_call};
+#[cfg(bpf_target_arch = "x86_64")]
+use x86_64::{called, is_kernel};
 
 /// What a tick interrupted.
 pub struct Interrupted {
@@ -60,6 +61,14 @@ pub fn user_side(task: Current) -> UserSide {
         UserSide::Native(registers) if task.is_in_exec() && !is_readable(registers.sp) => UserSide::None,
         side => side,
     }
+}
+
+/// The system call that the current task is in, as far as it is one at a word of memory.
+#[inline(always)]
+pub fn current_call() -> Option<Call> {
+    // SAFETY: as in `user_side`.
+    let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) as *const Saved };
+    if regs.is_null() { None } else { called(regs) }
 }
 
 #[inline(always)]

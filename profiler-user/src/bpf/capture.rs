@@ -19,6 +19,7 @@ use super::side_band::{Record, SideBand};
 use super::tallies;
 use super::threads::{SeenThread, ThreadIterator};
 use super::trap_cost::{Spent, TrapCost};
+use super::waits;
 use crate::config::{ProbeWork, Tick, Traced};
 use crate::model::allocator::Allocator;
 use crate::model::event::{MonotonicNs, ProcessEvent};
@@ -29,6 +30,7 @@ use profiler_common::descriptor::{Descriptor, DescriptorKey};
 use profiler_common::source::Source;
 use profiler_common::tally::{TallyCounts, TallyKey};
 use profiler_common::unwind::range::ProcessRanges;
+use profiler_common::wait::DelayCounts;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -188,6 +190,14 @@ impl Capture {
         descriptors::read(&self.programs.descriptors)
     }
 
+    /// What was counted in the kernel of a source of waits.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn delays(&self, source: Source) -> Result<Vec<(TallyKey, DelayCounts)>, BpfError> {
+        self.programs.waits.read(source)
+    }
+
     /// Takes a process into the target, whoever has the pid now.
     ///
     /// # Errors
@@ -286,7 +296,8 @@ impl Capture {
     pub fn ticks(&self, source: Source) -> Result<Ticks, BpfError> {
         let ran = counters::runs_and_idle(&self.programs.counters, source)?;
         let Some(by_cpu) = self.events.get(&source).and_then(SampledEvents::ticks) else {
-            return Ok(Ticks { all: ran.iter().map(|(runs, _)| runs).sum(), unseen_away: 0 });
+            let missed = waits::programs_of(source).iter().map(|name| self_cost::missed(&self.programs, name)).sum::<u64>();
+            return Ok(Ticks { all: ran.iter().map(|(runs, _)| runs).sum::<u64>() + missed, unseen_away: 0 });
         };
         let away_now = TimesAway::now();
         let mut ticks = Ticks { all: by_cpu.values().sum(), unseen_away: 0 };

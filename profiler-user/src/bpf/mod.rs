@@ -30,6 +30,7 @@ mod side_band;
 mod tallies;
 mod threads;
 mod trap_cost;
+mod waits;
 
 pub use arena::{Arena, wait_for_programs};
 pub use btf::{KernelTypes, controller_index};

@@ -10,17 +10,20 @@ use super::probes::Probes;
 use super::tallies::Tallies;
 use super::threads::ThreadIterator;
 use super::trap_cost::TrapCost;
+use super::waits::{self, Waits};
 use crate::config::{Event, ProbeWork, Tick, Traced};
 use crate::model::process::Pid;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{Iter, PerfEvent, RawTracePoint};
 use aya::{Btf, Ebpf, EbpfLoader, VerifierLogLevel};
 use profiler_common::limits::{
-    OPEN_DESCRIPTORS_MAX, OWN_PROCESSES_MAX, PENDING_CALLS_MAX, PROBE_PLACES_PER_CPU, SITES_MAX, TARGET_CGROUPS_MAX, TARGET_COMMS_MAX,
+    LOCKS_MAX, OPEN_DESCRIPTORS_MAX, OWN_PROCESSES_MAX, PENDING_CALLS_MAX, PROBE_PLACES_PER_CPU, SITES_MAX, SLEEPS_MAX, TARGET_CGROUPS_MAX,
+    TARGET_COMMS_MAX,
 };
 use profiler_common::tally::{COUNTING_ALL, COUNTING_NOTHING, COUNTING_RETURNS};
 use profiler_common::target::{TARGET_PROCESSES, TargetCgroup, TargetComm};
 use profiler_common::unwind::range::ProcessRanges;
+use profiler_common::wait::WAITS_MUTEX;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use zerocopy::IntoBytes as _;
 
@@ -43,6 +46,7 @@ pub(super) struct Programs {
     pub(super) tallies: Tallies,
     pub(super) live: LiveBlocks,
     pub(super) descriptors: Descriptors,
+    pub(super) waits: Waits,
     counting: Array<MapData, u32>,
     /// Where calls are probed and not ticks sampled.
     pub(super) probes: Option<Probes>,
@@ -68,9 +72,11 @@ impl Programs {
         let live = LiveBlocks::new(live);
         let descriptors = HashMap::try_from(take(&mut ebpf, "DESCRIPTORS")?).map_err(|error| map_error("DESCRIPTORS", &error))?;
         let counting = Array::try_from(take(&mut ebpf, "COUNTING")?).map_err(|error| map_error("COUNTING", &error))?;
+        let waits = HashMap::try_from(take(&mut ebpf, "DELAYS")?).map_err(|error| map_error("DELAYS", &error))?;
+        let waits = Waits::new(waits);
         let sites = Array::try_from(take(&mut ebpf, "SITES")?).map_err(|error| map_error("SITES", &error))?;
         let probes = options.calls.map(|calls| Probes::load((calls, options.budget), EMBEDDED_OBJECT, &numbers, sites)).transpose()?;
-        let mut programs = Self { ebpf, ring, counters, targets, own, ranges, arena, tallies, live, descriptors, counting, probes };
+        let mut programs = Self { ebpf, ring, counters, targets, own, ranges, arena, tallies, live, descriptors, waits, counting, probes };
         for (pid, process) in &options.processes {
             programs.add_target(pid.0, process.start_boot_ns)?;
         }
@@ -79,6 +85,9 @@ impl Programs {
                 programs.attach("follow_fork", "sched_process_fork")?;
             }
             programs.attach("forget_process", "sched_process_free")?;
+        }
+        for (name, tracepoint) in waits::programs(options) {
+            programs.attach(name, tracepoint)?;
         }
         Ok(programs)
     }
@@ -211,7 +220,13 @@ fn load_object(options: &CaptureOptions) -> Result<Ebpf, BpfError> {
         .override_global("TARGET_COMMS", comms.as_bytes(), true)
         .map_max_entries("RING", options.ring_bytes)
         .map_max_entries("TARGET_PROCESSES", options.target_processes)
-        .map_max_entries("PROBE_PLACES", if options.calls.is_some() || !options.traced.is_empty() { probe_places() } else { 1 })
+        .map_max_entries(
+            "PROBE_PLACES",
+            if options.calls.is_some() || !options.traced.is_empty() || waits::are_counted(options) { probe_places() } else { 1 },
+        )
+        .map_max_entries("SLEEPS", if options.settings.waits != 0 { SLEEPS_MAX } else { 1 })
+        .map_max_entries("LOCKS", if options.settings.waits & WAITS_MUTEX != 0 { LOCKS_MAX } else { 1 })
+        .map_max_entries("DELAYS", if waits::are_counted(options) { options.tallies } else { 1 })
         .map_max_entries("SITES", if options.calls.is_some() { SITES_MAX } else { 1 })
         .map_max_entries("TALLIES", if options.calls.is_some() || has_descriptors { options.tallies } else { 1 })
         .map_max_entries("DESCRIPTORS", if has_descriptors { OPEN_DESCRIPTORS_MAX } else { 1 })

@@ -11,6 +11,7 @@ use aya::programs::{ProgramInfo, loaded_programs};
 use profiler_common::limits::{RING_BYTES, TARGET_CGROUPS_MAX, TARGET_COMMS_MAX, TARGET_PROCESSES_MAX};
 use profiler_common::settings::{MODE_ANY, Settings, WALK_TABLES};
 use profiler_common::target::{TARGET_CGROUPS, TARGET_COMMS, TARGET_PROCESSES};
+use profiler_common::wait::{WAITS_BLOCK, WAITS_MUTEX, WAITS_OFF_CPU};
 
 /// One program, loaded with everything that a run can switch on.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -85,6 +86,12 @@ fn everything() -> Result<CaptureOptions, BpfError> {
         address_bits: crate::sys::address_bits(),
         stop_at_sample: 1,
         count_stepped: 1,
+        waits: WAITS_OFF_CPU | WAITS_BLOCK | WAITS_MUTEX,
+        sleep_ns: 1_000_000,
+        block_ns: 1_000,
+        mutex_fraction: 5,
+        per_thread: 1,
+        reserved: 0,
     };
     Ok(CaptureOptions {
         settings,
@@ -96,6 +103,7 @@ fn everything() -> Result<CaptureOptions, BpfError> {
         calls: Some(Event::Heap),
         traced: vec![Traced::Descriptors],
         budget: true,
+        new_threads: true,
         ring_bytes: RING_BYTES,
         target_processes: TARGET_PROCESSES_MAX,
         tallies: 1,

@@ -2,7 +2,8 @@
 
 use super::probes::Probes;
 use super::program::Programs;
-use super::program_cost::{ProgramCost, of_descriptor};
+use super::program_cost::{ProgramCost, number, of_descriptor};
+use std::os::fd::AsFd as _;
 
 /// Reads the statistics of all loaded programs.
 pub(super) fn read(programs: &Programs) -> Vec<ProgramCost> {
@@ -18,4 +19,11 @@ pub(super) fn read(programs: &Programs) -> Vec<ProgramCost> {
     // Those of probes are not aya's.
     let of_probes = programs.probes.iter().flat_map(Probes::programs).filter_map(|(name, program)| of_descriptor(name, program));
     costs.chain(of_probes).collect()
+}
+
+/// How often the kernel did not run a program because it was running on that CPU already.
+pub(super) fn missed(programs: &Programs, name: &str) -> u64 {
+    let Some((_, program)) = programs.each().find(|(known, _)| *known == name) else { return 0 };
+    let descriptor = program.fd().ok().and_then(|descriptor| descriptor.as_fd().try_clone_to_owned().ok());
+    descriptor.and_then(|descriptor| number(&descriptor, "recursion_misses")).unwrap_or(0)
 }

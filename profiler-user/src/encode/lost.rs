@@ -32,8 +32,8 @@ impl Lost {
 /// to the comments: it would be the whole machine's loss in the profile of one process. So is everything in a part of a recording: each part would show
 /// the same loss again.
 pub(super) fn samples(profile: &Profile) -> Vec<Lost> {
-    // What a call would have made that was not counted, nobody knows.
-    if profile.kind.is_of_blocks() || profile.is_part {
+    // What a call would have made that was not counted, or how long a wait was, nobody knows.
+    if profile.kind.is_of_blocks() || profile.kind.is_of_waits() || profile.is_part {
         return Vec::new();
     }
     let is_shown = |loss: Loss| loss.is_sample() && !(profile.balance.is_narrowed && loss.is_before_filter());

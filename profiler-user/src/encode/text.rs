@@ -36,7 +36,11 @@ enum Shows<'a> {
 /// The profile as text.
 pub(super) fn encode(profile: &Profile) -> String {
     let rows = rows(profile);
-    let mut out = if profile.kind.is_of_blocks() { blocks_header(profile) } else { header(profile, &rows) };
+    let mut out = match profile.kind {
+        kind if kind.is_of_blocks() => blocks_header(profile),
+        kind if kind.is_of_contentions() => contentions_header(kind),
+        _ => header(profile, &rows),
+    };
     for comment in lost::comments(profile) {
         line(&mut out, format_args!("# {}", cell(&comment)));
     }
@@ -54,6 +58,15 @@ pub(super) fn encode(profile: &Profile) -> String {
 fn header(profile: &Profile, rows: &[Row<'_>]) -> String {
     let total = rows.iter().fold(0_i64, |sum, row| sum.saturating_add(row.events));
     format!("{} profile: total {total}\n", profile.kind.name())
+}
+
+/// The first lines of a profile of contentions (runtime/pprof, `writeProfileInternal`, Go 1.26), whose rows are `time count @ addresses`. Times are
+/// nanoseconds, and what was sampled is weighed already: readers multiply by the period of a mutex profile.
+fn contentions_header(kind: Kind) -> String {
+    match kind {
+        Kind::Mutex => "--- mutex:\ncycles/second=1000000000\nsampling period=1\n".to_owned(),
+        _ => "--- contention:\ncycles/second=1000000000\n".to_owned(),
+    }
 }
 
 /// The first line of a heap profile (runtime/pprof, `writeHeapInternal`, Go 1.26): the totals, and twice the distance between samples. Readers take equal
@@ -90,6 +103,10 @@ fn rows(profile: &Profile) -> Vec<Row<'_>> {
         let events =
             sample.raw.map_or(sample.values[0], |raw| if profile.kind == Kind::Heap { raw.in_use_bytes } else { raw.allocated_bytes });
         let events = if sample.raw.is_some() { events.max(1) } else { events };
+        let (events, head) = match profile.kind.is_of_contentions() {
+            true => (sample.values[1], format!("{} {}", sample.values[1], sample.values[0])),
+            false => (events, head),
+        };
         match addresses.is_empty() {
             true => Row { events, head, addresses: vec![0], shows: Shows::Name(lost::NO_STACK.to_owned()) },
             false => Row { events, head, addresses, shows: Shows::Sample(sample) },

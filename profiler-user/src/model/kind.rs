@@ -60,6 +60,16 @@ pub enum Kind {
     HeapBase,
     /// What was allocated.
     Allocs,
+    /// Where threads are not running: asleep, or waiting for a CPU.
+    OffCpu,
+    /// Where threads wait for others.
+    Block,
+    /// Where threads let go what others wait for.
+    Mutex,
+    /// Where threads are started.
+    ThreadCreate,
+    /// Where time goes: on the CPU and off it.
+    Wall,
     /// What was allocated and what of it lives, looked at from what was allocated: allocs, where heap is recorded as well.
     AllocsOfHeap,
     /// Where every thread stands at one moment.
@@ -79,6 +89,11 @@ impl Kind {
             Self::Mmap => "mmap",
             Self::Descriptors => "fds",
             Self::Sockets => "sockets",
+            Self::OffCpu => "off-cpu",
+            Self::Block => "block",
+            Self::Mutex => "mutex",
+            Self::ThreadCreate => "threadcreate",
+            Self::Wall => "wall",
             Self::Heap => "heap",
             Self::HeapBase => "heap-base",
             Self::Allocs | Self::AllocsOfHeap => "allocs",
@@ -97,6 +112,12 @@ impl Kind {
             Self::Descriptors => &[ValueType { name: "fds", unit: "count" }],
             Self::Sockets => &[ValueType { name: "sockets", unit: "count" }],
             Self::Mmap => &[ValueType { name: "mappings", unit: "count" }, ValueType { name: "space", unit: "bytes" }],
+            Self::OffCpu => &[ValueType { name: "samples", unit: "count" }, ValueType { name: "offcpu", unit: "nanoseconds" }],
+            Self::Wall => &[ValueType { name: "samples", unit: "count" }, ValueType { name: "wall", unit: "nanoseconds" }],
+            Self::Block | Self::Mutex => {
+                &[ValueType { name: "contentions", unit: "count" }, ValueType { name: "delay", unit: "nanoseconds" }]
+            }
+            Self::ThreadCreate => &[ValueType { name: "threadcreate", unit: "count" }],
             Self::Heap | Self::HeapBase | Self::AllocsOfHeap => &[
                 ValueType { name: "alloc_objects", unit: "count" },
                 ValueType { name: "alloc_space", unit: "bytes" },
@@ -124,6 +145,10 @@ impl Kind {
             Self::Heap | Self::HeapBase | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => {
                 ValueType { name: "space", unit: "bytes" }
             }
+            Self::OffCpu => ValueType { name: "offcpu", unit: "nanoseconds" },
+            Self::Wall => ValueType { name: "wall", unit: "nanoseconds" },
+            Self::Block | Self::Mutex => ValueType { name: "contentions", unit: "count" },
+            Self::ThreadCreate => ValueType { name: "threadcreate", unit: "count" },
         }
     }
 
@@ -141,32 +166,26 @@ impl Kind {
             Self::Descriptors | Self::Sockets => "calls",
             Self::Mmap => "mappings",
             Self::Heap | Self::HeapBase | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => "calls",
+            Self::OffCpu | Self::Block | Self::Mutex | Self::Wall => "waits",
+            Self::ThreadCreate => "threads",
         }
     }
 
-    /// The column that forms with one number show: the events, or bytes of memory.
+    /// The column that forms with one number show: the events, or bytes of memory, or time.
     pub const fn shown_column(self) -> usize {
         match self {
-            Self::Cpu
-            | Self::CpuCycles
-            | Self::Faults
-            | Self::Mmap
-            | Self::Descriptors
-            | Self::Sockets
-            | Self::Threads
-            | Self::Goroutine => 0,
+            Self::OffCpu | Self::Block | Self::Mutex | Self::Wall | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => 1,
             Self::Heap | Self::HeapBase => 3,
-            Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => 1,
+            _ => 0,
         }
     }
 
     /// The column that readers show unless they are asked for another.
     pub const fn default_column(self) -> usize {
         match self {
-            Self::Threads | Self::Goroutine => 0,
+            Self::Threads | Self::Goroutine | Self::Descriptors | Self::Sockets | Self::ThreadCreate => 0,
             Self::Heap | Self::HeapBase => 3,
-            Self::Descriptors | Self::Sockets => 0,
-            Self::Cpu | Self::CpuCycles | Self::Faults | Self::Mmap | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => 1,
+            _ => 1,
         }
     }
 
@@ -190,18 +209,21 @@ impl Kind {
         matches!(self, Self::Threads | Self::Goroutine)
     }
 
+    /// Whether it counts waits, in nanoseconds.
+    pub const fn is_of_waits(self) -> bool {
+        matches!(self, Self::OffCpu | Self::Block | Self::Mutex | Self::Wall)
+    }
+
+    /// Whether each row is a contention, of which Go has a text form of its own.
+    pub const fn is_of_contentions(self) -> bool {
+        matches!(self, Self::Block | Self::Mutex)
+    }
+
     /// Functions that are left out at the leaf's end of a stack, with all that they call: a pattern for a whole name, in the syntax of RE2. Empty: none.
     pub const fn drop_frames(self) -> &'static str {
         match self {
-            Self::Cpu
-            | Self::CpuCycles
-            | Self::Faults
-            | Self::Mmap
-            | Self::Descriptors
-            | Self::Sockets
-            | Self::Threads
-            | Self::Goroutine => "",
             Self::Heap | Self::HeapBase | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => ALLOCATORS,
+            _ => "",
         }
     }
 
@@ -214,6 +236,10 @@ impl Kind {
             Self::Mmap => "nothing that was asked for mapped memory in that time",
             Self::Faults => "nothing that was asked for took a page fault in that time",
             Self::AllocShares => "no turn came in that time, or nothing that was asked for allocated enough in one",
+            Self::OffCpu | Self::Wall => "nothing that was asked for came back from a sleep in that time",
+            Self::Block => "nothing that was asked for waited for another thread in that time",
+            Self::Mutex => "nobody waited for a lock of what was asked for in that time",
+            Self::ThreadCreate => "nothing that was asked for started a thread in that time",
             Self::Heap | Self::HeapBase | Self::Allocs | Self::AllocsOfHeap => {
                 "nothing that was asked for allocated enough in that time; --sample-bytes 1 records every block"
             }

@@ -20,8 +20,9 @@ pub struct SampleKey {
     pub thread: Option<u32>,
     /// The stack.
     pub stack: StackId,
-    /// Bytes of the size class, where blocks of memory are counted; else 0.
-    pub class_bytes: u64,
+    /// What tells apart what has one stack: bytes of the size class, where blocks of memory are counted; a `CLASS_*` of [`profiler_common::wait`], where waits
+    /// are; else 0.
+    pub class: u64,
 }
 
 /// Events and their weight.

@@ -65,7 +65,10 @@ impl Closing<'_> {
         if source == Source::DESCRIPTORS {
             return self.close_descriptors(&mut aggregator, ticks);
         }
-        let counted = self.capture.counted(source)?;
+        let mut counted = self.capture.counted(source)?;
+        let (own, others): (Vec<_>, Vec<_>) = self.capture.delays(source)?.into_iter().partition(|(key, _)| self.own.counts(key));
+        counted.filtered += own.iter().map(|(_, counts)| counts.events).sum::<u64>();
+        aggregator.settle_waits(&others);
         let aggregated = aggregator.finish();
         let span = if source == Source::FAULTS { self.faults_span.unwrap_or(self.span) } else { self.span };
         let counting = Counting { counted: &counted, ticks, aggregated: &aggregated, sampled: aggregated.events, span };
@@ -88,7 +91,7 @@ impl Closing<'_> {
         let (mut windows, all) = (Vec::new(), self.capture.descriptors()?);
         let open: Vec<TallyKey> = self.execs.open(&all).collect();
         for event in self.config.events.iter().filter(|event| event.source() == Source::DESCRIPTORS) {
-            let is_shown = |key: &&TallyKey| *event == Event::Descriptors || key.class_bytes() == DescriptorType::Socket as u64;
+            let is_shown = |key: &&TallyKey| *event == Event::Descriptors || key.class() == DescriptorType::Socket as u64;
             aggregator.settle_standing(open.iter().filter(is_shown).copied());
             let aggregated = aggregator.close_phase();
             let mut counted = self.capture.counted(Source::DESCRIPTORS)?;

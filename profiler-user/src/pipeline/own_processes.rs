@@ -6,7 +6,8 @@ use crate::model::process::Pid;
 use crate::model::stack::{RawStack, Tally};
 use profiler_common::limits::OWN_PROCESSES_MAX;
 use profiler_common::source::Source;
-use std::collections::BTreeMap;
+use profiler_common::tally::TallyKey;
+use std::collections::{BTreeMap, HashSet};
 
 /// The processes that are ours: this one, and the readers that it starts while it records.
 pub(super) struct OwnProcesses {
@@ -15,12 +16,14 @@ pub(super) struct OwnProcesses {
     command: Option<Pid>,
     /// Samples of ours that arrived, by their source.
     samples: BTreeMap<Source, u64>,
+    /// Keys of what is counted of ours in the kernel.
+    keys: HashSet<TallyKey>,
 }
 
 impl OwnProcesses {
     /// This process alone; with none, our processes are recorded like any others.
     pub(super) fn new(this: Option<u32>, command: Option<Pid>) -> Self {
-        Self { pids: this.into_iter().collect(), command, samples: BTreeMap::new() }
+        Self { pids: this.into_iter().collect(), command, samples: BTreeMap::new(), keys: HashSet::new() }
     }
 
     pub(super) fn pids(&self) -> &[u32] {
@@ -35,6 +38,12 @@ impl OwnProcesses {
     /// Counts events of ours.
     pub(super) fn count(&mut self, tally: &Tally<RawStack>) {
         *self.samples.entry(tally.source).or_default() += tally.events;
+        self.keys.extend(tally.counted_under);
+    }
+
+    /// Whether what is counted under a key is ours.
+    pub(super) fn counts(&self, key: &TallyKey) -> bool {
+        self.keys.contains(key)
     }
 
     pub(super) fn contains(&self, tgid: u32) -> bool {

@@ -6,6 +6,7 @@ use super::kernel::KernelSymbols;
 use super::layout::Layout;
 use super::native::LinesOrWhy;
 use super::values;
+use super::waits::{self, of_class};
 use crate::model::address::FileAddress;
 use crate::model::label::Label;
 use crate::model::mapping::{MappingId, MappingKind, ObjectId};
@@ -15,7 +16,6 @@ use crate::model::stack::Frame;
 use crate::model::window::{SampleKey, Window};
 use crate::object::ObjectStore;
 use foldhash::{HashMap, HashMapExt as _};
-use profiler_common::descriptor::DescriptorType;
 use std::sync::Arc;
 
 /// What is needed to build, and what is built.
@@ -121,7 +121,12 @@ impl<'a> Builder<'a> {
                 hidden = self.runtime_frames(&locations);
             }
             let (values, raw) = values::of(self.window.kind, self.window.period, counts);
-            match known.entry((key.process, key.thread, locations, key.class_bytes)) {
+            if !self.is_kept(key.class, &locations) {
+                continue;
+            }
+            // Locks that are told by different means are locks.
+            let class = if self.window.kind.is_of_contentions() { 0 } else { key.class };
+            match known.entry((key.process, key.thread, locations, class)) {
                 std::collections::hash_map::Entry::Occupied(at) => {
                     let sample = &mut samples[*at.get()];
                     sample.values.iter_mut().zip(values).for_each(|(sum, value)| *sum = sum.saturating_add(value));
@@ -138,6 +143,15 @@ impl<'a> Builder<'a> {
             }
         }
         samples
+    }
+
+    /// Whether a sample is what the kind is about: of waits only the functions' names may tell.
+    fn is_kept(&self, class: u64, locations: &[usize]) -> bool {
+        if !self.window.kind.is_of_contentions() {
+            return true;
+        }
+        let lines = locations.iter().filter_map(|at| self.locations[*at].lines.as_ref().ok()).flatten();
+        waits::are_told(self.window.kind, class, lines.map(|line| &*self.functions[line.function].name))
     }
 
     /// Leaves out the frames of functions that were inlined into the next ones: the address of the innermost one unfolds to all of them.
@@ -177,12 +191,7 @@ impl<'a> Builder<'a> {
             labels.push(Label::number("tid", i64::from(thread.tid.0), "tid"));
             labels.extend(text("thread", &thread.name));
         }
-        if self.window.kind.is_of_descriptors() {
-            let what = DescriptorType::try_from(key.class_bytes).map_or("", DescriptorType::label);
-            labels.push(Label::text("type", what));
-        } else if key.class_bytes != 0 {
-            labels.push(Label::number("bytes", signed(key.class_bytes), "bytes"));
-        }
+        labels.extend(of_class(self.window.kind, key.class));
         for label in process.labels.iter() {
             let is_empty = matches!(&label.value, crate::model::label::LabelValue::Text(text) if text.is_empty());
             if !is_empty && labels.iter().all(|known| known.key != label.key) {

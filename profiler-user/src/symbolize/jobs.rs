@@ -44,7 +44,7 @@ impl Used {
     pub(super) fn of(window: &Window) -> Self {
         let events = window.tallies.iter().map(|(key, counts)| (*key, Measured::Events(*counts)));
         let mut samples: Vec<_> = events.chain(window.blocks.iter().map(|(key, counts)| (*key, Measured::Blocks(*counts)))).collect();
-        samples.sort_by_key(|(key, _)| (key.process, key.thread, key.stack, key.class_bytes));
+        samples.sort_by_key(|(key, _)| (key.process, key.thread, key.stack, key.class));
         let mut processes: Vec<ProcessId> = samples.iter().map(|(key, _)| key.process).collect();
         processes.dedup();
         let (mut stacks, mut frames, mut seen) = (HashSet::new(), Vec::new(), HashSet::new());

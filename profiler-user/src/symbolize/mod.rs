@@ -12,6 +12,7 @@ pub mod split;
 #[cfg(test)]
 mod tests;
 mod values;
+mod waits;
 
 use crate::model::profile::Profile;
 use crate::model::window::Window;

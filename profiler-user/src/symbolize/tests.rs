@@ -104,7 +104,7 @@ impl Bench {
     fn sample(&mut self, process: ProcessId, frames: &[(MappingId, u64)]) {
         let frames: Vec<Frame> =
             frames.iter().map(|(mapping, address)| Frame { mapping: *mapping, address: FileAddress(*address) }).collect();
-        let key = SampleKey { process, thread: None, stack: self.dictionary().stacks.intern(&frames), class_bytes: 0 };
+        let key = SampleKey { process, thread: None, stack: self.dictionary().stacks.intern(&frames), class: 0 };
         let counts = self.window.tallies.entry(key).or_default();
         *counts = Counts { events: counts.events + 2, weight: counts.weight + 3 };
     }
@@ -218,7 +218,7 @@ fn labels_are_such_that_every_reader_takes_them() {
     let process = bench.process(0, None);
     bench.dictionary().threads.push(ThreadInfo { tid: Tid(0), name: "".into() });
     let stack = bench.dictionary().stacks.intern(&[]);
-    bench.window.tallies.insert(SampleKey { process, thread: Some(0), stack, class_bytes: 0 }, Counts { events: 1, weight: 1 });
+    bench.window.tallies.insert(SampleKey { process, thread: Some(0), stack, class: 0 }, Counts { events: 1, weight: 1 });
     let profile = bench.symbolize(&store, &Fake::default());
     let keys: Vec<_> = profile.samples[0].labels.iter().map(|label| label.key.as_ref()).collect();
     assert_eq!(keys, ["pid", "comm", "tid", "container"]);

@@ -5,6 +5,7 @@ use crate::settings::setting;
 /// `struct pt_regs` of arch/arm64/include/asm/ptrace.h begins with these.
 pub use aya_ebpf::bindings::user_pt_regs as Saved;
 use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs};
+use profiler_common::futex::{Call, Number};
 use profiler_common::unwind::{Registers, arm64};
 
 /// `PSR_MODE_MASK` of arch/arm64/include/uapi/asm/ptrace.h without `PSR_MODE32_BIT`: 0 is user code.
@@ -72,4 +73,27 @@ const SYSTEM_CALL: u64 = size_of::<Saved>() as u64 + 8;
 #[inline(always)]
 pub fn system_call(regs: *const Saved) -> i64 {
     i64::from(crate::task::read_kernel::<i32>(regs as u64 + SYSTEM_CALL))
+}
+
+/// The system call that they stand for; 32-bit code has other numbers, and is left out.
+#[inline(always)]
+pub fn called(regs: *const Saved) -> Option<Call> {
+    // SAFETY: as in `native`.
+    let (number, pstate) = unsafe { ((*regs).regs[8], (*regs).pstate) };
+    if pstate & IS_32_BIT != 0 {
+        return None;
+    }
+    // include/uapi/asm-generic/unistd.h
+    let number = match number {
+        98 => Number::Futex,
+        449 => Number::WaitV,
+        454 => Number::Wake,
+        455 => Number::Wait,
+        456 => Number::Requeue,
+        93 | 94 => Number::Exit,
+        _ => Number::None,
+    };
+    // SAFETY: as above.
+    let (arguments, other_word) = unsafe { ([(*regs).regs[0], (*regs).regs[1], (*regs).regs[2]], (*regs).regs[4]) };
+    Some(Call { number, arguments, other_word })
 }

@@ -3,6 +3,7 @@
 use super::UserSide;
 pub use aya_ebpf::bindings::pt_regs as Saved;
 use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs};
+use profiler_common::futex::{Call, Number};
 use profiler_common::unwind::Registers;
 
 /// `__USER_CS` of arch/x86/include/asm/segment.h: 64-bit user code. A 32-bit process has another selector.
@@ -68,4 +69,27 @@ pub fn native(regs: *const Saved) -> UserSide {
 pub fn system_call(regs: *const Saved) -> i64 {
     // SAFETY: as above.
     unsafe { (*regs).orig_rax as i64 }
+}
+
+/// The system call that they stand for; 32-bit code has other numbers, and is left out.
+#[inline(always)]
+pub fn called(regs: *const Saved) -> Option<Call> {
+    // SAFETY: as in `native`.
+    let (number, cs) = unsafe { ((*regs).orig_rax, (*regs).cs & 0xffff) };
+    if cs != USER_CODE_64 {
+        return None;
+    }
+    // arch/x86/entry/syscalls/syscall_64.tbl
+    let number = match number {
+        202 => Number::Futex,
+        449 => Number::WaitV,
+        454 => Number::Wake,
+        455 => Number::Wait,
+        456 => Number::Requeue,
+        60 | 231 => Number::Exit,
+        _ => Number::None,
+    };
+    // SAFETY: as above.
+    let (arguments, other_word) = unsafe { ([(*regs).rdi, (*regs).rsi, (*regs).rdx], (*regs).r8) };
+    Some(Call { number, arguments, other_word })
 }

@@ -1,9 +1,11 @@
 //! What was typed, and what it means: `RecordArgs` to `Config`, without doing anything.
 
-use crate::choices::{ClockArg, KindArg, MomentArg, ProbesOnlyArg, ProfileArg, SplitArg};
-use crate::values::{parse_duration, parse_format, parse_memory_limit, parse_pids, parse_sample_bytes, parse_share, parse_unwind_memory};
+use crate::choices::{ClockArg, KindArg, MomentArg, ProbesOnlyArg, ProfileArg, SplitArg, events};
+use crate::values::{
+    parse_delay, parse_duration, parse_format, parse_memory_limit, parse_pids, parse_sample_bytes, parse_share, parse_unwind_memory,
+};
 use clap::{ArgAction, Parser, Subcommand};
-use profiler::config::{Bounds, Config, Event, Mode, Moment, ProbeWork, Target, Walk};
+use profiler::config::{Bounds, Config, Mode, Moment, ProbeWork, Target, Walk};
 use profiler::encode::Format;
 use profiler_common::limits::LIVE_BLOCKS_MAX;
 use std::ffi::OsString;
@@ -84,6 +86,15 @@ pub(crate) struct RecordArgs {
     /// Of heap: show what is in use twice, at the end and so long before, for what has grown since; it ends after twice that time unless -d says otherwise
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Sampling")]
     pub diff: Option<Duration>,
+    /// Of off-cpu: times off the CPU that are all recorded, shorter ones are sampled by their length: 1ns (each), 10us, 5ms
+    #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = parse_delay, help_heading = "Sampling")]
+    pub sleep_rate: u64,
+    /// Of block: waits that are all recorded, shorter ones are sampled by their length, as Go's SetBlockProfileRate: 1ns (each), 10us
+    #[arg(long, value_name = "TIME", default_value = "1ns", value_parser = parse_delay, help_heading = "Sampling")]
+    pub block_rate: u64,
+    /// Of mutex: one release in N is recorded, and stands for all, as Go's SetMutexProfileFraction
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Sampling")]
+    pub mutex_fraction: u32,
     /// How long: 30s, 5m, 1h, 500ms, or a number of seconds. Without it until Ctrl-C, or until the command or the processes end
     #[arg(short = 'd', long, value_name = "TIME", value_parser = parse_duration, help_heading = "Sampling")]
     pub duration: Option<Duration>,
@@ -155,7 +166,7 @@ pub(crate) struct Pids(pub(crate) Vec<u32>);
 impl RecordArgs {
     /// What is to be recorded.
     pub(crate) fn config(&self) -> Config {
-        let events = self.events();
+        let events = events(&self.kinds, &self.profiles, self.clock);
         let mut bounds = Bounds { window_bytes: self.memory_limit / 2, ..Bounds::default() };
         bounds.ring_bytes = self.ring_bytes.map_or(bounds.ring_bytes, u32::next_power_of_two);
         bounds.tallies = self.tally_entries.unwrap_or(bounds.tallies);
@@ -177,6 +188,9 @@ impl RecordArgs {
             },
             diff: self.diff,
             sample_bytes: self.sample_bytes,
+            sleep_ns: self.sleep_rate,
+            block_ns: self.block_rate,
+            mutex_fraction: self.mutex_fraction,
             mode: match (self.user_only, self.kernel_only) {
                 (true, _) => Mode::User,
                 (_, true) => Mode::Kernel,
@@ -193,32 +207,6 @@ impl RecordArgs {
             unwind_memory: self.unwind_memory.min(self.memory_limit / 2),
             bounds,
         }
-    }
-
-    /// What is recorded, each once: the CPU unless something is asked for.
-    fn events(&self) -> Vec<Event> {
-        let kinds = self.kinds.iter().map(|kind| match (kind, self.clock) {
-            (KindArg::Faults, _) => Event::PageFaults,
-            (KindArg::Mmap, _) => Event::Mappings,
-            (KindArg::Heap, _) => Event::Heap,
-            (KindArg::Allocs, _) => Event::Allocs,
-            (KindArg::Cpu, ClockArg::CpuClock) => Event::CpuClock,
-            (KindArg::Cpu, ClockArg::Cycles) => Event::Cycles,
-        });
-        let profiles = self.profiles.iter().map(|profile| match profile {
-            ProfileArg::Fds => Event::Descriptors,
-            ProfileArg::Sockets => Event::Sockets,
-        });
-        let mut events: Vec<Event> = Vec::new();
-        for event in kinds.chain(profiles) {
-            if !events.contains(&event) {
-                events.push(event);
-            }
-        }
-        if events.is_empty() {
-            events.push(if self.clock == ClockArg::Cycles { Event::Cycles } else { Event::CpuClock });
-        }
-        events
     }
 
     /// The process ids of all -p.
@@ -253,7 +241,7 @@ impl RecordArgs {
         if self.diff.zip(self.duration).is_some_and(|(apart, duration)| apart >= duration) {
             return Some("--diff must be shorter than -d: its first moment lies within the recording");
         }
-        if (self.events().len() > 1 || self.max_overhead.is_some() || self.diff.is_some())
+        if (events(&self.kinds, &self.profiles, self.clock).len() > 1 || self.max_overhead.is_some() || self.diff.is_some())
             && self.output.as_ref().is_some_and(|output| !output.to_string_lossy().contains("{kind}"))
         {
             return Some("each kind of profile is a file of its own; put {kind} into the name after -o, or leave -o out");

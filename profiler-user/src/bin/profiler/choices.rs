@@ -1,6 +1,7 @@
 //! What options choose from.
 
 use clap::ValueEnum;
+use profiler::config::Event;
 
 /// Kinds of profile that can be asked for.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,6 +16,14 @@ pub(crate) enum KindArg {
     Heap,
     /// What is allocated, live or not: without a probe where blocks are freed
     Allocs,
+    /// Where threads are not running: they sleep, or wait for a CPU
+    OffCpu,
+    /// Where threads wait for other threads: locks, condition variables, joins
+    Block,
+    /// Where threads release locks that others wait for
+    Mutex,
+    /// Where threads are started
+    Threadcreate,
 }
 
 /// Profiles that are ready-made, of what is added and removed.
@@ -58,4 +67,34 @@ pub(crate) enum ProbesOnlyArg {
     Entries,
     /// At entries and returns
     Returns,
+}
+
+/// What is recorded, each once: the CPU unless something is asked for.
+pub(crate) fn events(kinds: &[KindArg], profiles: &[ProfileArg], clock: ClockArg) -> Vec<Event> {
+    let kinds = kinds.iter().map(|kind| match (kind, clock) {
+        (KindArg::Faults, _) => Event::PageFaults,
+        (KindArg::Mmap, _) => Event::Mappings,
+        (KindArg::Heap, _) => Event::Heap,
+        (KindArg::Allocs, _) => Event::Allocs,
+        (KindArg::OffCpu, _) => Event::OffCpu,
+        (KindArg::Block, _) => Event::Block,
+        (KindArg::Mutex, _) => Event::Mutex,
+        (KindArg::Threadcreate, _) => Event::ThreadCreate,
+        (KindArg::Cpu, ClockArg::CpuClock) => Event::CpuClock,
+        (KindArg::Cpu, ClockArg::Cycles) => Event::Cycles,
+    });
+    let profiles = profiles.iter().map(|profile| match profile {
+        ProfileArg::Fds => Event::Descriptors,
+        ProfileArg::Sockets => Event::Sockets,
+    });
+    let mut events: Vec<Event> = Vec::new();
+    for event in kinds.chain(profiles) {
+        if !events.contains(&event) {
+            events.push(event);
+        }
+    }
+    if events.is_empty() {
+        events.push(if clock == ClockArg::Cycles { Event::Cycles } else { Event::CpuClock });
+    }
+    events
 }

@@ -183,6 +183,10 @@ fn comments(args: &RecordArgs, kind: Kind) -> Vec<String> {
             let budget = config.max_overhead.map_or(String::new(), |share| format!(" --max-overhead {}%", share * 100.0));
             format!("--sample-bytes {} -e {}{budget}", config.sample_bytes, if kind == Kind::HeapBase { "heap" } else { kind.name() })
         }
+        Kind::OffCpu => format!("--sleep-rate {} -e off-cpu", config.sleep_ns),
+        Kind::Block => format!("--block-rate {} -e block", config.block_ns),
+        Kind::Mutex => format!("--mutex-fraction {} -e mutex", config.mutex_fraction),
+        Kind::ThreadCreate | Kind::Wall => format!("-e {}", kind.name()),
     };
     for (is_set, flag) in [
         (args.user_only, " --user-only"),

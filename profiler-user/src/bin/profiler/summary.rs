@@ -125,6 +125,9 @@ fn accounts(profile: &Profile) -> String {
     if profile.kind.is_of_blocks() {
         return notes(profile) + &blocks(profile) + &losses(profile);
     }
+    if profile.kind.is_of_waits() || profile.kind == Kind::ThreadCreate {
+        return waits(profile) + &losses(profile);
+    }
     let text = format!(
         "{} samples of {} {} in {:.1}s ({} idle, {} not asked for, {} lost)\n",
         balance.samples,
@@ -136,6 +139,23 @@ fn accounts(profile: &Profile) -> String {
         profile.losses.samples()
     );
     text + &losses(profile)
+}
+
+/// Waits, or threads that were started.
+fn waits(profile: &Profile) -> String {
+    let balance = &profile.balance;
+    let time = match profile.kind.is_of_waits() {
+        true => format!(": {:.3}s in all", profile.total(1) as f64 / 1e9),
+        false => String::new(),
+    };
+    format!(
+        "{} {} of {} taken in {:.1}s ({} lost){time}\n",
+        balance.samples,
+        profile.kind.event(),
+        balance.ticks,
+        profile.duration.as_secs_f64(),
+        profile.losses.samples()
+    )
 }
 
 /// What there is to say of single processes.

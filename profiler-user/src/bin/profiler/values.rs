@@ -2,7 +2,7 @@
 
 use crate::args::Pids;
 use profiler::encode::Format;
-use profiler_common::sampling::SAMPLE_BYTES_MAX;
+use profiler_common::sampling::{DELAY_NS_MAX, SAMPLE_BYTES_MAX};
 use std::time::Duration;
 
 /// `1`, `1,2`, `1, 2`, or what pidof(8) prints: `1 2`.
@@ -37,6 +37,25 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
         Err("must be more than 0 and at most a year".to_owned())
     } else {
         Ok(Duration::from_secs_f64(seconds))
+    }
+}
+
+/// `1ns`, `10us`, `5ms`, `1s`, or a bare number of nanoseconds; from 1 ns to 4 s.
+pub(crate) fn parse_delay(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| "expected a time such as 1ns, 10us or 5ms".to_owned())?;
+    let scale = match unit {
+        "" | "ns" => 1,
+        "us" => 1_000,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        _ => return Err(format!("unknown unit {unit:?}: use ns, us, ms or s")),
+    };
+    match number.checked_mul(scale) {
+        Some(0) => Err("must be more than 0; 1ns records each".to_owned()),
+        Some(delay) if delay <= DELAY_NS_MAX => Ok(delay),
+        _ => Err("at most 4s".to_owned()),
     }
 }
 
@@ -90,6 +109,8 @@ mod tests {
         assert_eq!(parse_size("128M"), Ok(128 << 20));
         assert_eq!(parse_size("1GiB"), Ok(1 << 30));
         assert!(parse_size("99999999999G").is_err());
+        assert_eq!((parse_delay("1"), parse_delay("10us"), parse_delay("4s")), (Ok(1), Ok(10_000), Ok(4_000_000_000)));
+        assert!(parse_delay("0").is_err() && parse_delay("5s").is_err() && parse_delay("1h").is_err());
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!((parse_share("2%"), parse_share("0.5")), (Ok(0.02), Ok(0.005)));
         assert_eq!(parse_duration("10"), Ok(Duration::from_secs(10)));

@@ -1,0 +1,79 @@
+//! Waits are counted by stack: its key is named once, when it is new, and then each wait is added under it.
+
+use crate::emit;
+use crate::maps::{COUNTING, DELAYS};
+use crate::place::{OfProbe, Place as _, add_atomically};
+use crate::stack::{From, take};
+use crate::task::Current;
+use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
+use profiler_common::counter::Counter;
+use profiler_common::loss::Loss;
+use profiler_common::process::ProcessKey;
+use profiler_common::record::{RecordKind, TallyRecord};
+use profiler_common::source::Source;
+use profiler_common::tally::{COUNTING_ALL, TallyKey};
+use profiler_common::wait::DelayCounts;
+
+/// `BPF_NOEXIST` of include/uapi/linux/bpf.h.
+const NEW_ONLY: u64 = 1;
+
+/// Whether anything is to be counted now.
+#[inline(always)]
+pub fn is_counting() -> bool {
+    // SAFETY: a live map value; user space writes it whole.
+    COUNTING.get_ptr(0).is_some_and(|counting| unsafe { core::ptr::read_volatile(counting) } == COUNTING_ALL)
+}
+
+/// Counts a wait of the current thread under its stack. It ends in exactly one counter.
+#[inline(always)]
+pub fn count(source: Source, class: u64, from: &From<'_>, wait: &DelayCounts) {
+    let Some(place) = OfProbe::claim() else { return OfProbe::lose(source, Loss::NoScratch) };
+    let key = named(place, source, class, from);
+    place.leave();
+    let Some(key) = key else { return };
+    add(&key, wait);
+    OfProbe::add(source, Counter::Samples, 1);
+}
+
+/// The key of the current stack; None where that is lost, which is counted.
+#[inline(always)]
+fn named(place: OfProbe, source: Source, class: u64, from: &From<'_>) -> Option<TallyKey> {
+    // SAFETY: no arguments, no preconditions.
+    let id = unsafe { bpf_get_current_pid_tgid() };
+    let task = Current::task();
+    let process: ProcessKey = task.process((id >> 32) as u32);
+    let Some(stack) = take(place, from, &process, task) else {
+        OfProbe::lose(source, Loss::NoScratch);
+        return None;
+    };
+    let key = TallyKey::new(source, stack.hash, class);
+    if DELAYS.get_ptr(&key).is_some() {
+        return Some(key);
+    }
+    // SAFETY: no arguments, no preconditions.
+    let time_ns = unsafe { bpf_ktime_get_ns() };
+    let record = TallyRecord { kind: RecordKind::Tally as u16, reserved: 0, tid: id as u32, process, time_ns, key };
+    if !emit::tally(source, &record, &stack) {
+        return None;
+    }
+    if DELAYS.insert(&key, DelayCounts::default(), NEW_ONLY).is_err() && DELAYS.get_ptr(&key).is_none() {
+        OfProbe::lose(source, Loss::TallyFull);
+        return None;
+    }
+    Some(key)
+}
+
+#[inline(always)]
+fn add(key: &TallyKey, wait: &DelayCounts) {
+    let Some(counts) = DELAYS.get_ptr_mut(key) else { return };
+    // SAFETY: a live map value, which is only written by atomic operations.
+    unsafe {
+        add_atomically(&raw mut (*counts).events, wait.events);
+        add_atomically(&raw mut (*counts).events_for, wait.events_for);
+        add_atomically(&raw mut (*counts).ns_for, wait.ns_for);
+        if wait.runnable_for != 0 {
+            add_atomically(&raw mut (*counts).runnable_for, wait.runnable_for);
+            add_atomically(&raw mut (*counts).runnable_ns_for, wait.runnable_ns_for);
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Words of memory at which threads wait: how long they all have, and who is charged with it: the one that lets them go on.
+
+use crate::maps::LOCKS;
+use crate::place::{OfProbe, Place as _, add_atomically, swap};
+use profiler_common::loss::Loss;
+use profiler_common::source::Source;
+use profiler_common::wait::{Lock, LockKey};
+
+/// `BPF_NOEXIST` of include/uapi/linux/bpf.h.
+const NEW_ONLY: u64 = 1;
+
+/// A thread begins to wait.
+#[inline(always)]
+pub fn begins(key: &LockKey, now_ns: u64) {
+    if LOCKS.get_ptr(key).is_none() {
+        let _ = LOCKS.insert(key, Lock::default(), NEW_ONLY);
+    }
+    let Some(lock) = LOCKS.get_ptr_mut(key) else { return OfProbe::lose(Source::MUTEX, Loss::WaitsFull) };
+    // SAFETY: a live map value, which is only written by atomic operations.
+    unsafe {
+        add_atomically(&raw mut (*lock).waiting, 1);
+        add_atomically(&raw mut (*lock).begun, now_ns.wrapping_neg());
+    }
+}
+
+/// It waits no longer. What it has waited stays to be charged.
+#[inline(always)]
+pub fn ends(key: &LockKey, now_ns: u64) {
+    let Some(lock) = LOCKS.get_ptr_mut(key) else { return };
+    // SAFETY: as above.
+    unsafe {
+        add_atomically(&raw mut (*lock).waiting, u64::MAX);
+        add_atomically(&raw mut (*lock).begun, now_ns);
+    }
+}
+
+/// What [`charge`] gives where it cannot be told yet: then a later release is charged. (Of an `Option` the compiler copies what is not there, which the verifier
+/// refuses.)
+pub const UNKNOWN: u64 = u64::MAX;
+
+/// What threads have waited there since it was charged last.
+#[inline(always)]
+pub fn charge(key: &LockKey, now_ns: u64) -> u64 {
+    let Some(lock) = LOCKS.get_ptr_mut(key) else { return UNKNOWN };
+    // SAFETY: a live map value; the words are read whole, and written by atomic operations.
+    unsafe {
+        let (waiting, begun) = (core::ptr::read_volatile(&raw const (*lock).waiting), core::ptr::read_volatile(&raw const (*lock).begun));
+        let Some(waited) = Lock::waited(waiting, begun, now_ns) else { return UNKNOWN };
+        let before = swap(&raw mut (*lock).charged, waited);
+        if waited < before {
+            // Another thread that let one go on was faster, by a later clock.
+            swap(&raw mut (*lock).charged, before);
+            return 0;
+        }
+        waited - before
+    }
+}

@@ -1,0 +1,223 @@
+//! Threads that are not running: since when, what woke them, and who is charged with it.
+//!
+//! A thread is noted when it leaves its CPU and looked at when it is back, in its own context: its stack is what it was all the while, and how long that was is
+//! known, so that a wait is taken with the odds of its length. Nothing is walked for a wait that is not taken.
+
+use super::lock;
+use crate::delay::{self, is_counting};
+use crate::maps::SLEEPS;
+use crate::place::{OfProbe, Place as _};
+use crate::settings::setting;
+use crate::stack::{From, current_call};
+use crate::target::{is_own, is_wanted};
+use crate::task::{Current, Task};
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::cty::c_void;
+use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_prandom_u32, bpf_ktime_get_ns};
+use aya_ebpf::programs::RawTracePointContext;
+use profiler_common::counter::Counter;
+use profiler_common::loss::Loss;
+use profiler_common::sampling::{ONE_BLOCK, delay_odds, delay_stands_for, delay_weight};
+use profiler_common::source::Source;
+use profiler_common::wait::{DelayCounts, LockKey, Sleep, WAITS_BLOCK, WAITS_MUTEX, WAITS_OFF_CPU};
+
+/// `TASK_INTERRUPTIBLE` of include/linux/sched.h: so wait all that wait at a word of memory.
+const INTERRUPTIBLE: u64 = 1;
+
+/// `sched_switch(preempted, previous, next, state)`.
+#[inline(always)]
+pub fn leaves(context: &RawTracePointContext) {
+    let task = Current::task();
+    if task.is_of_kernel() || !is_counting() {
+        return;
+    }
+    // SAFETY: no arguments, no preconditions.
+    let id = unsafe { bpf_get_current_pid_tgid() };
+    let (tgid, tid) = ((id >> 32) as u32, id as u32);
+    if tid == 0 || (setting!(own_count) != 0 && is_own(tgid)) || !is_wanted(task, tgid) {
+        return;
+    }
+    let Some(sleep) = sleep_of(tid, task) else { return OfProbe::lose(source(), Loss::WaitsFull) };
+    let state: u64 = context.arg(3);
+    let is_runnable = context.arg::<u64>(0) & 0xff != 0 || state == 0;
+    // SAFETY: no arguments, no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    // SAFETY: a live map value. It is this thread's own but for two words, which nobody else writes until it sleeps.
+    let sleep = unsafe { &mut *sleep };
+    let same_wait = if sleep.word != 0 && sleep.is_released == 0 { sleep.word } else { 0 };
+    let (word, class) = if !is_runnable && state & INTERRUPTIBLE != 0 && setting!(waits) & (WAITS_BLOCK | WAITS_MUTEX) != 0 {
+        current_call().and_then(|call| call.waits()).unwrap_or((0, 0))
+    } else {
+        (0, 0)
+    };
+    // A thread that was preempted, or slept for another reason, in the middle of a wait that is repeated goes on with it.
+    sleep.unreleased = if same_wait != 0 {
+        same_wait
+    } else if word == 0 {
+        sleep.unreleased
+    } else if word == sleep.unreleased {
+        word
+    } else {
+        0
+    };
+    (sleep.left_ns, sleep.woken_ns, sleep.word, sleep.class) = (now, 0, word, class as u32);
+    (sleep.tgid, sleep.is_runnable, sleep.is_released) = (tgid, u32::from(is_runnable), 0);
+    sleep.leaves = sleep.leaves.wrapping_add(1);
+    if word != 0 && setting!(waits) & WAITS_MUTEX != 0 {
+        lock::begins(&LockKey { word, tgid: u64::from(tgid) }, now);
+    }
+}
+
+/// What is kept of a thread, new or known.
+#[inline(always)]
+fn sleep_of(tid: u32, task: Current) -> Option<*mut Sleep> {
+    let address = task.address();
+    if let Some(sleep) = SLEEPS.get_ptr_mut(&tid) {
+        // SAFETY: a live map value, which the thread itself writes.
+        if unsafe { (*sleep).task } == address {
+            return Some(sleep);
+        }
+    }
+    SLEEPS.insert(&tid, Sleep { task: address, ..Sleep::default() }, 0).ok()?;
+    SLEEPS.get_ptr_mut(&tid)
+}
+
+/// The source that what is common to all of them is counted for.
+#[inline(always)]
+fn source() -> Source {
+    let waits = setting!(waits);
+    if waits & WAITS_OFF_CPU != 0 {
+        Source::OFF_CPU
+    } else if waits & WAITS_BLOCK != 0 {
+        Source::BLOCK
+    } else {
+        Source::MUTEX
+    }
+}
+
+/// `sched_exit_tp(is_switch)`.
+#[inline(always)]
+pub fn returns(context: &RawTracePointContext) {
+    if context.arg::<u64>(0) & 0xff == 0 {
+        return;
+    }
+    // SAFETY: no arguments, no preconditions.
+    let tid = unsafe { bpf_get_current_pid_tgid() } as u32;
+    let Some(kept) = SLEEPS.get_ptr_mut(&tid) else { return };
+    // SAFETY: a live map value, which this thread alone writes now.
+    let sleep = unsafe { *kept };
+    if sleep.leaves == sleep.returns || !is_counting() {
+        return;
+    }
+    // SAFETY: as above.
+    unsafe { (*kept).returns = sleep.leaves };
+    // SAFETY: no arguments, no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    if sleep.word != 0 && setting!(waits) & WAITS_MUTEX != 0 {
+        lock::ends(&LockKey { word: sleep.word, tgid: u64::from(sleep.tgid) }, now);
+    }
+    if setting!(waits) & WAITS_OFF_CPU != 0 {
+        off_cpu(context.as_ptr(), &sleep, now);
+    }
+    if setting!(waits) & WAITS_BLOCK != 0 && sleep.word != 0 {
+        block(context.as_ptr(), &sleep, now);
+    }
+}
+
+/// Whether a wait of that length is taken: how many it stands for then.
+#[inline(always)]
+fn taken(source: Source, delay_ns: u64, longest_ns: u64) -> Option<u64> {
+    OfProbe::add(source, Counter::Runs, 1);
+    // SAFETY: no arguments, no preconditions.
+    let coin = unsafe { bpf_get_prandom_u32() };
+    if u64::from(coin) < delay_odds(delay_ns, longest_ns) {
+        return Some(delay_stands_for(delay_ns, longest_ns));
+    }
+    OfProbe::add(source, Counter::Filtered, 1);
+    None
+}
+
+/// Counts time off the CPU: until it was woken, and from then on.
+#[inline(always)]
+fn off_cpu(context: *mut c_void, sleep: &Sleep, now_ns: u64) {
+    let delay = now_ns.saturating_sub(sleep.left_ns);
+    let Some(stands_for) = taken(Source::OFF_CPU, delay, setting!(sleep_ns)) else { return };
+    let woken = if sleep.woken_ns > sleep.left_ns { sleep.woken_ns } else { now_ns };
+    let slept = if sleep.is_runnable != 0 { 0 } else { woken - sleep.left_ns };
+    let waited = delay.saturating_sub(slept);
+    let wait = DelayCounts {
+        events: 1,
+        events_for: if sleep.is_runnable != 0 { 0 } else { stands_for },
+        ns_for: delay_weight(slept, stands_for),
+        runnable_for: if waited != 0 { stands_for } else { 0 },
+        runnable_ns_for: delay_weight(waited, stands_for),
+    };
+    delay::count(Source::OFF_CPU, 0, &From::Kernel { context, kernel: true }, &wait);
+}
+
+/// Counts a wait for another thread.
+#[inline(always)]
+fn block(context: *mut c_void, sleep: &Sleep, now_ns: u64) {
+    let delay = now_ns.saturating_sub(sleep.left_ns);
+    let Some(stands_for) = taken(Source::BLOCK, delay, setting!(block_ns)) else { return };
+    // A timed wait that is repeated at the same word is one.
+    let events_for = if sleep.unreleased == sleep.word { 0 } else { stands_for };
+    let wait = DelayCounts { events: 1, events_for, ns_for: delay_weight(delay, stands_for), ..DelayCounts::default() };
+    delay::count(Source::BLOCK, u64::from(sleep.class), &From::Kernel { context, kernel: false }, &wait);
+}
+
+/// `sched_waking(task)`.
+#[inline(always)]
+pub fn woken(context: &RawTracePointContext) {
+    let tid = Task(context.arg(0)).tid();
+    let Some(sleep) = SLEEPS.get_ptr_mut(&tid) else { return };
+    // SAFETY: a live map value; what is read here was written before the thread slept.
+    let (leaves, returns, word, class, tgid) = unsafe { ((*sleep).leaves, (*sleep).returns, (*sleep).word, (*sleep).class, (*sleep).tgid) };
+    if leaves == returns || !is_counting() {
+        return;
+    }
+    // SAFETY: no arguments, no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    // SAFETY: as above; a word that is written whole.
+    unsafe { (*sleep).woken_ns = now };
+    // By an interrupt the thread that happens to run is in no such call, or in one of another word.
+    if word == 0 || !current_call().is_some_and(|call| call.wakes(word)) {
+        return;
+    }
+    // SAFETY: as above.
+    unsafe { (*sleep).is_released = 1 };
+    if setting!(waits) & WAITS_MUTEX != 0 {
+        mutex(context.as_ptr(), &LockKey { word, tgid: u64::from(tgid) }, u64::from(class), now);
+    }
+}
+
+/// Charges the thread that runs with what was waited for at a word since that was charged last.
+#[inline(always)]
+fn mutex(context: *mut c_void, key: &LockKey, class: u64, now_ns: u64) {
+    OfProbe::add(Source::MUTEX, Counter::Runs, 1);
+    // SAFETY: no arguments, no preconditions.
+    let (id, coin) = unsafe { (bpf_get_current_pid_tgid(), bpf_get_prandom_u32()) };
+    let tgid = (id >> 32) as u32;
+    let waited = lock::charge(key, now_ns);
+    let fraction = setting!(mutex_fraction);
+    let is_taken =
+        coin.checked_rem(fraction).unwrap_or(0) == 0 && !(setting!(own_count) != 0 && is_own(tgid)) && is_wanted(Current::task(), tgid);
+    if waited == lock::UNKNOWN || !is_taken {
+        return OfProbe::add(Source::MUTEX, Counter::Filtered, 1);
+    }
+    let fraction = u64::from(fraction);
+    let wait = DelayCounts { events: 1, events_for: fraction * ONE_BLOCK, ns_for: waited * fraction, ..DelayCounts::default() };
+    delay::count(Source::MUTEX, class, &From::Kernel { context, kernel: false }, &wait);
+}
+
+/// `sched_process_free(task)`: an id that is another's by now is kept.
+#[inline(always)]
+pub fn ended(context: &RawTracePointContext) {
+    let task = Task(context.arg(0));
+    let tid = task.tid();
+    let Some(sleep) = SLEEPS.get_ptr(&tid) else { return };
+    // SAFETY: a live map value, read whole.
+    if unsafe { (*sleep).task } == task.0 {
+        let _ = SLEEPS.remove(&tid);
+    }
+}

@@ -1,0 +1,75 @@
+//! What a wait is, where the values at its word do not tell it: by the names of the functions.
+
+use crate::model::kind::Kind;
+use crate::model::label::Label;
+use profiler_common::descriptor::DescriptorType;
+use profiler_common::wait::{CLASS_BLOCKED, CLASS_LOCK, CLASS_RUNNABLE, CLASS_RUNNING};
+
+/// Functions that let a lock go, by a part of their name: locks of glibc and musl for readers and writers, of Rust's library, of `parking_lot`, CPython's
+/// global lock, PostgreSQL's, Go's runtime's own.
+const RELEASES: [&str; 12] = [
+    "pthread_mutex_unlock",
+    "pthread_rwlock_unlock",
+    "pthread_spin_unlock",
+    "unlock_slow",
+    "unlock_shared_slow",
+    "unlock_exclusive_slow",
+    "rwlock::futex::RwLock",
+    "mutex::futex::Mutex",
+    "drop_gil",
+    "PyThread_release_lock",
+    "LWLockRelease",
+    "runtime.unlock",
+];
+
+/// Functions that wake what waits for something else than a lock, however the values look.
+const NOTIFIES: [&str; 5] = ["pthread_cond_", "Condvar::notify", "sem_post", "pthread_barrier", "condvar::futex"];
+
+/// Where Go's runtime parks threads that have nothing to do.
+const IDLES: [&str; 3] = ["runtime.stopm", "runtime.notetsleepg", "runtime.templateThread"];
+
+/// Whether a sample belongs to a kind of contentions: of `mutex` only locks do, of `block` all but threads that have nothing to do.
+pub(super) fn are_told<'a>(kind: Kind, class: u64, names: impl Iterator<Item = &'a str>) -> bool {
+    let names: Vec<&str> = names.collect();
+    let has = |parts: &[&str]| names.iter().any(|name| parts.iter().any(|part| name.contains(part)));
+    match kind {
+        Kind::Mutex => has(&RELEASES) || class == CLASS_LOCK && !has(&NOTIFIES),
+        _ => !has(&IDLES),
+    }
+}
+
+/// What the label of a class says.
+pub(super) fn of_class(kind: Kind, class: u64) -> Option<Label> {
+    let words = match class {
+        CLASS_BLOCKED => "blocked",
+        CLASS_RUNNABLE => "runnable",
+        CLASS_RUNNING => "running",
+        _ => "",
+    };
+    match kind {
+        Kind::OffCpu => Some(Label::text("reason", words)),
+        Kind::Wall => Some(Label::text("state", words)),
+        _ if kind.is_of_waits() || class == 0 => None,
+        _ if kind.is_of_descriptors() => DescriptorType::try_from(class).ok().map(|what| Label::text("type", what.label())),
+        _ => Some(Label::number("bytes", i64::try_from(class).unwrap_or(i64::MAX), "bytes")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use profiler_common::wait::CLASS_UNSURE;
+
+    #[test]
+    fn a_lock_is_told_by_its_value_or_by_who_releases_it() {
+        let told = |kind, class, names: &[&str]| are_told(kind, class, names.iter().copied());
+        assert!(told(Kind::Mutex, CLASS_LOCK, &["work", "main"]));
+        assert!(told(Kind::Mutex, CLASS_UNSURE, &["__pthread_rwlock_unlock", "main"]));
+        assert!(told(Kind::Mutex, CLASS_UNSURE, &["pthread_cond_signal", "drop_gil", "main"]));
+        assert!(told(Kind::Mutex, CLASS_UNSURE, &["<parking_lot::raw_mutex::RawMutex>::unlock_slow", "main"]));
+        assert!(!told(Kind::Mutex, CLASS_UNSURE, &["pthread_cond_signal", "main"]));
+        assert!(!told(Kind::Mutex, CLASS_LOCK, &["std::sync::Condvar::notify_one", "main"]));
+        assert!(told(Kind::Block, CLASS_UNSURE, &["pthread_cond_wait", "main"]));
+        assert!(!told(Kind::Block, CLASS_UNSURE, &["runtime.futexsleep", "runtime.stopm", "runtime.mcall"]));
+    }
+}

@@ -1,0 +1,105 @@
+//! Where threads wait, who makes them wait, and who starts them: `-e off-cpu`, `block`, `mutex` and `threadcreate` against programs that know it themselves.
+
+use anyhow::{Context as _, Result, ensure};
+use profiler_tests::pprof_tool::pprof;
+use profiler_tests::profile::Profile;
+use profiler_tests::run::{Outcome, Profiler};
+use profiler_tests::skip::{Need, can_record, ready};
+use profiler_tests::subject::{Build, Subject, build};
+use std::io::Write as _;
+use std::process::Command;
+
+fn read(run: &Outcome, kind: &str) -> Result<Profile> {
+    let profile = Profile::read(&run.folder.join(format!("{kind}.prof"))).with_context(|| format!("{kind}: {}", run.stderr))?;
+    ensure!(profile.balance()?.difference == 0 && profile.own_losses()?.is_empty(), "{kind}: {:#?}", profile.comments);
+    Ok(profile)
+}
+
+fn through(profile: &Profile, function: &str, column: usize) -> f64 {
+    profile.only(|sample| profile.names(sample).contains(&function)).total(column) as f64
+}
+
+#[test]
+fn off_cpu_shows_a_sleep_and_a_slow_pipe_in_their_shares() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let subject = Subject::start(&build("waits", Build::CBare)?, ["sleep"])?;
+    let run = Profiler::record()?.pid(subject.pid()).args(["-e", "off-cpu", "-d", "4"]).run()?.success()?;
+    let profile = read(&run, "off-cpu")?;
+    let (naps, reads) = (through(&profile, "naps", 1), through(&profile, "reads", 1));
+    ensure!((naps / (naps + reads) - 0.3).abs() < 0.02, "{naps} in naps, {reads} in reads");
+    ensure!((naps + reads) / 4e9 > 0.9, "{naps} and {reads} of four seconds");
+    let reasons = profile.label_values("reason");
+    ensure!(reasons.keys().all(|reason| reason == "blocked" || reason == "runnable"), "{reasons:?}");
+    ensure!(profile.rooted()? >= 0.99, "{:?}", profile.endings()?);
+    let kernel = profile.only(|sample| profile.names(sample).contains(&"schedule"));
+    ensure!(kernel.total(1) == profile.total(1), "each stack has its kernel part");
+    Ok(())
+}
+
+#[test]
+fn block_and_mutex_add_up_to_what_the_program_measured() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let mut command = Command::new(build("waits", Build::CBare)?);
+    command.arg("lock");
+    let (mut subject, mut stdin) = Subject::start_told(command)?;
+    let mut recording = Profiler::record()?.pid(subject.pid()).args(["-e", "block,mutex"]).start()?;
+    recording.wait_until_recording()?;
+    stdin.write_all(b"go\n")?;
+    let line = subject.wait_for_line("waited")?;
+    let run = recording.interrupt()?.success()?;
+    let truth: f64 = line.trim().trim_start_matches("waited ").parse()?;
+    let (block, mutex) = (read(&run, "block")?, read(&run, "mutex")?);
+    let waited = through(&block, "acquire", 1);
+    ensure!((waited / truth - 1.0).abs() < 0.02, "block: {waited} of {truth}");
+    let released: Vec<f64> = ["holds_one", "holds_three", "holds_six"].iter().map(|name| through(&mutex, name, 1)).collect();
+    let all: f64 = released.iter().sum();
+    ensure!((all / truth - 1.0).abs() < 0.02, "mutex: {all} of {truth}");
+    // Each holds it as often as the others do: what the others wait for it is in proportion to how long that is.
+    for (released, share) in released.iter().zip([0.1, 0.3, 0.6]) {
+        ensure!((released / all - share).abs() < 0.03, "mutex: {released} of {all}, not {share}");
+    }
+    let types: Vec<_> = mutex.sample_types.iter().map(|(name, unit)| (name.as_str(), unit.as_str())).collect();
+    ensure!(types == [("contentions", "count"), ("delay", "nanoseconds")], "{types:?}");
+    Ok(())
+}
+
+#[test]
+fn threadcreate_counts_each_thread_where_it_was_started() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let mut command = Command::new(build("waits", Build::CBare)?);
+    command.arg("threads");
+    let (mut subject, mut stdin) = Subject::start_told(command)?;
+    let mut recording = Profiler::record()?.pid(subject.pid()).args(["-e", "threadcreate"]).start()?;
+    recording.wait_until_recording()?;
+    for _ in 0..20 {
+        stdin.write_all(b"go\n")?;
+        subject.wait_for_line("done")?;
+    }
+    let profile = read(&recording.interrupt()?.success()?, "threadcreate")?;
+    ensure!(through(&profile, "starts", 0) == 20.0 && profile.total(0) == 20, "{}", profile.total(0));
+    Ok(())
+}
+
+#[test]
+fn pprof_reads_every_kind_in_both_forms() -> Result<()> {
+    if !can_record(&[Build::CBare]) || !ready(&[Need::Program("go")]) {
+        return Ok(());
+    }
+    let subject = Subject::start(&build("waits", Build::CBare)?, ["sleep"])?;
+    for format in ["pprof", "text"] {
+        let kinds = "off-cpu,block,mutex,threadcreate";
+        let run =
+            Profiler::record()?.pid(subject.pid()).args(["-e", kinds, "-d", "1", "--format", format, "-o", "{kind}.x"]).run()?.success()?;
+        for (kind, shown) in [("off-cpu", "off"), ("block", "delay"), ("mutex", "delay"), ("threadcreate", "threadcreate")] {
+            let report = pprof(["-top".into(), run.folder.join(format!("{kind}.x"))])?;
+            ensure!(report.text.contains(&format!("Type: {shown}")), "{kind} as {format}: {}", report.text);
+        }
+    }
+    Ok(())
+}
