@@ -18,7 +18,7 @@ pub(super) fn of(kind: Kind, period: u64, measured: &Measured) -> (Vec<i64>, Opt
 /// Events, and their weight in the unit of the kind: a tick of the clock weighs its period, the others are counted already. A sample of page faults stands for
 /// as many as it weighs, and each brings in a page.
 fn events(kind: Kind, period: u64, counts: Counts) -> Vec<i64> {
-    if kind.is_of_descriptors() || kind.is_snapshot() {
+    if kind.sample_types().len() == 1 {
         return vec![signed(counts.events)];
     }
     let columns = match kind {
