@@ -13,8 +13,9 @@ mod stack;
 mod target;
 mod task;
 
-use aya_ebpf::macros::{perf_event, raw_tracepoint, uprobe, uretprobe};
-use aya_ebpf::programs::{PerfEventContext, ProbeContext, RawTracePointContext, RetProbeContext};
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::macros::{fexit, perf_event, raw_tracepoint, uprobe, uretprobe};
+use aya_ebpf::programs::{FExitContext, PerfEventContext, ProbeContext, RawTracePointContext, RetProbeContext};
 use probe::heap::Return;
 use profiler_common::source::Source;
 
@@ -78,6 +79,13 @@ pub fn thread_leaves(context: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "sched_exit_tp")]
 pub fn thread_returns(context: RawTracePointContext) -> i32 {
     probe::sleep::returns(&context);
+    0
+}
+
+/// The same before Linux 6.14: `schedule()` returns, in the context of the thread that had called it.
+#[fexit(function = "schedule")]
+pub fn schedule_returns(context: FExitContext) -> i32 {
+    probe::sleep::returned(context.as_ptr());
     0
 }
 

@@ -3,6 +3,7 @@
 use crate::model::kind::Kind;
 use profiler_common::source::Source;
 use profiler_common::wait::{WAITS_BLOCK, WAITS_MUTEX, WAITS_OFF_CPU};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -53,6 +54,8 @@ pub enum Event {
     Mutex,
     /// Threads that are started.
     ThreadCreate,
+    /// Time on the CPU, and off it.
+    Wall,
 }
 
 impl Event {
@@ -61,9 +64,9 @@ impl Event {
         matches!(self, Self::Heap | Self::Allocs)
     }
 
-    /// What makes these events.
-    pub const fn source(self) -> Source {
-        match self {
+    /// What makes these events; None: several do.
+    pub const fn source(self) -> Option<Source> {
+        Some(match self {
             Self::CpuClock | Self::Cycles => Source::CLOCK,
             Self::PageFaults => Source::FAULTS,
             Self::Mappings => Source::MAPPINGS,
@@ -73,7 +76,8 @@ impl Event {
             Self::Block => Source::BLOCK,
             Self::Mutex => Source::MUTEX,
             Self::ThreadCreate => Source::THREADS,
-        }
+            Self::Wall => return None,
+        })
     }
 
     /// What ticks, if anything does.
@@ -94,6 +98,10 @@ pub enum Traced {
     Mappings,
     /// System calls that get or close descriptors: every system call of the machine takes longer meanwhile.
     Descriptors,
+    /// Threads that leave their CPU, are woken, and come back.
+    Waits,
+    /// Threads that are started.
+    NewThreads,
 }
 
 /// What the kernel itself counts for each CPU, and interrupts at.
@@ -314,14 +322,26 @@ impl Config {
             Event::Block => Kind::Block,
             Event::Mutex => Kind::Mutex,
             Event::ThreadCreate => Kind::ThreadCreate,
+            Event::Wall => Kind::Wall,
         }
+    }
+
+    /// What is recorded, each once: a profile may be of the events of two sources.
+    pub(crate) fn sources(&self) -> BTreeSet<Source> {
+        let of_wall = self.events.contains(&Event::Wall).then_some([Source::CLOCK, Source::OFF_CPU]);
+        self.events.iter().filter_map(|event| event.source()).chain(of_wall.into_iter().flatten()).collect()
     }
 
     /// What is recorded at tracepoints.
     pub(crate) fn traced(&self) -> Vec<Traced> {
-        let is_asked = |source| self.events.iter().any(|event| event.source() == source);
-        let all = [(Source::MAPPINGS, Traced::Mappings), (Source::DESCRIPTORS, Traced::Descriptors)];
-        all.into_iter().filter(|(source, _)| is_asked(*source)).map(|(_, traced)| traced).collect()
+        let is_asked = |source| self.sources().contains(&source);
+        let all = [
+            (is_asked(Source::MAPPINGS), Traced::Mappings),
+            (is_asked(Source::DESCRIPTORS), Traced::Descriptors),
+            (self.waits() != 0, Traced::Waits),
+            (is_asked(Source::THREADS), Traced::NewThreads),
+        ];
+        all.into_iter().filter(|(is_asked, _)| *is_asked).map(|(_, traced)| traced).collect()
     }
 
     /// How calls of allocators are probed, if they are: what lives needs more than what is allocated.
@@ -331,8 +351,9 @@ impl Config {
 
     /// What the programs of the scheduler count: bits of [`profiler_common::wait`].
     pub(crate) fn waits(&self) -> u32 {
-        let bit = |event, bit| if self.events.contains(&event) { bit } else { 0 };
-        bit(Event::OffCpu, WAITS_OFF_CPU) | bit(Event::Block, WAITS_BLOCK) | bit(Event::Mutex, WAITS_MUTEX)
+        let sources = self.sources();
+        let bit = |source, bit| if sources.contains(&source) { bit } else { 0 };
+        bit(Source::OFF_CPU, WAITS_OFF_CPU) | bit(Source::BLOCK, WAITS_BLOCK) | bit(Source::MUTEX, WAITS_MUTEX)
     }
 
     /// How often something ticks, a second and CPU.
@@ -342,7 +363,10 @@ impl Config {
 
     /// What ticks, and how often.
     pub(crate) fn ticking(&self) -> Vec<(Tick, u32)> {
-        let ticking = self.events.iter().filter_map(|event| event.tick());
-        ticking.map(|tick| (tick, self.frequency_of(tick))).collect()
+        let mut ticking: Vec<Tick> = self.events.iter().filter_map(|event| event.tick()).collect();
+        if self.events.contains(&Event::Wall) && !ticking.iter().any(|tick| tick.source() == Source::CLOCK) {
+            ticking.push(Tick::Clock);
+        }
+        ticking.into_iter().map(|tick| (tick, self.frequency_of(tick))).collect()
     }
 }

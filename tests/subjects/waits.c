@@ -1,5 +1,5 @@
-// Waits that are known: `sleep` sleeps 30 ms in `naps` and waits 70 ms for a slow pipe in `reads`, again and again; `lock` has three threads that hold one
-// lock for 1, 3 and 6 ms each and three that want it, and prints what they have waited, in ns, when it is told to; `threads` starts a thread for each line.
+//! Waits that are known: `sleep` sleeps 30 ms in `naps` and waits 70 ms for a slow pipe in `reads`, again and again; `lock` has three threads that hold one
+//! lock for 1, 3 and 6 ms each and three that want it, and prints what they have waited, in ns, when it is told to; `threads` starts a thread for each line.
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdatomic.h>

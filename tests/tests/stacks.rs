@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use profiler_tests::pprof_tool::pprof;
+use profiler_tests::profile::Profile;
 use profiler_tests::run::{Outcome, Profiler};
 use profiler_tests::skip::{Need, can_record, ready};
 use profiler_tests::subject::{Build, Subject, build};
@@ -224,5 +225,21 @@ fn goroutines_are_those_of_the_programs_own_dump() -> Result<()> {
         let threads = listing(subject.pid(), &["--threads"])?;
         ensure!(threads.len() >= 3 && threads.keys().all(|tid| *tid >= u64::from(subject.pid())), "{threads:?}");
     }
+    Ok(())
+}
+
+#[test]
+fn record_takes_the_same_look_and_records_nothing_for_it() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    let subject = Subject::start(&build("parked", Build::C)?, ["50"])?;
+    let run = Profiler::record()?.pid(subject.pid()).args(["-e", "threads"]).run()?.success()?;
+    let threads = Profile::read(&run.folder.join("threads.prof"))?;
+    let listed = listing(subject.pid(), &[])?.len() as i64;
+    ensure!(threads.total(0) == listed, "{} threads of {listed}", threads.total(0));
+    let both = Profiler::record()?.pid(subject.pid()).args(["-e", "threads,cpu", "-d", "1"]).run()?.success()?;
+    ensure!(both.folder.join("threads.prof").exists() && both.folder.join("cpu.prof").exists(), "{}", both.stderr);
+    Profiler::record()?.args(["-e", "threads"]).run()?.failed(2, "give one -p PID")?;
     Ok(())
 }

@@ -129,9 +129,10 @@ fn judge(kernel: &Kernel, said: &Said) -> Result<String> {
     };
     ensure!(record.status == 0, "`record` ends with {}", record.status);
     let heap = heap(kernel, said)?;
+    let sleeps = sleeps(kernel, said)?;
     let (whole, all) = walked(&said.part("folded")?.text);
     ensure!(all >= 100 && whole * 100 >= all * 95, "{whole} of {all} samples of the subject were walked from `bottom` to `_start`");
-    Ok(format!("{whole} of {all} samples whole without frame pointers; {heap}; instructions verified: {verified}"))
+    Ok(format!("{whole} of {all} samples whole without frame pointers; {heap}; {sleeps}; instructions verified: {verified}"))
 }
 
 /// What became of a heap profile: the subject's blocks to the last one, or a refusal that says what is needed.
@@ -155,6 +156,25 @@ fn heap(kernel: &Kernel, said: &Said) -> Result<String> {
         ensure!(found == Some(bytes), "in use by `{function}`: {found:?} instead of {bytes} bytes");
     }
     Ok("-e heap exact to the byte".to_owned())
+}
+
+/// What became of the time that ten commands slept: all of it, or a refusal that says what is needed.
+///
+/// # Errors
+/// Something other than it must.
+fn sleeps(kernel: &Kernel, said: &Said) -> Result<String> {
+    let sleeps = said.part("sleeps")?;
+    if !kernel.probes {
+        ensure!(sleeps.status == 1 && sleeps.text.contains("need Linux 6.6 or later"), "`-e off-cpu` is not refused in words");
+        return Ok("-e off-cpu refused, as it must be".to_owned());
+    }
+    ensure!(sleeps.status == 0, "`-e off-cpu` ends with {}", sleeps.status);
+    let rows = said.part("slept")?.text;
+    let of_sleep = rows.lines().filter(|row| row.contains("nanosleep"));
+    let slept_ns: u64 = of_sleep.filter_map(|row| row.trim().rsplit_once(' ')?.1.parse::<u64>().ok()).sum();
+    let slept_s = slept_ns as f64 / 1e9;
+    ensure!((slept_s / (10.0 * guest::NAP_S) - 1.0).abs() < 0.1, "{slept_s} s of ten times {} s slept: {rows}", guest::NAP_S);
+    Ok("-e off-cpu saw every sleep".to_owned())
 }
 
 /// `cpu 46140`, from a line of `cargo xtask ebpf --stats`.

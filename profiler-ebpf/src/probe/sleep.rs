@@ -98,9 +98,14 @@ fn source() -> Source {
 /// `sched_exit_tp(is_switch)`.
 #[inline(always)]
 pub fn returns(context: &RawTracePointContext) {
-    if context.arg::<u64>(0) & 0xff == 0 {
-        return;
+    if context.arg::<u64>(0) & 0xff != 0 {
+        returned(context.as_ptr());
     }
+}
+
+/// The current thread is back.
+#[inline(always)]
+pub fn returned(context: *mut c_void) {
     // SAFETY: no arguments, no preconditions.
     let tid = unsafe { bpf_get_current_pid_tgid() } as u32;
     let Some(kept) = SLEEPS.get_ptr_mut(&tid) else { return };
@@ -117,10 +122,10 @@ pub fn returns(context: &RawTracePointContext) {
         lock::ends(&LockKey { word: sleep.word, tgid: u64::from(sleep.tgid) }, now);
     }
     if setting!(waits) & WAITS_OFF_CPU != 0 {
-        off_cpu(context.as_ptr(), &sleep, now);
+        off_cpu(context, &sleep, now);
     }
     if setting!(waits) & WAITS_BLOCK != 0 && sleep.word != 0 {
-        block(context.as_ptr(), &sleep, now);
+        block(context, &sleep, now);
     }
 }
 

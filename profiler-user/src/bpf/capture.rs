@@ -18,8 +18,8 @@ use super::sent_stacks::SentStacks;
 use super::side_band::{Record, SideBand};
 use super::tallies;
 use super::threads::{SeenThread, ThreadIterator};
+use super::traced;
 use super::trap_cost::{Spent, TrapCost};
-use super::waits;
 use crate::config::{ProbeWork, Tick, Traced};
 use crate::model::allocator::Allocator;
 use crate::model::event::{MonotonicNs, ProcessEvent};
@@ -110,7 +110,9 @@ impl Capture {
     /// Stops the clock; what has arrived can still be drained.
     pub fn stop(&mut self) {
         self.events.values_mut().for_each(SampledEvents::disable);
-        self.traced.iter().for_each(|traced| self.programs.stop_tracing(*traced));
+        // Those that count waits stand still with the probes, and are asked later what they have missed.
+        let stopped = self.traced.iter().filter(|traced| !matches!(traced, Traced::Waits | Traced::NewThreads));
+        stopped.for_each(|traced| self.programs.stop_tracing(*traced));
         // At one moment for all probes, which takes longer to take away.
         let _ = self.programs.count_calls(ProbeWork::Nothing);
         wait_for_programs();
@@ -296,7 +298,7 @@ impl Capture {
     pub fn ticks(&self, source: Source) -> Result<Ticks, BpfError> {
         let ran = counters::runs_and_idle(&self.programs.counters, source)?;
         let Some(by_cpu) = self.events.get(&source).and_then(SampledEvents::ticks) else {
-            let missed = waits::programs_of(source).iter().map(|name| self_cost::missed(&self.programs, name)).sum::<u64>();
+            let missed = traced::programs_of(source).iter().map(|name| self_cost::missed(&self.programs, name)).sum::<u64>();
             return Ok(Ticks { all: ran.iter().map(|(runs, _)| runs).sum::<u64>() + missed, unseen_away: 0 });
         };
         let away_now = TimesAway::now();

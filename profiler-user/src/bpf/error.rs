@@ -37,7 +37,10 @@ pub enum BpfError {
     #[error("-e heap and -e allocs need Linux 6.6 or later (uprobes for many functions by one link), and this is Linux {}", release())]
     NoProbeLinks,
     /// The kernel's verifier does not follow programs that build stacks in a place they claim.
-    #[error("-e mmap and --profile need Linux 6.6 or later, and this is Linux {}", release())]
+    #[error(
+        "-e mmap, off-cpu, block, mutex, wall and threadcreate, and --profile, need Linux 6.6 or later, and this is Linux {}",
+        release()
+    )]
     TooOldToTrace,
     /// Probes could not be set in a process.
     #[error("setting probes in process {pid}: {source}{}", probe_advice(source))]

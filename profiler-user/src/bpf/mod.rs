@@ -29,6 +29,7 @@ mod sent_stacks;
 mod side_band;
 mod tallies;
 mod threads;
+mod traced;
 mod trap_cost;
 mod waits;
 

@@ -26,8 +26,6 @@ pub struct CaptureOptions {
     pub traced: Vec<Traced>,
     /// The traps of calls have a budget: what they cost is measured, and less can be counted later.
     pub budget: bool,
-    /// Threads that are started are counted.
-    pub new_threads: bool,
     /// Bytes of the ring.
     pub ring_bytes: u32,
     /// Entries of the map of target processes.

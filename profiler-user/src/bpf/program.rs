@@ -9,12 +9,13 @@ use super::options::CaptureOptions;
 use super::probes::Probes;
 use super::tallies::Tallies;
 use super::threads::ThreadIterator;
+use super::traced::{Hook, hooks_of};
 use super::trap_cost::TrapCost;
 use super::waits::{self, Waits};
 use crate::config::{Event, ProbeWork, Tick, Traced};
 use crate::model::process::Pid;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
-use aya::programs::{Iter, PerfEvent, RawTracePoint};
+use aya::programs::{FExit, Iter, PerfEvent, RawTracePoint};
 use aya::{Btf, Ebpf, EbpfLoader, VerifierLogLevel};
 use profiler_common::limits::{
     LOCKS_MAX, OPEN_DESCRIPTORS_MAX, OWN_PROCESSES_MAX, PENDING_CALLS_MAX, PROBE_PLACES_PER_CPU, SITES_MAX, SLEEPS_MAX, TARGET_CGROUPS_MAX,
@@ -86,9 +87,6 @@ impl Programs {
             }
             programs.attach("forget_process", "sched_process_free")?;
         }
-        for (name, tracepoint) in waits::programs(options) {
-            programs.attach(name, tracepoint)?;
-        }
         Ok(programs)
     }
 
@@ -97,12 +95,12 @@ impl Programs {
         if is_before_probes() {
             return Err(BpfError::TooOldToTrace);
         }
-        programs_of(traced).iter().try_for_each(|(program, tracepoint)| self.attach(program, tracepoint))
+        hooks_of(traced).iter().try_for_each(|hooks| self.hook(hooks))
     }
 
     /// No more of it.
     pub(super) fn stop_tracing(&mut self, traced: Traced) {
-        for (name, _) in programs_of(traced) {
+        for (name, _) in hooks_of(traced).iter().copied().flatten() {
             if let Ok(program) = self.program::<RawTracePoint>(name) {
                 // Whatever is left of it ends with us.
                 let _ = program.unload();
@@ -173,6 +171,28 @@ impl Programs {
         ThreadIterator::open(descriptor.as_fd(), pid)
     }
 
+    /// Attaches the first of the programs whose hook this kernel has.
+    fn hook(&mut self, hooks: &[(&'static str, Hook)]) -> Result<(), BpfError> {
+        let mut result = Ok(());
+        for (name, hook) in hooks {
+            result = match hook {
+                Hook::Tracepoint(tracepoint) => self.attach(name, tracepoint),
+                Hook::Return(function) => self.attach_to_return(name, function),
+            };
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
+    }
+
+    fn attach_to_return(&mut self, name: &'static str, function: &str) -> Result<(), BpfError> {
+        let types = Btf::from_sys_fs().map_err(|error| BpfError::Load(describe(&error)))?;
+        let program: &mut FExit = self.program(name)?;
+        let loaded = program.load(function, &types).and_then(|()| program.attach());
+        loaded.map(|_| ()).map_err(|error| BpfError::Load(describe(&error)))
+    }
+
     fn attach(&mut self, name: &'static str, tracepoint: &str) -> Result<(), BpfError> {
         let program: &mut RawTracePoint = self.program(name)?;
         let loaded = program.load().and_then(|()| program.attach(tracepoint));
@@ -190,14 +210,6 @@ impl Programs {
     /// The loaded programs, by name.
     pub(super) fn each(&self) -> impl Iterator<Item = (&str, &aya::programs::Program)> {
         self.ebpf.programs()
-    }
-}
-
-/// The programs for what is traced, and the tracepoint of each.
-const fn programs_of(traced: Traced) -> &'static [(&'static str, &'static str)] {
-    match traced {
-        Traced::Mappings => &[("mapping", "vm_unmapped_area")],
-        Traced::Descriptors => &[("descriptor_got", "sys_exit"), ("descriptor_closed", "sys_enter")],
     }
 }
 
@@ -220,10 +232,7 @@ fn load_object(options: &CaptureOptions) -> Result<Ebpf, BpfError> {
         .override_global("TARGET_COMMS", comms.as_bytes(), true)
         .map_max_entries("RING", options.ring_bytes)
         .map_max_entries("TARGET_PROCESSES", options.target_processes)
-        .map_max_entries(
-            "PROBE_PLACES",
-            if options.calls.is_some() || !options.traced.is_empty() || waits::are_counted(options) { probe_places() } else { 1 },
-        )
+        .map_max_entries("PROBE_PLACES", if options.calls.is_some() || !options.traced.is_empty() { probe_places() } else { 1 })
         .map_max_entries("SLEEPS", if options.settings.waits != 0 { SLEEPS_MAX } else { 1 })
         .map_max_entries("LOCKS", if options.settings.waits & WAITS_MUTEX != 0 { LOCKS_MAX } else { 1 })
         .map_max_entries("DELAYS", if waits::are_counted(options) { options.tallies } else { 1 })

@@ -26,6 +26,9 @@ pub struct ProgramSize {
     pub jited_bytes: u32,
 }
 
+/// Everything that is traced.
+const TRACED: [Traced; 4] = [Traced::Mappings, Traced::Descriptors, Traced::Waits, Traced::NewThreads];
+
 /// Loads the programs and reads how large they are, by name.
 ///
 /// # Errors
@@ -38,7 +41,7 @@ pub fn program_sizes() -> Result<Vec<ProgramSize>, BpfError> {
         other => other?,
     };
     let _descriptors = [programs.ticked(Tick::Clock)?, programs.ticked(Tick::Faults)?];
-    for traced in [Traced::Mappings, Traced::Descriptors] {
+    for traced in TRACED {
         match programs.trace(traced) {
             Ok(()) | Err(BpfError::TooOldToTrace) => {}
             Err(error) => return Err(error),
@@ -101,9 +104,8 @@ fn everything() -> Result<CaptureOptions, BpfError> {
         comms: Vec::new(),
         ticking: Vec::new(),
         calls: Some(Event::Heap),
-        traced: vec![Traced::Descriptors],
+        traced: TRACED.to_vec(),
         budget: true,
-        new_threads: true,
         ring_bytes: RING_BYTES,
         target_processes: TARGET_PROCESSES_MAX,
         tallies: 1,

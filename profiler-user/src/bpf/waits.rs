@@ -1,7 +1,8 @@
-//! Waits that were counted in the kernel, and the programs that count them.
+//! Waits that were counted in the kernel.
 
 use super::error::BpfError;
 use super::options::CaptureOptions;
+use crate::config::Traced;
 use aya::maps::{HashMap, MapData, MapError};
 use profiler_common::source::Source;
 use profiler_common::tally::TallyKey;
@@ -42,32 +43,5 @@ impl Waits {
 
 /// Whether anything is counted there.
 pub(super) fn are_counted(options: &CaptureOptions) -> bool {
-    options.settings.waits != 0 || options.new_threads
-}
-
-/// The programs that a run needs, with their tracepoints.
-pub(super) fn programs(options: &CaptureOptions) -> Vec<(&'static str, &'static str)> {
-    let mut programs = Vec::new();
-    if options.settings.waits != 0 {
-        programs.extend([
-            ("thread_ended", "sched_process_free"),
-            ("thread_woken", "sched_waking"),
-            ("thread_returns", "sched_exit_tp"),
-            ("thread_leaves", "sched_switch"),
-        ]);
-    }
-    if options.new_threads {
-        programs.push(("thread_started", "sched_process_fork"));
-    }
-    programs
-}
-
-/// The programs without which an event of a source is not seen.
-pub(super) fn programs_of(source: Source) -> &'static [&'static str] {
-    match source {
-        Source::OFF_CPU | Source::BLOCK => &["thread_leaves", "thread_returns"],
-        Source::MUTEX => &["thread_leaves", "thread_woken"],
-        Source::THREADS => &["thread_started"],
-        _ => &[],
-    }
+    options.traced.iter().any(|traced| matches!(traced, Traced::Waits | Traced::NewThreads))
 }

@@ -1,6 +1,7 @@
 //! What was lost, as samples: a reader of any format sees it where it sees everything else. The only file that makes such frames, and the
 //! comments that say how the sums stand.
 
+use crate::model::kind::Kind;
 use crate::model::loss::Loss;
 use crate::model::profile::Profile;
 
@@ -33,7 +34,8 @@ impl Lost {
 /// the same loss again.
 pub(super) fn samples(profile: &Profile) -> Vec<Lost> {
     // What a call would have made that was not counted, or how long a wait was, nobody knows.
-    if profile.kind.is_of_blocks() || profile.kind.is_of_waits() || profile.is_part {
+    let is_of_waits = profile.kind.is_of_waits() && profile.kind != Kind::Wall;
+    if profile.kind.is_of_blocks() || is_of_waits || profile.is_part {
         return Vec::new();
     }
     let is_shown = |loss: Loss| loss.is_sample() && !(profile.balance.is_narrowed && loss.is_before_filter());

@@ -166,7 +166,8 @@ impl Kind {
             Self::Descriptors | Self::Sockets => "calls",
             Self::Mmap => "mappings",
             Self::Heap | Self::HeapBase | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => "calls",
-            Self::OffCpu | Self::Block | Self::Mutex | Self::Wall => "waits",
+            Self::OffCpu | Self::Block | Self::Mutex => "waits",
+            Self::Wall => "events",
             Self::ThreadCreate => "threads",
         }
     }

@@ -75,9 +75,14 @@ impl Closing<'_> {
         let mut losses = self.losses(&counting)?;
         // What the kernel's clock says beyond what our program was run for.
         losses.add(Loss::NotRun, ticks.all.saturating_sub(counted.runs + ticks.unseen_away));
-        let events: Vec<Event> = self.config.events.iter().copied().filter(|event| event.source() == source).collect();
-        // Where nobody asked for them, a budget did.
-        let events = if events.is_empty() { vec![Event::PageFaults] } else { events };
+        let events: Vec<Event> = self.config.events.iter().copied().filter(|event| event.source() == Some(source)).collect();
+        let events = match source {
+            _ if !events.is_empty() => events,
+            // Where nobody asked for them, wall time is made of them, or a budget has begun them.
+            Source::CLOCK => vec![Event::CpuClock],
+            Source::OFF_CPU => vec![Event::OffCpu],
+            _ => vec![Event::PageFaults],
+        };
         let window = |event: Event| Window {
             kind: self.config.kind_of(event),
             period: self.capture.period(source).max(1),
@@ -90,7 +95,7 @@ impl Closing<'_> {
     fn close_descriptors(&self, aggregator: &mut Aggregator, ticks: Ticks) -> Result<Vec<Window>, BpfError> {
         let (mut windows, all) = (Vec::new(), self.capture.descriptors()?);
         let open: Vec<TallyKey> = self.execs.open(&all).collect();
-        for event in self.config.events.iter().filter(|event| event.source() == Source::DESCRIPTORS) {
+        for event in self.config.events.iter().filter(|event| event.source() == Some(Source::DESCRIPTORS)) {
             let is_shown = |key: &&TallyKey| *event == Event::Descriptors || key.class() == DescriptorType::Socket as u64;
             aggregator.settle_standing(open.iter().filter(is_shown).copied());
             let aggregated = aggregator.close_phase();
@@ -153,7 +158,7 @@ impl Closing<'_> {
 
     /// The kinds that a stretch of calls makes.
     fn kinds(&self, step: Step) -> Vec<Kind> {
-        let is_asked = |event: &&Event| event.source() == Source::CALLS;
+        let is_asked = |event: &&Event| event.source() == Some(Source::CALLS);
         match step {
             Step::Heap => self.config.events.iter().filter(is_asked).map(|event| self.config.kind_of(*event)).collect(),
             Step::Allocs => vec![Kind::Allocs],

@@ -23,6 +23,7 @@ mod snapshot;
 mod stop;
 mod table_builder;
 mod wakers;
+mod wall;
 mod watch;
 
 pub use command::CommandEnd;

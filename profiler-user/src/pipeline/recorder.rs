@@ -297,7 +297,6 @@ pub(super) fn capture_options(config: &Config, filter: &Filter, offsets: setting
         calls: config.calls(),
         traced: config.traced(),
         budget: config.max_overhead.is_some(),
-        new_threads: config.events.contains(&Event::ThreadCreate),
         ring_bytes: config.bounds.ring_bytes,
         target_processes: config.bounds.target_processes,
         tallies: config.bounds.tallies,

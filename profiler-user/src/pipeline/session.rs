@@ -8,6 +8,7 @@ use super::finishing::{Finishing, Sample};
 use super::go_heap::GoHeaps;
 use super::memory::Memory;
 use super::own_processes::OwnProcesses;
+use super::wall;
 use crate::aggregate::Aggregator;
 use crate::bpf::{BpfError, Capture, Drained, Last};
 use crate::config::{Config, Target, Tick};
@@ -116,7 +117,7 @@ impl Session {
             own: parts.own,
             processes: Processes::default(),
             tables: Tables::default(),
-            aggregators: config.events.iter().map(|event| (event.source(), Aggregator::default())).collect(),
+            aggregators: config.sources().into_iter().map(|source| (source, Aggregator::default())).collect(),
             kernel,
             threads: if config.per_thread { Threads::Apart } else { Threads::Together },
             window_bytes: [config.bounds.window_bytes; 2],
@@ -350,6 +351,7 @@ impl Session {
         for (source, aggregator) in std::mem::take(&mut self.aggregators) {
             windows.extend(closing.close(source, aggregator, ticks[&source])?);
         }
+        let mut windows = wall::joined(windows, config);
         let dictionary = Arc::new(std::mem::take(&mut self.tables.dictionary));
         windows.iter_mut().for_each(|window| window.dictionary = Arc::clone(&dictionary));
         let unwinding = self.finishing.map(|finishing| finishing.costs()).unwrap_or_default();

@@ -10,6 +10,8 @@ use std::process::{Command, Stdio};
 
 /// Calls of the subject, one below the other.
 pub(super) const DEPTH: usize = 20;
+/// How long a command sleeps, seconds.
+pub(super) const NAP_S: f64 = 0.2;
 /// Bytes that functions of `tests/subjects/blocks.c` leave in use.
 pub(super) const BLOCKS: [(&str, u64); 4] = [("kept", 100_000), ("zeroed", 200_000), ("grown", 1_500_000), ("aligned", 204_800)];
 /// The longest that a guest may take, seconds; under emulation on two CPUs it is 10.
@@ -44,6 +46,11 @@ heap() {{
 }}
 [ ! -e /bin/blocks ] || part heap heap
 [ ! -e /bin/blocks ] || part blocks /bin/busybox cat /tmp/blocks
+sleeps() {{
+    /bin/profiler record -e off-cpu -o /tmp/sleeps --format folded -- /bin/busybox sh -c 'for i in 1 2 3 4 5 6 7 8 9 10; do /bin/busybox sleep {NAP_S}; done'
+}}
+part sleeps sleeps
+part slept /bin/busybox cat /tmp/sleeps
 /bin/busybox poweroff -f
 "#
     )

@@ -1,6 +1,7 @@
 //! What was typed, and what it means: `RecordArgs` to `Config`, without doing anything.
 
 use crate::choices::{ClockArg, KindArg, MomentArg, ProbesOnlyArg, ProfileArg, SplitArg, events};
+use crate::snapshots::is_snapshot;
 use crate::values::{
     parse_delay, parse_duration, parse_format, parse_memory_limit, parse_pids, parse_sample_bytes, parse_share, parse_unwind_memory,
 };
@@ -214,7 +215,7 @@ impl RecordArgs {
         self.pids.iter().flat_map(|pids| &pids.0).copied()
     }
 
-    fn targets(&self) -> Vec<Target> {
+    pub(crate) fn targets(&self) -> Vec<Target> {
         let mut targets: Vec<Target> = self.pids().map(Target::Pid).collect();
         targets.extend(self.cgroups.iter().cloned().map(Target::Cgroup));
         targets.extend(self.containers.iter().cloned().map(Target::Container));
@@ -232,6 +233,12 @@ impl RecordArgs {
     /// What is asked for together and does not go together: in a few words, and what to do.
     pub(crate) fn misfit(&self) -> Option<&'static str> {
         let is_of_calls = |kind: &KindArg| matches!(kind, KindArg::Heap | KindArg::Allocs);
+        if self.kinds.iter().any(is_snapshot) && !matches!(self.targets()[..], [Target::Pid(_)]) {
+            return Some("a look at threads or goroutines is of one process: give one -p PID, and nothing else");
+        }
+        if self.clock == ClockArg::Cycles && self.kinds.contains(&KindArg::Wall) {
+            return Some("time on the CPU and off it has one scale only by the CPU's clock; leave --clock cycles out");
+        }
         if self.max_overhead.is_some() && !self.kinds.iter().any(is_of_calls) {
             return Some("--max-overhead is about the probes of -e heap and -e allocs; leave it out");
         }
@@ -241,7 +248,8 @@ impl RecordArgs {
         if self.diff.zip(self.duration).is_some_and(|(apart, duration)| apart >= duration) {
             return Some("--diff must be shorter than -d: its first moment lies within the recording");
         }
-        if (events(&self.kinds, &self.profiles, self.clock).len() > 1 || self.max_overhead.is_some() || self.diff.is_some())
+        let looks = self.kinds.iter().filter(|kind| is_snapshot(kind)).count();
+        if (events(&self.kinds, &self.profiles, self.clock).len() + looks > 1 || self.max_overhead.is_some() || self.diff.is_some())
             && self.output.as_ref().is_some_and(|output| !output.to_string_lossy().contains("{kind}"))
         {
             return Some("each kind of profile is a file of its own; put {kind} into the name after -o, or leave -o out");

@@ -1,5 +1,6 @@
 //! What options choose from.
 
+use crate::snapshots::is_snapshot;
 use clap::ValueEnum;
 use profiler::config::Event;
 
@@ -24,6 +25,12 @@ pub(crate) enum KindArg {
     Mutex,
     /// Where threads are started
     Threadcreate,
+    /// Where time goes, on the CPU (as cpu) and off it (as off-cpu), on one scale
+    Wall,
+    /// Where every thread of one process stands now: nothing is recorded, it is looked at once
+    Threads,
+    /// The same of a Go program's goroutines
+    Goroutine,
 }
 
 /// Profiles that are ready-made, of what is added and removed.
@@ -71,7 +78,7 @@ pub(crate) enum ProbesOnlyArg {
 
 /// What is recorded, each once: the CPU unless something is asked for.
 pub(crate) fn events(kinds: &[KindArg], profiles: &[ProfileArg], clock: ClockArg) -> Vec<Event> {
-    let kinds = kinds.iter().map(|kind| match (kind, clock) {
+    let recorded = kinds.iter().filter(|kind| !is_snapshot(kind)).map(|kind| match (kind, clock) {
         (KindArg::Faults, _) => Event::PageFaults,
         (KindArg::Mmap, _) => Event::Mappings,
         (KindArg::Heap, _) => Event::Heap,
@@ -80,20 +87,21 @@ pub(crate) fn events(kinds: &[KindArg], profiles: &[ProfileArg], clock: ClockArg
         (KindArg::Block, _) => Event::Block,
         (KindArg::Mutex, _) => Event::Mutex,
         (KindArg::Threadcreate, _) => Event::ThreadCreate,
-        (KindArg::Cpu, ClockArg::CpuClock) => Event::CpuClock,
+        (KindArg::Wall, _) => Event::Wall,
         (KindArg::Cpu, ClockArg::Cycles) => Event::Cycles,
+        (KindArg::Cpu | KindArg::Threads | KindArg::Goroutine, _) => Event::CpuClock,
     });
     let profiles = profiles.iter().map(|profile| match profile {
         ProfileArg::Fds => Event::Descriptors,
         ProfileArg::Sockets => Event::Sockets,
     });
     let mut events: Vec<Event> = Vec::new();
-    for event in kinds.chain(profiles) {
+    for event in recorded.chain(profiles) {
         if !events.contains(&event) {
             events.push(event);
         }
     }
-    if events.is_empty() {
+    if events.is_empty() && kinds.is_empty() {
         events.push(if clock == ClockArg::Cycles { Event::Cycles } else { Event::CpuClock });
     }
     events

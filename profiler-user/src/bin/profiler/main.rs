@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod choices;
 mod record;
+mod snapshots;
 mod stacks;
 mod summary;
 mod values;

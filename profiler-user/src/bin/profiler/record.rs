@@ -1,6 +1,7 @@
 //! `profiler record`.
 
 use crate::args::RecordArgs;
+use crate::snapshots;
 use crate::summary::{self, ProgressLine};
 use anyhow::Context as _;
 use profiler::capability;
@@ -60,6 +61,10 @@ pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
     check_machine().map_err(|error| Failure { error, code: FAILED })?;
     if !args.profiles.is_empty() && !args.quiet {
         summary::say("system-call events are on while this records: each system call of the machine takes some 0.05 us longer\n");
+    }
+    snapshots::take(args).map_err(|error| Failure { error, code: FAILED })?;
+    if args.config().events.is_empty() {
+        return Ok(ExitCode::SUCCESS);
     }
     let mut progress = ProgressLine::new(args.quiet, !args.words.is_empty());
     let recording = Recorder::new(args.config()).record(&mut progress);
