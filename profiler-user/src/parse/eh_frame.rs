@@ -1,12 +1,12 @@
 //! Call frame information (`.eh_frame`; `.debug_frame` when it is all there is) to an unwind table, by places in the file.
 
 use super::elf::{self, ParseError};
-use super::frame_rows::{Common, Rows};
+use super::frame_rows::{Bytes, Common, Rows};
 use super::go_frames::GoFrames;
 use super::go_table;
 use super::unwind_gaps::Gaps;
 use super::unwind_parts::Parts;
-use super::unwind_rule::{self, Bytes};
+use super::unwind_rule;
 use super::{machine::Machine, unwind_rule_arm64};
 use crate::model::answer::LoadSegment;
 use crate::model::unwind::{Elsewhere, UnwindPart, UnwindTable};

@@ -1,11 +1,13 @@
 //! Call frame information, run for those registers alone that a walk follows: gimli reads the instructions, and its own table of rows, which keeps every
 //! register of the machine, takes five times as long. (DWARF 5, 6.4.2; what a row means is in `unwind_rule.rs` and its twin.)
 
-use super::unwind_rule::Bytes;
 use gimli::{
-    BaseAddresses, CallFrameInstruction, CallFrameInstructionIter, CfaRule, CommonInformationEntry, FrameDescriptionEntry, Register,
-    RegisterRule, UnwindSection,
+    BaseAddresses, CallFrameInstruction, CallFrameInstructionIter, CfaRule, CommonInformationEntry, EndianSlice, FrameDescriptionEntry,
+    LittleEndian, Register, RegisterRule, UnwindSection,
 };
+
+/// The bytes of a section.
+pub(super) type Bytes<'a> = EndianSlice<'a, LittleEndian>;
 
 /// Registers that are followed.
 pub(super) const FOLLOWED: usize = 3;

@@ -1,11 +1,8 @@
 //! One row of call frame information to one rule, for x86-64. Its twin for arm64 is `unwind_rule_arm64.rs`.
 
-use super::frame_rows::{FOLLOWED, FrameRow};
-use gimli::{CfaRule, EndianSlice, LittleEndian, Operation, Register, RegisterRule, UnwindExpression, UnwindSection, X86_64};
+use super::frame_rows::{Bytes, FOLLOWED, FrameRow};
+use gimli::{CfaRule, Operation, Register, RegisterRule, UnwindExpression, UnwindSection, X86_64};
 use profiler_common::unwind::rule::{Cfa, Rule, Saved};
-
-/// The bytes of a section.
-pub(super) type Bytes<'a> = EndianSlice<'a, LittleEndian>;
 
 /// What the walk follows.
 pub(super) const REGISTERS: [Register; FOLLOWED] = [X86_64::RBP, X86_64::RBX, X86_64::RA];

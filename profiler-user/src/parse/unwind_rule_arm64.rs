@@ -1,7 +1,6 @@
 //! One row of call frame information to one rule, for arm64 (DWARF for the Arm 64-bit Architecture, 4). The twin of `unwind_rule.rs`.
 
-use super::frame_rows::{FOLLOWED, FrameRow};
-use super::unwind_rule::Bytes;
+use super::frame_rows::{Bytes, FOLLOWED, FrameRow};
 use gimli::{AArch64, CfaRule, Register, RegisterRule, UnwindSection};
 use profiler_common::unwind::arm64::{Cfa, Saved, pack};
 use profiler_common::unwind::rule::Rule;
