@@ -287,7 +287,7 @@ pub(super) fn capture_options(config: &Config, filter: &Filter, offsets: setting
             block_ns: config.block_ns,
             mutex_fraction: config.mutex_fraction,
             per_thread: u32::from(config.per_thread),
-            reserved: 0,
+            wakers: u32::from(config.wakers()),
         },
         offsets,
         processes: filter.processes.clone(),

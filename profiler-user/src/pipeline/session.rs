@@ -19,10 +19,11 @@ use crate::model::label::Label;
 use crate::model::mapping::{MappedRange, MappingKind};
 use crate::model::process::{Pid, ProcessKey};
 use crate::model::stack::{RawStack, Tally, UserStack};
-use crate::model::window::Window;
+use crate::model::window::{Waker, Window};
 use crate::object::ObjectStore;
 use crate::process::{Context, Describe, KernelLayout, Processes, Tables, Threads};
 use crate::unwind::Costs;
+use foldhash::HashMap;
 use profiler_common::source::Source;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -295,6 +296,17 @@ impl Session {
         go
     }
 
+    /// Stacks that ended waits get their numbers.
+    fn take_wakers(&mut self) -> HashMap<u64, u64> {
+        let named = self.aggregators.remove(&Source::WAKERS).map(Aggregator::into_wakers).unwrap_or_default();
+        let mut numbers = HashMap::default();
+        for (bits, key) in named {
+            self.tables.dictionary.wakers.push(Waker { process: key.process, stack: key.stack });
+            numbers.insert(bits, self.tables.dictionary.wakers.len() as u64);
+        }
+        numbers
+    }
+
     /// Opens the perf maps of processes whose code without a file was sampled: later they may be gone.
     fn keep_perf_maps(&mut self) {
         for (_, mapping) in self.tables.dictionary.mappings.iter().skip(self.perf_maps_seen) {
@@ -336,8 +348,10 @@ impl Session {
             calls.end(&self.capture)?;
         }
         let faults_span = self.faults_since.map(|(start, begun)| (start, begun.elapsed()));
+        let wakers = self.take_wakers();
         let closing = Closing {
             config,
+            wakers: &wakers,
             phases: self.calls.as_ref().map_or(&[], Calls::phases),
             faults_span,
             capture: &self.capture,
