@@ -9,6 +9,7 @@ mod command;
 mod descriptors;
 mod dumping;
 mod finishing;
+mod followed;
 mod go_heap;
 mod goroutines;
 mod governor;

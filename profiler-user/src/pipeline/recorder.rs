@@ -4,6 +4,7 @@ use super::arming::{Arming, Whom};
 use super::budget::LOOK;
 use super::command::{Command, CommandEnd};
 use super::finishing::Finishing;
+use super::followed::Followed;
 use super::memory::{Memory, resident_bytes};
 use super::own_processes::OwnProcesses;
 use super::session::{Ended, Parts, Session};
@@ -167,6 +168,7 @@ impl Recorder {
         if let Some(finishing) = &finishing {
             descriptors.push(finishing.news().map_err(RecordError::Runtime)?);
         }
+        let followed = Followed::new(filter.processes.iter().map(|(pid, _)| *pid), config.inherit);
         let arming = config.calls().map(|_| Arming::new(whom(&filter, config.inherit))).transpose().map_err(RecordError::Runtime)?;
         if let Some(arming) = &arming {
             descriptors.push(arming.news().map_err(RecordError::Runtime)?);
@@ -175,7 +177,7 @@ impl Recorder {
         let kernel = KernelLayout { slide: KernelSymbols::slide_of_this_boot() };
         // Before the clock starts and a command is let go: from here on a signal ends the recording, and never the profiler in the middle of it.
         let mut signals = Signals::new(command.is_some()).map_err(RecordError::Runtime)?;
-        let mut session = Session::start(capture, Parts { finishing, arming, own, memory }, &config, kernel)?;
+        let mut session = Session::start(capture, Parts { finishing, arming, own, followed, memory }, &config, kernel)?;
         control.started();
         command = command.map(Command::release).transpose()?;
         let named: Vec<Pid> = if command.is_none() { named_alone(&config) } else { Vec::new() };
@@ -217,11 +219,14 @@ async fn until_ended(session: &mut Session, wakers: &Wakers, ending: Ending<'_>,
         }
     };
     tokio::pin!(time_over, all_ended, command_ended);
-    let mut told = Duration::ZERO;
+    let (mut told, mut named_have_ended) = (Duration::ZERO, false);
     loop {
         tokio::select! {
             () = &mut time_over => return Ok(()),
-            () = &mut all_ended => return Ok(()),
+            () = &mut all_ended, if !named_have_ended => {
+                named_have_ended = true;
+                session.drain(Last::No)?;
+            }
             () = &mut command_ended => return Ok(()),
             signal = signals.next() => {
                 if signals.ends_recording(signal, command) {
@@ -230,6 +235,10 @@ async fn until_ended(session: &mut Session, wakers: &Wakers, ending: Ending<'_>,
             }
             () = wakers.due() => session.drain(Last::No)?,
             _ = looks.tick(), if wants_looks => session.look()?,
+        }
+        // Their children may go on.
+        if named_have_ended && session.have_all_ended() {
+            return Ok(());
         }
         session.news().iter().for_each(|news| control.told(news));
         if session.elapsed() >= told + Duration::from_secs(1) {

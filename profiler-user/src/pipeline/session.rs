@@ -5,6 +5,7 @@ use super::calls::{Calls, Wanted};
 use super::closing::Closing;
 use super::descriptors::Execs;
 use super::finishing::{Finishing, Sample};
+use super::followed::Followed;
 use super::go_heap::GoHeaps;
 use super::memory::Memory;
 use super::own_processes::OwnProcesses;
@@ -58,6 +59,7 @@ pub(super) struct Parts {
     /// Where calls are probed.
     pub(super) arming: Option<Arming>,
     pub(super) own: OwnProcesses,
+    pub(super) followed: Followed,
     pub(super) memory: Arc<Memory>,
 }
 
@@ -93,6 +95,7 @@ pub(super) struct Session {
     faults_since: Option<(SystemTime, Instant)>,
     execs: Execs,
     own: OwnProcesses,
+    followed: Followed,
     started: Instant,
     start: SystemTime,
     first_sample: Option<Instant>,
@@ -116,6 +119,7 @@ impl Session {
             faults_since: None,
             execs: Execs::default(),
             own: parts.own,
+            followed: parts.followed,
             processes: Processes::default(),
             tables: Tables::default(),
             aggregators: config.sources().into_iter().map(|source| (source, Aggregator::default())).collect(),
@@ -197,6 +201,7 @@ impl Session {
                 Drained::Event(event) => {
                     self.execs.note(&event);
                     self.own.note(&event.event, &mut self.capture)?;
+                    self.followed.note(&event.event);
                     if let Some(finishing) = &mut self.finishing {
                         finishing.note(&event);
                     }
@@ -242,7 +247,8 @@ impl Session {
     }
 
     fn take(&mut self, tally: Tally<RawStack>) {
-        if self.own.contains(tally.of.process.tgid) {
+        let tgid = tally.of.process.tgid;
+        if self.own.contains(tgid) || self.own.is_to_become_the_command(tgid) {
             // Before the kernel side knew that this one is ours.
             self.own.count(&tally);
             return;
@@ -327,6 +333,11 @@ impl Session {
 
     pub(super) fn lost(&self) -> u64 {
         self.aggregators.keys().map(|source| self.capture.counted(*source).map_or(0, |counted| counted.losses.samples())).sum()
+    }
+
+    /// Whether none of the followed processes lives any more.
+    pub(super) fn have_all_ended(&mut self) -> bool {
+        self.followed.have_ended()
     }
 
     pub(super) fn living(&self) -> usize {

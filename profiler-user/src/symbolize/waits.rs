@@ -41,11 +41,11 @@ pub(super) fn are_told<'a>(kind: Kind, class: u64, names: impl Iterator<Item = &
 /// Where the kernel is entered by an interrupt: what lies below it only happened to run.
 const INTERRUPTS: [&str; 4] = ["asm_sysvec_", "asm_common_interrupt", "el1_interrupt", "el0_interrupt"];
 
-/// A stack that ended waits, in a line: root first, as folded stacks are. `names`: leaf first. By an interrupt it is nobody's.
+/// A stack that ended waits, in a line for people: root first. `names`: leaf first. By an interrupt it is nobody's.
 pub(super) fn waker(comm: &str, names: &[&str]) -> String {
     let interrupt = names.iter().position(|name| INTERRUPTS.iter().any(|entry| name.starts_with(entry)));
     let (whose, names) = interrupt.map_or((comm, names), |at| ("[interrupt]", &names[..at]));
-    std::iter::once(whose).chain(names.iter().rev().copied()).collect::<Vec<_>>().join(";")
+    std::iter::once(whose).chain(names.iter().rev().copied()).collect::<Vec<_>>().join(" > ")
 }
 
 /// What the label of a class says.
@@ -72,10 +72,10 @@ mod tests {
 
     #[test]
     fn a_waker_is_told_in_a_line_and_an_interrupt_is_nobodys() {
-        assert_eq!(waker("nginx", &["futex_wake", "unlock", "main"]), "nginx;main;unlock;futex_wake");
+        assert_eq!(waker("nginx", &["futex_wake", "unlock", "main"]), "nginx > main > unlock > futex_wake");
         assert_eq!(
             waker("nginx", &["try_to_wake_up", "hrtimer_wakeup", "asm_sysvec_apic_timer_interrupt", "main"]),
-            "[interrupt];hrtimer_wakeup;try_to_wake_up"
+            "[interrupt] > hrtimer_wakeup > try_to_wake_up"
         );
     }
 
