@@ -22,6 +22,13 @@ pub const CLASS_LOCK: u64 = 4;
 /// What waits there only the functions' names tell.
 pub const CLASS_UNSURE: u64 = 5;
 
+/// Who may wake a thread at its word: threads of its process.
+pub const REACH_PRIVATE: u16 = 0;
+/// Those of others too, who may know the word by another address.
+pub const REACH_SHARED: u16 = 1;
+/// It waits at several words at once, and what is kept is where their list stands.
+pub const REACH_LIST: u16 = 2;
+
 /// A thread and when it last left its CPU. Written by the thread itself as it leaves and comes back; `woken_ns` and `is_released` by who wakes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -46,8 +53,10 @@ pub struct Sleep {
     pub is_runnable: u32,
     /// 1: another thread has ended the wait at the word.
     pub is_released: u32,
-    /// One of the `CLASS_*` of locks.
-    pub class: u32,
+    /// One of the `CLASS_*` of locks, of its last wait at a word.
+    pub class: u16,
+    /// One of the `REACH_*`.
+    pub reach: u16,
 }
 
 /// A word of memory at which threads wait.
