@@ -63,10 +63,20 @@ pub struct Sleep {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct LockKey {
-    /// Its address.
+    /// Its address; that of the eight bytes around it where it may be one of two words of a lock.
     pub word: u64,
     /// The process of the thread that waits.
     pub tgid: u64,
+}
+
+impl LockKey {
+    /// The lock that a word belongs to. Those for readers and writers (Rust's, glibc's) let these wait at one word and those at the next; who releases one of
+    /// them wakes at one word, and is charged with both. A word that is a lock by its value has no second one.
+    #[inline(always)]
+    pub fn new(word: u64, class: u16, tgid: u32) -> Self {
+        let word = if class as u64 == CLASS_LOCK { word } else { word & !7 };
+        Self { word, tgid: tgid as u64 }
+    }
 }
 
 /// How long threads have waited at a word, all together, in two sums that are added to one by one: at the time t it is `begun + waiting * t`, for each wait
@@ -109,4 +119,17 @@ pub struct DelayCounts {
     pub runnable_for: u64,
     /// Their nanoseconds.
     pub runnable_ns_for: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_words_of_a_lock_for_readers_and_writers_are_one() {
+        let unsure = |word| LockKey::new(word, CLASS_UNSURE as u16, 7);
+        assert_eq!(unsure(0x1008), unsure(0x100c));
+        assert_ne!(unsure(0x1008), unsure(0x1010));
+        assert_ne!(LockKey::new(0x1008, CLASS_LOCK as u16, 7), LockKey::new(0x100c, CLASS_LOCK as u16, 7));
+    }
 }

@@ -72,7 +72,7 @@ pub fn leaves(context: &RawTracePointContext) {
     (sleep.tgid, sleep.is_runnable, sleep.is_released) = (tgid, u32::from(is_runnable), 0);
     sleep.leaves = sleep.leaves.wrapping_add(1);
     if word != 0 && setting!(waits) & WAITS_MUTEX != 0 {
-        lock::begins(&LockKey { word, tgid: u64::from(tgid) }, now);
+        lock::begins(&LockKey::new(word, sleep.class, tgid), now);
     }
 }
 
@@ -122,7 +122,7 @@ pub fn returns(context: &RawTracePointContext) {
     // SAFETY: no arguments, no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
     if sleep.word != 0 && setting!(waits) & WAITS_MUTEX != 0 {
-        lock::ends(&LockKey { word: sleep.word, tgid: u64::from(sleep.tgid) }, now);
+        lock::ends(&LockKey::new(sleep.word, sleep.class, sleep.tgid), now);
     }
     if setting!(waits) & WAITS_OFF_CPU != 0 {
         off_cpu(context.as_ptr(), &sleep, now);
@@ -199,7 +199,7 @@ pub fn woken(context: &RawTracePointContext) {
     let tgid = (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32;
     let waiter = Waiter { word: sleep_then.word, reach: sleep_then.reach, is_foreign: sleep_then.tgid != tgid };
     if call.wakes(&waiter) && setting!(waits) & WAITS_MUTEX != 0 {
-        mutex(context.as_ptr(), &LockKey { word: waiter.word, tgid: u64::from(sleep_then.tgid) }, u64::from(sleep_then.class), now);
+        mutex(context.as_ptr(), &LockKey::new(waiter.word, sleep_then.class, sleep_then.tgid), u64::from(sleep_then.class), now);
     }
 }
 
