@@ -34,6 +34,8 @@ pub(super) struct Builder<'a> {
     functions: Vec<Function>,
     function_ids: HashMap<Function, usize>,
     texts: HashMap<Box<str>, Arc<str>>,
+    /// Waits that are not of the kind, and their nanoseconds.
+    left_out: (i64, i64),
 }
 
 impl<'a> Builder<'a> {
@@ -51,6 +53,7 @@ impl<'a> Builder<'a> {
             functions: Vec::new(),
             function_ids: HashMap::new(),
             texts: HashMap::new(),
+            left_out: (0, 0),
         }
     }
 
@@ -76,6 +79,7 @@ impl<'a> Builder<'a> {
                 .iter()
                 .cloned()
                 .chain(self.answers.troubles.iter().map(|trouble| format!("symbolization: {trouble}")))
+                .chain(waits::left_out(window.kind, self.left_out))
                 .collect(),
             losses: window.losses,
             endings: window.endings,
@@ -122,6 +126,8 @@ impl<'a> Builder<'a> {
             }
             let (values, raw) = values::of(self.window.kind, self.window.period, counts);
             if !self.is_kept(key.class, &locations) {
+                self.left_out.0 += values.first().copied().unwrap_or_default();
+                self.left_out.1 += values.get(1).copied().unwrap_or_default();
                 continue;
             }
             // Locks that are told by different means are locks.

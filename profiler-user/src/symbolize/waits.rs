@@ -41,6 +41,15 @@ pub(super) fn are_told<'a>(kind: Kind, class: u64, names: impl Iterator<Item = &
     }
 }
 
+/// Says what does not belong to the kind, or cannot be told to: waits and nanoseconds.
+pub(super) fn left_out(kind: Kind, (waits, ns): (i64, i64)) -> Option<String> {
+    let what = match kind {
+        Kind::Mutex => "were ended by functions that are not known to let a lock go",
+        _ => "were those of threads of a runtime that had nothing to do",
+    };
+    (waits > 0 || ns > 0).then(|| format!("left out: {waits} waits of {:.3} s, which {what}", ns as f64 / 1e9))
+}
+
 /// What the label of a class says.
 pub(super) fn of_class(kind: Kind, class: u64) -> Option<Label> {
     let words = match class {
