@@ -30,6 +30,12 @@ pub const CLASS_BITS: u32 = 4;
 pub const fn waker_bits(stack_hash: u64) -> u64 {
     stack_hash >> 20 << CLASS_BITS
 }
+/// Who may wake a thread at its word: threads of its process.
+pub const REACH_PRIVATE: u16 = 0;
+/// Those of others too, who may know the word by another address.
+pub const REACH_SHARED: u16 = 1;
+/// It waits at several words at once, and what is kept is where their list stands.
+pub const REACH_LIST: u16 = 2;
 
 /// A thread and when it last left its CPU. Written by the thread itself as it leaves and comes back; `woken_ns` and `is_released` by who wakes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -57,18 +63,30 @@ pub struct Sleep {
     pub is_runnable: u32,
     /// 1: another thread has ended the wait at the word.
     pub is_released: u32,
-    /// One of the `CLASS_*` of locks.
-    pub class: u32,
+    /// One of the `CLASS_*` of locks, of its last wait at a word.
+    pub class: u16,
+    /// One of the `REACH_*`.
+    pub reach: u16,
 }
 
 /// A word of memory at which threads wait.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct LockKey {
-    /// Its address.
+    /// Its address; that of the eight bytes around it where it may be one of two words of a lock.
     pub word: u64,
     /// The process of the thread that waits.
     pub tgid: u64,
+}
+
+impl LockKey {
+    /// The lock that a word belongs to. Those for readers and writers (Rust's, glibc's) let these wait at one word and those at the next; who releases one of
+    /// them wakes at one word, and is charged with both. A word that is a lock by its value has no second one.
+    #[inline(always)]
+    pub fn new(word: u64, class: u16, tgid: u32) -> Self {
+        let word = if class as u64 == CLASS_LOCK { word } else { word & !7 };
+        Self { word, tgid: tgid as u64 }
+    }
 }
 
 /// How long threads have waited at a word, all together, in two sums that are added to one by one: at the time t it is `begun + waiting * t`, for each wait
@@ -111,4 +129,17 @@ pub struct DelayCounts {
     pub runnable_for: u64,
     /// Their nanoseconds.
     pub runnable_ns_for: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_words_of_a_lock_for_readers_and_writers_are_one() {
+        let unsure = |word| LockKey::new(word, CLASS_UNSURE as u16, 7);
+        assert_eq!(unsure(0x1008), unsure(0x100c));
+        assert_ne!(unsure(0x1008), unsure(0x1010));
+        assert_ne!(LockKey::new(0x1008, CLASS_LOCK as u16, 7), LockKey::new(0x100c, CLASS_LOCK as u16, 7));
+    }
 }

@@ -138,7 +138,10 @@ fn a_file_that_has_the_number_of_another_one_is_not_taken_for_it() {
     let no_process = Pid(u32::MAX - 1);
     assert!(opened(&ObjectStore::new().resolve(no_process, &range(own))).is_some());
     assert!(opened(&ObjectStore::new().resolve(no_process, &range(own.wrapping_add(1)))).is_none());
-    assert!(opened(&ObjectStore::new().resolve(no_process, &claim(&program))).is_some(), "where the kernel has not told it, the number is all there is");
+    assert!(
+        opened(&ObjectStore::new().resolve(no_process, &claim(&program))).is_some(),
+        "where the kernel has not told it, the number is all there is"
+    );
 }
 
 #[test]
