@@ -11,7 +11,7 @@ use super::session::{Ended, Parts, Session};
 use super::signals::Signals;
 use super::stop::{Ends, after};
 use super::wakers::Wakers;
-use crate::bpf::{BpfError, Capture, CaptureOptions, KernelTypes, Last, ProgramCost, controller_index};
+use crate::bpf::{BpfError, Capture, CaptureOptions, KernelTypes, Last, ProgramCost, controller_index, map_bytes};
 use crate::config::{Config, Event, Mode, Target, Walk};
 use crate::memory::MemoryError;
 use crate::model::process::Pid;
@@ -159,7 +159,7 @@ impl Recorder {
         let this = (!config.include_self).then(std::process::id);
         let own = OwnProcesses::new(this, command.as_ref().map(Command::pid));
         capture.set_own(own.pids())?;
-        let memory = Arc::new(Memory::new(config.memory_limit));
+        let memory = Arc::new(Memory::new(config.memory_limit.saturating_sub(map_bytes())));
         let finishing = match config.walk {
             Walk::Tables => Some(Finishing::start(config.unwind_memory, &memory).map_err(RecordError::Runtime)?),
             Walk::FramePointers => None,
