@@ -1,4 +1,4 @@
-// Locks of Rust's library with a contention that is known, as in `locks.c`: the word is `mutex`, `rwlock` or `condvar`.
+//! Locks of Rust's library with a contention that is known, as in `locks.c`: the word is `mutex`, `rwlock` or `condvar`.
 use std::hint::black_box;
 use std::io::stdin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -240,7 +240,7 @@ fn the_end_of_a_process_lets_nothing_go() -> Result<()> {
 
 /// A Python whose interpreter has names: distributions strip it.
 fn python_with_names() -> Option<PathBuf> {
-    let candidates = ["python3", "/usr/local/bin/python3"].into_iter().filter_map(find);
+    let candidates = ["python3-dbg", "python3"].into_iter().filter_map(find);
     candidates.into_iter().find(|python| {
         let script = "import sys, sysconfig, ctypes; v = sysconfig.get_config_vars(); \
             p = v['LIBDIR'] + '/' + v['INSTSONAME'] if v.get('Py_ENABLE_SHARED') else sys.executable; \
@@ -255,7 +255,7 @@ fn python_threads_that_fight_for_the_interpreter_show_it() -> Result<()> {
         return Ok(());
     }
     let Some(python) = python_with_names() else {
-        skip("needs a python3 that is not stripped");
+        skip("needs a python3 that is not stripped, as that of python3-dbg");
         return Ok(());
     };
     // Four threads in one interpreter: at each moment three of them wait, for three seconds.
@@ -296,6 +296,7 @@ fn postgres_on_one_row_waits_for_rows_and_for_its_own_locks() -> Result<()> {
     ensure!(rows.total(1) > 1_000_000_000, "rows: {} ns", rows.total(1));
     // Its own locks are semaphores, and locks by the name of who lets them go.
     let (acquired, released) = (through(&block, "LWLockAcquire"), through(&mutex, "LWLockRelease"));
-    ensure!(acquired > 1e7 && (released / acquired - 1.0).abs() < 2.0 * SHARE, "LWLockAcquire has {acquired}, LWLockRelease {released}");
+    let left_out = left_out(&mutex)?;
+    ensure!(acquired > 1e7 && released / acquired > 0.85, "LWLockAcquire has {acquired}, LWLockRelease {released}, left out {left_out}");
     Ok(())
 }

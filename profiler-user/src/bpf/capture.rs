@@ -19,7 +19,7 @@ use super::side_band::{Record, SideBand};
 use super::tallies;
 use super::threads::{SeenThread, ThreadIterator};
 use super::trap_cost::{Spent, TrapCost};
-use super::waits;
+use super::waits::{self, Asleep};
 use crate::config::{ProbeWork, Tick, Traced};
 use crate::model::allocator::Allocator;
 use crate::model::event::{MonotonicNs, ProcessEvent};
@@ -196,6 +196,14 @@ impl Capture {
     /// The map could not be read.
     pub fn delays(&self, source: Source) -> Result<Vec<(TallyKey, DelayCounts)>, BpfError> {
         self.programs.waits.read(source)
+    }
+
+    /// Threads that sleep still: their waits are counted when they are over, and so not at all.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn asleep(&self, source: Source) -> Result<Asleep, BpfError> {
+        self.programs.waits.asleep(source, monotonic_now().0)
     }
 
     /// Takes a process into the target, whoever has the pid now.

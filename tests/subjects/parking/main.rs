@@ -1,4 +1,4 @@
-// Locks of parking_lot with a contention that is known, as in `locks.c`: the word is `mutex` or `rwlock`.
+//! Locks of parking_lot with a contention that is known, as in `locks.c`: the word is `mutex` or `rwlock`.
 use parking_lot::{Mutex, RwLock};
 use std::hint::black_box;
 use std::io::stdin;
@@ -36,25 +36,25 @@ fn holds(ms: u64) {
     }
 }
 
-#[unsafe(no_mangle)]
+#[no_mangle]
 #[inline(never)]
 fn holds_one() {
     holds(black_box(2));
 }
 
-#[unsafe(no_mangle)]
+#[no_mangle]
 #[inline(never)]
 fn holds_three() {
     holds(black_box(6));
 }
 
-#[unsafe(no_mangle)]
+#[no_mangle]
 #[inline(never)]
 fn holds_six() {
     holds(black_box(12));
 }
 
-#[unsafe(no_mangle)]
+#[no_mangle]
 #[inline(never)]
 fn only_wants() {
     if IS_RWLOCK.load(Ordering::Relaxed) {
