@@ -7,7 +7,9 @@ use profiler_tests::profile::Profile;
 use profiler_tests::run::{Outcome, Profiler};
 use profiler_tests::skip::{Need, can_record, find, ready, skip};
 use profiler_tests::subject::{Build, Subject, build, build_crate};
+use profiler_tests::waiting;
 use rustix::process::Signal;
+use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -171,6 +173,52 @@ fn what_is_no_lock_is_waited_for_and_not_charged() -> Result<()> {
         let counted = seen.block.only(|sample| seen.block.names(sample).contains(&function)).total(0);
         ensure!(waits == 0 || counted == waits, "{word}: {counted} waits");
         ensure!((through(&seen.mutex, "") + left_out(&seen.mutex)?) / seen.truth > 0.9, "{word}: {:?}", seen.mutex.comments);
+    }
+    Ok(())
+}
+
+#[test]
+fn who_was_moved_to_another_word_waits_and_nobody_is_charged() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let seen = in_c("moved")?;
+    seen.waited("is_moved")?;
+    let waits = seen.block.only(|sample| seen.block.names(sample).contains(&"is_moved")).total(0);
+    ensure!(waits == 50, "{waits} waits");
+    // The value is that of a lock, but when the wait for the second one began is not seen.
+    ensure!(through(&seen.mutex, "moves_and_wakes") == 0.0, "mutex: {:?}", seen.mutex.cumulative());
+    Ok(())
+}
+
+/// How many threads of a process sleep.
+fn sleeping(pid: u32) -> Result<usize> {
+    let mut sleeping = 0;
+    for entry in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        sleeping += usize::from(stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S')));
+    }
+    Ok(sleeping)
+}
+
+#[test]
+fn waits_that_go_on_at_the_end_are_said_and_not_counted() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let mut command = Command::new(build("locks", Build::CBare)?);
+    command.arg("end");
+    let (subject, mut stdin) = Subject::start_told(command)?;
+    let mut recording = Profiler::record()?.pid(subject.pid()).args(["-e", "off-cpu,block,mutex"]).start()?;
+    recording.wait_until_recording()?;
+    stdin.write_all(b"go\n")?;
+    // It waits for a second before it ends.
+    waiting::until("four threads to sleep", || Ok((sleeping(subject.pid())? == 4).then_some(())))?;
+    let run = recording.interrupt()?.success()?;
+    for (kind, threads) in [("off-cpu", 4), ("block", 3), ("mutex", 3)] {
+        let profile = read(&run, kind)?;
+        let said = profile.comment("still waiting: ").with_context(|| format!("{kind}: {:#?}", profile.comments))?;
+        ensure!(said.starts_with(&format!("{threads} threads")), "{kind}: {said}");
     }
     Ok(())
 }
