@@ -166,6 +166,33 @@ static void several(void) {
     }
 }
 
+static _Atomic uint32_t moved_to = 2;
+
+static void *moves_and_wakes(void *unused) {
+    nap(10000000);
+    syscall(SYS_futex, &word, FUTEX_REQUEUE | FUTEX_PRIVATE_FLAG, 0, 1, &moved_to, 0);
+    nap(10000000);
+    futex((void *)&moved_to, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, 0);
+    return unused;
+}
+
+// As musl's condition variables have it: who waits is moved to the mutex, and woken there.
+__attribute__((noinline)) void is_moved(void) {
+    unsigned long long from = now();
+    futex((void *)&word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 2, 0);
+    measured(from);
+}
+
+static void moved(void) {
+    word = 2;
+    for (int at = 0; at < 50; at++) {
+        pthread_t thread;
+        pthread_create(&thread, 0, moves_and_wakes, 0);
+        is_moved();
+        pthread_join(thread, 0);
+    }
+}
+
 // One wait with a timeout, which the test stops and continues.
 __attribute__((noinline)) void is_stopped(void) {
     struct timespec timeout = {3, 0};
@@ -291,6 +318,7 @@ int main(int count, char **words) {
     if (!strcmp(what, "condition")) condition_variable();
     else if (!strcmp(what, "join")) join();
     else if (!strcmp(what, "several")) several();
+    else if (!strcmp(what, "moved")) moved();
     else if (!strcmp(what, "stopped")) is_stopped();
     else if (!strcmp(what, "shared")) share();
     else if (!strcmp(what, "robust")) robust();

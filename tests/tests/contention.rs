@@ -7,7 +7,9 @@ use profiler_tests::profile::Profile;
 use profiler_tests::run::{Outcome, Profiler};
 use profiler_tests::skip::{Need, can_record, find, ready, skip};
 use profiler_tests::subject::{Build, Subject, build, build_crate};
+use profiler_tests::waiting;
 use rustix::process::Signal;
+use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -176,6 +178,52 @@ fn what_is_no_lock_is_waited_for_and_not_charged() -> Result<()> {
 }
 
 #[test]
+fn who_was_moved_to_another_word_waits_and_nobody_is_charged() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let seen = in_c("moved")?;
+    seen.waited("is_moved")?;
+    let waits = seen.block.only(|sample| seen.block.names(sample).contains(&"is_moved")).total(0);
+    ensure!(waits == 50, "{waits} waits");
+    // The value is that of a lock, but when the wait for the second one began is not seen.
+    ensure!(through(&seen.mutex, "moves_and_wakes") == 0.0, "mutex: {:?}", seen.mutex.cumulative());
+    Ok(())
+}
+
+/// How many threads of a process sleep.
+fn sleeping(pid: u32) -> Result<usize> {
+    let mut sleeping = 0;
+    for entry in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        sleeping += usize::from(stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S')));
+    }
+    Ok(sleeping)
+}
+
+#[test]
+fn waits_that_go_on_at_the_end_are_said_and_not_counted() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let mut command = Command::new(build("locks", Build::CBare)?);
+    command.arg("end");
+    let (subject, mut stdin) = Subject::start_told(command)?;
+    let mut recording = Profiler::record()?.pid(subject.pid()).args(["-e", "off-cpu,block,mutex"]).start()?;
+    recording.wait_until_recording()?;
+    stdin.write_all(b"go\n")?;
+    // It waits for a second before it ends.
+    waiting::until("four threads to sleep", || Ok((sleeping(subject.pid())? == 4).then_some(())))?;
+    let run = recording.interrupt()?.success()?;
+    for (kind, threads) in [("off-cpu", 4), ("block", 3), ("mutex", 3)] {
+        let profile = read(&run, kind)?;
+        let said = profile.comment("still waiting: ").with_context(|| format!("{kind}: {:#?}", profile.comments))?;
+        ensure!(said.starts_with(&format!("{threads} threads")), "{kind}: {said}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_wait_that_was_stopped_is_one_and_goes_on() -> Result<()> {
     if !can_record(&[Build::CBare]) {
         return Ok(());
@@ -240,7 +288,7 @@ fn the_end_of_a_process_lets_nothing_go() -> Result<()> {
 
 /// A Python whose interpreter has names: distributions strip it.
 fn python_with_names() -> Option<PathBuf> {
-    let candidates = ["python3", "/usr/local/bin/python3"].into_iter().filter_map(find);
+    let candidates = ["python3-dbg", "python3"].into_iter().filter_map(find);
     candidates.into_iter().find(|python| {
         let script = "import sys, sysconfig, ctypes; v = sysconfig.get_config_vars(); \
             p = v['LIBDIR'] + '/' + v['INSTSONAME'] if v.get('Py_ENABLE_SHARED') else sys.executable; \
@@ -255,7 +303,7 @@ fn python_threads_that_fight_for_the_interpreter_show_it() -> Result<()> {
         return Ok(());
     }
     let Some(python) = python_with_names() else {
-        skip("needs a python3 that is not stripped");
+        skip("needs a python3 that is not stripped, as that of python3-dbg");
         return Ok(());
     };
     // Four threads in one interpreter: at each moment three of them wait, for three seconds.
@@ -296,6 +344,7 @@ fn postgres_on_one_row_waits_for_rows_and_for_its_own_locks() -> Result<()> {
     ensure!(rows.total(1) > 1_000_000_000, "rows: {} ns", rows.total(1));
     // Its own locks are semaphores, and locks by the name of who lets them go.
     let (acquired, released) = (through(&block, "LWLockAcquire"), through(&mutex, "LWLockRelease"));
-    ensure!(acquired > 1e7 && (released / acquired - 1.0).abs() < 2.0 * SHARE, "LWLockAcquire has {acquired}, LWLockRelease {released}");
+    let left_out = left_out(&mutex)?;
+    ensure!(acquired > 1e7 && released / acquired > 0.85, "LWLockAcquire has {acquired}, LWLockRelease {released}, left out {left_out}");
     Ok(())
 }

@@ -20,6 +20,7 @@ use super::tallies;
 use super::threads::{SeenThread, ThreadIterator};
 use super::traced;
 use super::trap_cost::{Spent, TrapCost};
+use super::waits::Asleep;
 use crate::config::{ProbeWork, Tick, Traced};
 use crate::model::allocator::Allocator;
 use crate::model::event::{MonotonicNs, ProcessEvent};
@@ -198,6 +199,14 @@ impl Capture {
     /// The map could not be read.
     pub fn delays(&self, source: Source) -> Result<Vec<(TallyKey, DelayCounts)>, BpfError> {
         self.programs.waits.read(source)
+    }
+
+    /// Threads that sleep still: their waits are counted when they are over, and so not at all.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn asleep(&self, source: Source) -> Result<Asleep, BpfError> {
+        self.programs.waits.asleep(source, monotonic_now().0)
     }
 
     /// Takes a process into the target, whoever has the pid now.

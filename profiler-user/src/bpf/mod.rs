@@ -47,3 +47,4 @@ pub use program_cost::ProgramCost;
 pub use program_size::{ProgramSize, program_sizes};
 pub use threads::SeenThread;
 pub use trap_cost::Spent;
+pub use waits::Asleep;

@@ -74,7 +74,8 @@ impl Programs {
         let descriptors = HashMap::try_from(take(&mut ebpf, "DESCRIPTORS")?).map_err(|error| map_error("DESCRIPTORS", &error))?;
         let counting = Array::try_from(take(&mut ebpf, "COUNTING")?).map_err(|error| map_error("COUNTING", &error))?;
         let waits = HashMap::try_from(take(&mut ebpf, "DELAYS")?).map_err(|error| map_error("DELAYS", &error))?;
-        let waits = Waits::new(waits);
+        let sleeps = HashMap::try_from(take(&mut ebpf, "SLEEPS")?).map_err(|error| map_error("SLEEPS", &error))?;
+        let waits = Waits::new(waits, sleeps);
         let sites = Array::try_from(take(&mut ebpf, "SITES")?).map_err(|error| map_error("SITES", &error))?;
         let probes = options.calls.map(|calls| Probes::load((calls, options.budget), EMBEDDED_OBJECT, &numbers, sites)).transpose()?;
         let mut programs = Self { ebpf, ring, counters, targets, own, ranges, arena, tallies, live, descriptors, waits, counting, probes };
