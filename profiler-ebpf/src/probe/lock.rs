@@ -12,15 +12,22 @@ const NEW_ONLY: u64 = 1;
 /// A thread begins to wait.
 #[inline(always)]
 pub fn begins(key: &LockKey, now_ns: u64) {
-    if LOCKS.get_ptr(key).is_none() {
-        let _ = LOCKS.insert(key, Lock::default(), NEW_ONLY);
-    }
-    let Some(lock) = LOCKS.get_ptr_mut(key) else { return OfProbe::lose(Source::MUTEX, Loss::WaitsFull) };
+    let Some(lock) = of(key) else { return OfProbe::lose(Source::MUTEX, Loss::WaitsFull) };
     // SAFETY: a live map value, which is only written by atomic operations.
     unsafe {
         add_atomically(&raw mut (*lock).waiting, 1);
         add_atomically(&raw mut (*lock).begun, now_ns.wrapping_neg());
     }
+}
+
+/// What is kept of a word, new or known.
+#[inline(always)]
+fn of(key: &LockKey) -> Option<*mut Lock> {
+    if let Some(lock) = LOCKS.get_ptr_mut(key) {
+        return Some(lock);
+    }
+    let _ = LOCKS.insert(key, Lock::default(), NEW_ONLY);
+    LOCKS.get_ptr_mut(key)
 }
 
 /// It waits no longer. What it has waited stays to be charged.
