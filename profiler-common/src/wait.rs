@@ -89,31 +89,40 @@ impl LockKey {
     }
 }
 
-/// How long threads have waited at a word, all together, in two sums that are added to one by one: at the time t it is `begun + waiting * t`, for each wait
-/// subtracts its beginning from `begun`, and adds its end.
+/// How long threads have waited at a word, all together: at the time t it is `balance + waiting * t`, for each wait takes its beginning from the balance, and adds
+/// its end. Both stand in one word, so that they change and are read at one moment. (As two words they were read apart now and then, and each time a thread's
+/// wait was longer by the time since boot.)
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Lock {
-    /// Threads that wait.
-    pub waiting: u64,
-    /// Ends less beginnings, wrapping.
-    pub begun: u64,
-    /// What was charged to those that released it.
+    /// How many threads wait, times 2^48, plus the balance, in [`LOCK_UNIT_BITS`]; wrapping.
+    pub state: u64,
+    /// What was charged to those that released it, in the same unit.
     pub charged: u64,
 }
 
+/// Time at locks is counted in 2^10 ns: 48 bits of it are nine years of one thread, and beginnings and ends are rounded alike.
+pub const LOCK_UNIT_BITS: u32 = 10;
+
+/// Where the number of threads that wait begins.
+const WAITING_SHIFT: u32 = 48;
+
 impl Lock {
-    /// How long threads have waited until then, as far as the two sums fit together; they are not read at one moment.
+    /// What the beginning of a wait adds to the state; its end takes that of its own time away again. `time`: since the recording began, in units.
     #[inline(always)]
-    pub fn waited(waiting: u64, begun: u64, now_ns: u64) -> Option<u64> {
-        let waited = begun.wrapping_add(waiting.wrapping_mul(now_ns));
-        // A wait that is in one sum alone makes it wrong by the time since boot, up or down.
-        if waited >> 62 == 0 && waited <= LONGEST_NS { Some(waited) } else { None }
+    pub const fn one_that_waits(time: u64) -> u64 {
+        (1 << WAITING_SHIFT) - time
+    }
+
+    /// How long threads have waited until then, units; None where the numbers make no sense.
+    #[inline(always)]
+    pub const fn waited(state: u64, time: u64) -> Option<u64> {
+        let balance = (state << (64 - WAITING_SHIFT)) as i64 >> (64 - WAITING_SHIFT);
+        let waiting = state.wrapping_sub(balance as u64) >> WAITING_SHIFT;
+        let waited = (balance as u64).wrapping_add(waiting.wrapping_mul(time));
+        if waiting >> 15 == 0 && waited >> WAITING_SHIFT == 0 { Some(waited) } else { None }
     }
 }
-
-/// More than threads wait at a word in a recording: a thousand of them for a day.
-const LONGEST_NS: u64 = 86_400_000_000_000 * 1_000;
 
 /// What was counted of waits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -134,6 +143,25 @@ pub struct DelayCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_threads_wait_adds_up_while_they_wait_and_after() {
+        let begins = |state: u64, time| state.wrapping_add(Lock::one_that_waits(time));
+        let ends = |state: u64, time| state.wrapping_sub(Lock::one_that_waits(time));
+        let one = begins(0, 100);
+        assert_eq!(Lock::waited(one, 130), Some(30));
+        let two = begins(one, 110);
+        assert_eq!(Lock::waited(two, 130), Some(50));
+        let first_done = ends(two, 130);
+        assert_eq!(Lock::waited(first_done, 150), Some(30 + 40));
+        assert_eq!(Lock::waited(ends(first_done, 150), 1_000_000), Some(70));
+        // An end without a beginning.
+        assert_eq!(Lock::waited(ends(0, 5), 9), None);
+        // A thousand threads for four hours.
+        let all = (0..1000).fold(0, begins);
+        let hours = (4 * 3_600_000_000_000_u64) >> LOCK_UNIT_BITS;
+        assert_eq!(Lock::waited(all, hours), Some(1000 * hours - 499_500));
+    }
 
     #[test]
     fn both_words_of_a_lock_for_readers_and_writers_are_one() {

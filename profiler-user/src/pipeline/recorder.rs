@@ -11,7 +11,7 @@ use super::session::{Ended, Parts, Session};
 use super::signals::Signals;
 use super::stop::{Ends, after};
 use super::wakers::Wakers;
-use crate::bpf::{BpfError, Capture, CaptureOptions, KernelTypes, Last, ProgramCost, controller_index, map_bytes};
+use crate::bpf::{BpfError, Capture, CaptureOptions, KernelTypes, Last, ProgramCost, controller_index, map_bytes, monotonic_now};
 use crate::config::{Config, Event, Mode, Target, Walk};
 use crate::memory::MemoryError;
 use crate::model::process::Pid;
@@ -294,6 +294,7 @@ pub(super) fn capture_options(config: &Config, filter: &Filter, offsets: setting
             waits: config.waits(),
             sleep_ns: config.sleep_ns,
             block_ns: config.block_ns,
+            start_ns: monotonic_now().0,
             mutex_fraction: config.mutex_fraction,
             per_thread: u32::from(config.per_thread),
             wakers: u32::from(config.wakers()),
