@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use profiler_tests::profile::Profile;
-use profiler_tests::run::{Profiler, binary};
+use profiler_tests::run::{Folder, Profiler, binary};
 use profiler_tests::skip::{Need, can_record, ready};
 use profiler_tests::subject::{Build, Subject, build};
 use std::fs;
@@ -203,5 +203,21 @@ fn help_and_version_are_there_without_rights() -> Result<()> {
         ensure!(text.contains(word), "the help does not show `{word}`:\n{text}");
     }
     ensure!(Profiler::new("--version")?.run()?.success()?.stdout.starts_with(b"profiler "), "no version");
+    Ok(())
+}
+
+#[test]
+fn a_limit_on_file_sizes_leaves_nothing_half_written() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    let _busy = Subject::start(&build("spin", Build::C)?, ["1000"])?;
+    let folder = Folder::create()?;
+    // One block: no text of a whole machine is that short.
+    let script = format!("ulimit -f 1; {} record -a -F 997 -d 1 -q -o {}/cpu.txt", binary().display(), folder.path().display());
+    let output = Command::new("sh").args(["-c", &script]).output()?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    let left: Vec<_> = fs::read_dir(folder.path())?.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
+    ensure!(output.status.code() == Some(1) && left.is_empty() && told.contains("File too large"), "{:?}, {left:?}: {told}", output.status);
     Ok(())
 }

@@ -160,8 +160,8 @@ fn cpus() -> u64 {
 }
 
 fn sample_rate(hz: Option<i64>) -> Row {
-    let row =
-        Row::new("sample rate", Need::Feature, "how high -F can be").seen(hz.map_or_else(String::new, |hz| format!("at most {hz} Hz")));
+    let row = Row::new("sample rate", Need::Feature, "how high -F can be, up to 10000")
+        .seen(hz.map_or_else(String::new, |hz| format!("at most {hz} Hz")));
     if hz.is_none_or(|hz| hz >= USUAL_RATE_HZ) {
         return row;
     }

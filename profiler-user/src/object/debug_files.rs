@@ -1,7 +1,8 @@
 //! Separate debug files: looked for where the system's packages put them. A found one is only a candidate: whoever asks compares its build id.
 
-use super::look::{OpenError, OpenedFile, object_id, stat_quietly};
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use super::look::{OpenError, OpenedFile, look_inside, object_id, stat_quietly};
+use crate::model::mapping::ObjectId;
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -48,13 +49,17 @@ impl DebugFiles {
     }
 
     /// Files that a debug link in an object may mean: `DIR/.debug/NAME`, `DIR/NAME` and, in each place, `PLACE/DIR/NAME` and `PLACE/NAME`. Both the name
-    /// and the object's path are a stranger's text: the name must be one, and every folder root's.
-    pub fn by_link(&self, object_path: &Path, name: &[u8]) -> Vec<OpenedFile> {
+    /// and the object's path are a stranger's text: the name must be one, every folder root's, and the object itself must lie at its path here. In the root of
+    /// another mount namespace the same path is another folder.
+    pub fn by_link(&self, (object_path, object): (&Path, ObjectId), name: &[u8]) -> Vec<OpenedFile> {
         let name = Path::new(OsStr::from_bytes(name));
         let mut parts = name.components();
         let is_name = matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name.as_os_str());
         let Some(folder) = object_path.parent().filter(|folder| is_name && folder.is_absolute()) else { return Vec::new() };
-        let mut paths = vec![(folder.join(".debug").join(name), Folders::RootOnly), (folder.join(name), Folders::RootOnly)];
+        let mut paths = Vec::new();
+        if lies_at(object_path, object) {
+            paths.extend([folder.join(".debug").join(name), folder.join(name)].map(|path| (path, Folders::RootOnly)));
+        }
         for (place, folders) in &self.places {
             paths.push((place.join(folder.strip_prefix("/").unwrap_or(folder)).join(name), *folders));
             paths.push((place.join(name), *folders));
@@ -62,7 +67,8 @@ impl DebugFiles {
         paths.into_iter().filter_map(|(path, folders)| open(&path, folders).ok()).collect()
     }
 
-    /// Files that a link to shared debug information (`.gnu_debugaltlink`) may mean: by its build id, or at its path, counted from the debug files.
+    /// Files that a link to shared debug information (`.gnu_debugaltlink`) may mean: by its build id, by its name, or at its path if that lies in one of the places. The path is a
+    /// stranger's text.
     pub fn by_alt_link(&self, path: &[u8], build_id: &[u8]) -> Vec<OpenedFile> {
         let mut found = self.by_build_id(build_id);
         let path = Path::new(OsStr::from_bytes(path));
@@ -70,11 +76,17 @@ impl DebugFiles {
         for (place, folders) in &self.places {
             found.extend(shared.as_ref().and_then(|shared| open(&place.join(shared), *folders).ok()));
         }
-        if path.is_absolute() {
-            found.extend(open(path, Folders::RootOnly).ok());
-        }
+        let is_plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+        let place = self.places.iter().find(|(place, _)| is_plain && path.starts_with(place));
+        found.extend(place.and_then(|(_, folders)| open(path, *folders).ok()));
         found
     }
+}
+
+/// Whether an object is what lies at a path in our own root.
+fn lies_at(path: &Path, object: ObjectId) -> bool {
+    let seen = root().ok().and_then(|root| look_inside(root.as_fd(), path.as_os_str().as_bytes(), ResolveFlags::empty()).ok());
+    seen.is_some_and(|seen| object_id(&seen.stat) == object)
 }
 
 /// Opens a regular file, folder by folder and link by link, each checked before it is followed.
@@ -159,10 +171,18 @@ mod tests {
         let inode = std::fs::metadata(place.join("real")).expect("the file").ino();
         let files = DebugFiles::new(std::slice::from_ref(&place));
         assert_eq!(names(&files.by_build_id(&[0xab, 0xcd, 0xef])), [inode]);
-        assert_eq!(names(&files.by_link(Path::new("/nowhere/x"), b"real")), [inode]);
-        assert!(files.by_link(Path::new("/nowhere/x"), b"../real").is_empty());
-        assert!(files.by_link(Path::new("/nowhere/x"), b"/real").is_empty());
-        assert!(files.by_link(Path::new("/nowhere/x"), b"..").is_empty());
+        let object = ObjectId { device: 1, inode: 2, modified_ns: 3, size: 4 };
+        let linked = |path: &str, name: &[u8]| names(&files.by_link((Path::new(path), object), name));
+        assert_eq!(linked("/nowhere/x", b"real"), [inode]);
+        assert!(linked("/nowhere/x", b"../real").is_empty());
+        assert!(linked("/nowhere/x", b"/real").is_empty());
+        assert!(linked("/nowhere/x", b"..").is_empty());
+        // What only says that it lies there leads to nothing beside it.
+        assert!(linked("/etc/ld.so.cache", b"passwd").is_empty());
+        let alt = |path: &[u8]| names(&files.by_alt_link(path, &[0x11; 20]));
+        assert!(alt(b"/etc/passwd").is_empty());
+        assert!(alt(b"/usr/lib/debug/../../../etc/passwd").is_empty());
+        assert_eq!(alt(place.join("real").as_os_str().as_bytes()), [inode]);
         assert!(files.by_build_id(&[0xab]).is_empty());
         // The same place would not do for anyone but its user: the folder of temporary files is everybody's.
         assert!(matches!(open(&place.join("real"), Folders::RootOnly), Err(OpenError::Refused(_))));

@@ -173,7 +173,7 @@ fn ask_object(
     if let Some(build_id) = facts.build_id.as_ref().filter(|_| !facts.has_debug_info) {
         let mut candidates = debug_files.by_build_id(build_id);
         if let Some((name, _)) = &facts.debug_link {
-            candidates.extend(debug_files.by_link(&job.path, name));
+            candidates.extend(debug_files.by_link((&job.path, object), name));
         }
         debug = with_build_id(reader, candidates, object, build_id);
     }

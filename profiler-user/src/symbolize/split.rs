@@ -16,7 +16,7 @@ pub fn split(profile: &Profile) -> Vec<Profile> {
 }
 
 fn part(whole: &Profile, samples: &[&Sample]) -> Profile {
-    let process = samples.first().and_then(|sample| sample.process).and_then(|index| whole.processes.get(index)).cloned();
+    let process = image(samples).and_then(|index| whole.processes.get(index)).cloned();
     let mut tables =
         Tables { whole, mappings: Vec::new(), mapping_ids: HashMap::new(), locations: Vec::new(), location_ids: HashMap::new() };
     let main = process.as_ref().and_then(|process| process.main).map(|main| tables.mapping(main));
@@ -48,6 +48,16 @@ fn part(whole: &Profile, samples: &[&Sample]) -> Profile {
         comments: whole.comments.clone(),
         ..*whole
     }
+}
+
+/// Of the programs that the process has been under this name, the one with most samples: a script and what it becomes may have one name.
+fn image(samples: &[&Sample]) -> Option<usize> {
+    let mut events: BTreeMap<usize, i64> = BTreeMap::new();
+    for sample in samples {
+        let count = events.entry(sample.process?).or_default();
+        *count = count.saturating_add(sample.values.first().copied().unwrap_or_default());
+    }
+    events.into_iter().max_by_key(|(_, count)| *count).map(|(process, _)| process)
 }
 
 struct Tables<'a> {

@@ -264,3 +264,21 @@ fn a_part_has_only_its_own() {
     assert_eq!(names(two, &two.locations[0]), ["f20"]);
     assert_eq!((two.functions.len(), two.locations.len()), (1, 2));
 }
+
+#[test]
+fn a_part_is_named_after_the_program_that_the_process_was_most() {
+    let (mut store, mut bench) = (ObjectStore::new(), Bench::new(Kind::Cpu));
+    let kind = own_program(&mut store);
+    let script = bench.map(kind, 0x1000, 0x9000, 0, "/bin/sh");
+    let program = bench.map(MappingKind::Unopened(InodeId { major: 0, minor: 1, inode: 9 }), 0x1000, 0x3000, 0, "/bin/work");
+    let (before, after) = (bench.process(10, Some(script)), bench.process(10, Some(program)));
+    bench.sample(before, &[(script, 0x10)]);
+    for at in [0x20, 0x30, 0x40] {
+        bench.sample(after, &[(program, at)]);
+    }
+    let whole = bench.symbolize(&store, &Fake::default());
+    let parts = split(&whole);
+    let [one] = &parts[..] else { panic!("one part, not {}", parts.len()) };
+    assert_eq!(one.mappings[0].filename.as_ref(), "/bin/work");
+    assert_eq!((one.processes[0].main, one.check()), (Some(0), Ok(())));
+}

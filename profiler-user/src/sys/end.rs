@@ -3,6 +3,14 @@
 /// Signals that a recording hears; the runtime's handlers for them stay when it has ended.
 const HEARD: [libc::c_int; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
 
+/// Lets a write that a limit on file sizes forbids fail, with a reason, instead of ending this process with half a file left.
+pub fn fail_on_file_size() {
+    // SAFETY: no code of ours runs at the signal.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
+}
+
 /// Lets the signals that a recording hears end this process at once again, but for those that are ignored. For when it is about to wait for somebody, such
 /// as the reader of a FIFO, who may never come.
 pub fn end_on_signals() {

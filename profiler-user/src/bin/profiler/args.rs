@@ -50,12 +50,12 @@ pub(crate) struct RecordArgs {
     #[arg(long = "unit", value_name = "NAME", help_heading = "Targets")]
     pub units: Vec<String>,
     /// Record processes by name; * is any run of characters, ? any one
-    #[arg(long = "comm", value_name = "GLOB", help_heading = "Targets")]
+    #[arg(long = "comm", value_name = "GLOB", help_heading = "Targets", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub comms: Vec<String>,
     /// Record everything that runs (the default)
     #[arg(short = 'a', long, help_heading = "Targets", conflicts_with_all = ["pids", "cgroups", "containers", "units", "comms", "words"])]
     pub all: bool,
-    /// Do not record the children of the processes given with -p
+    /// Do not record the children of the processes given with -p, or of the command
     #[arg(long, help_heading = "Targets")]
     pub no_inherit: bool,
     /// Record the profiler itself, too
@@ -118,10 +118,10 @@ pub(crate) struct RecordArgs {
     #[arg(long, help_heading = "Sampling")]
     pub frame_pointers: bool,
 
-    /// Where to write. {kind}, {pid} and {comm} are replaced; - is standard output [default: {kind}.prof, or the ending of --format]
+    /// Where to write. {kind}, {pid} and {comm} are replaced; - is standard output [default: {kind}.prof, with --split {kind}.{comm}.{pid}.prof, or the ending of --format]
     #[arg(short = 'o', long, value_name = "FILE", help_heading = "Output")]
     pub output: Option<PathBuf>,
-    /// Format; by default told by the ending of FILE: .prof .pb.gz, .txt, .folded, .svg
+    /// pprof, text, folded or svg; by default told by the ending of FILE: .prof .pb.gz, .txt, .folded, .svg
     #[arg(long, value_name = "FORMAT", value_parser = parse_format, help_heading = "Output")]
     pub format: Option<Format>,
     /// Write one file for each process

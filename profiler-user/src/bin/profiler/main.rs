@@ -14,6 +14,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     profiler::init();
+    profiler::sys::end::fail_on_file_size();
     let args = match args::Args::try_parse() {
         Ok(args) => args,
         Err(error) => {

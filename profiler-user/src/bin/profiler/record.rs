@@ -200,6 +200,7 @@ fn comments(args: &RecordArgs, kind: Kind) -> Vec<String> {
         (args.per_thread, " --per-thread"),
         (args.no_inherit, " --no-inherit"),
         (args.include_self, " --include-self"),
+        (args.frame_pointers, " --frame-pointers"),
         (args.split.is_some(), " --split process"),
     ] {
         if is_set {
@@ -211,6 +212,7 @@ fn comments(args: &RecordArgs, kind: Kind) -> Vec<String> {
     args.containers.iter().for_each(|id| options.push_str(&format!(" --container {}", shell_word(id))));
     args.units.iter().for_each(|name| options.push_str(&format!(" --unit {}", shell_word(name))));
     args.comms.iter().for_each(|glob| options.push_str(&format!(" --comm {}", shell_word(glob))));
+    args.debug_dirs.iter().for_each(|folder| options.push_str(&format!(" --debug-dir {}", shell_word(&folder.to_string_lossy()))));
     args.duration.iter().for_each(|duration| options.push_str(&format!(" -d {}", duration.as_secs_f64())));
     if let Some(program) = args.words.first() {
         options.push_str(&format!(" -- {}", Path::new(program).file_name().unwrap_or_default().to_string_lossy()));

@@ -62,8 +62,9 @@ impl Control for ProgressLine {
         if self.is_shown {
             let Progress { elapsed, samples, lost, processes } = progress;
             say(&format!(
-                "\r\x1b[K{}s  {samples} samples  {lost} lost  {processes} processes  (Ctrl-C ends and writes)",
-                elapsed.as_secs()
+                "\r\x1b[K{}s  {samples} samples  {lost} lost  {processes} processes  ({})",
+                elapsed.as_secs(),
+                if self.has_command { "it ends with the command" } else { "Ctrl-C ends and writes" }
             ));
         }
     }
