@@ -131,7 +131,7 @@ fn a_file_that_has_the_number_of_another_one_is_not_taken_for_it() {
     copy_of_sleep(&program);
     let file = std::fs::File::open(&program).expect("it is there");
     let Some(own) = crate::sys::file_version::generation(file.as_fd()) else {
-        assert!(std::env::var("CI").is_err(), "the file system says no generations");
+        // Nothing that CI could install would change it.
         return eprintln!("SKIP a_file_that_has_the_number_of_another_one: its file system says no generations");
     };
     let range = |generation| MappedRange { generation: Some(generation), ..claim(&program) };
@@ -220,6 +220,7 @@ fn a_lease_makes_us_fail_and_not_wait() {
     std::fs::write(&path, "x").expect("a file");
     let script = "import fcntl,sys,time,signal\nsignal.signal(signal.SIGIO, signal.SIG_IGN)\nf=open(sys.argv[1],'r+b')\nfcntl.fcntl(f,fcntl.F_SETLEASE,fcntl.F_WRLCK)\nopen(sys.argv[1]+'.ready','w')\ntime.sleep(60)";
     let Ok(child) = Command::new("python3").args(["-c", script]).arg(&path).spawn() else {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "CI has to give it");
         return eprintln!("SKIP: a_lease_makes_us_fail_and_not_wait needs python3");
     };
     let (_holder, began) = (Sleeper(child), Instant::now());
