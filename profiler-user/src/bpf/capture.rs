@@ -4,6 +4,7 @@ use super::arena::Arena;
 use super::arena::wait_for_programs;
 use super::away::TimesAway;
 use super::counters::{self, Counted};
+use super::custom::CustomProbes;
 use super::descriptors;
 use super::error::BpfError;
 use super::hotplug::{CpuChange, Hotplug};
@@ -46,7 +47,7 @@ pub struct Batch {
 
 /// Everything that is open at the border.
 pub struct Capture {
-    programs: Programs,
+    pub(super) programs: Programs,
     /// What ticks, by source.
     events: BTreeMap<Source, SampledEvents>,
     side_band: SideBand,
@@ -104,12 +105,14 @@ impl Capture {
         self.away_at_start = TimesAway::now();
         self.programs.count_calls(self.probes)?;
         self.traced.iter().try_for_each(|traced| self.programs.trace(*traced))?;
+        self.programs.custom.as_mut().map_or(Ok(()), CustomProbes::trace)?;
         self.events.values_mut().try_for_each(SampledEvents::enable)
     }
 
     /// Stops the clock; what has arrived can still be drained.
     pub fn stop(&mut self) {
         self.events.values_mut().for_each(SampledEvents::disable);
+        self.programs.custom.iter_mut().for_each(CustomProbes::stop_tracing);
         // Those that count waits stand still with the probes, and are asked later what they have missed.
         let stopped = self.traced.iter().filter(|traced| !matches!(traced, Traced::Waits | Traced::NewThreads));
         stopped.for_each(|traced| self.programs.stop_tracing(*traced));

@@ -1,9 +1,11 @@
 //! `Recorder`: what `profiler record` does, as a library.
 
-use super::arming::{Arming, Whom};
+use super::arming::Arming;
 use super::budget::LOOK;
 use super::command::{Command, CommandEnd};
+use super::custom_arming::CustomArming;
 use super::finishing::Finishing;
+use super::following::Whom;
 use super::memory::{Memory, resident_bytes};
 use super::own_processes::OwnProcesses;
 use super::session::{Ended, Parts, Session};
@@ -171,11 +173,16 @@ impl Recorder {
         if let Some(arming) = &arming {
             descriptors.push(arming.news().map_err(RecordError::Runtime)?);
         }
+        let custom = config.has_custom().then(|| CustomArming::new(whom(&filter, config.inherit), &config.custom)).transpose();
+        let custom = custom.map_err(RecordError::Runtime)?;
+        if let Some(custom) = &custom {
+            descriptors.push(custom.finder_news().map_err(RecordError::Runtime)?);
+        }
         let wakers = Wakers::new(descriptors).map_err(RecordError::Runtime)?;
         let kernel = KernelLayout { slide: KernelSymbols::slide_of_this_boot() };
         // Before the clock starts and a command is let go: from here on a signal ends the recording, and never the profiler in the middle of it.
         let mut signals = Signals::new(command.is_some()).map_err(RecordError::Runtime)?;
-        let mut session = Session::start(capture, Parts { finishing, arming, own, memory }, &config, kernel)?;
+        let mut session = Session::start(capture, Parts { finishing, arming, custom, own, memory }, &config, kernel)?;
         control.started();
         command = command.map(Command::release).transpose()?;
         let named: Vec<Pid> = if command.is_none() { named_alone(&config) } else { Vec::new() };
@@ -296,6 +303,7 @@ pub(super) fn capture_options(config: &Config, filter: &Filter, offsets: setting
         ticking: config.ticking(),
         calls: config.calls(),
         traced: config.traced(),
+        custom: config.custom.clone(),
         budget: config.max_overhead.is_some(),
         ring_bytes: config.bounds.ring_bytes,
         target_processes: config.bounds.target_processes,
