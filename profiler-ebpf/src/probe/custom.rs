@@ -295,5 +295,5 @@ pub fn traced(context: &RawTracePointContext) {
     if hit.task.is_of_kernel() || (setting!(own_count) != 0 && is_own(tgid)) || !is_wanted(hit.task, tgid) {
         return;
     }
-    hit.add(&From::Probe { is_entry: false });
+    hit.add(&From::Probe { is_entry: hit.has(SITE_AT_ENTRY) });
 }

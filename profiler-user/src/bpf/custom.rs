@@ -2,7 +2,6 @@
 
 use super::BpfError;
 use super::btf::KernelTypes;
-use super::capture::Capture;
 use super::custom_values::{FunctionSites, Probe};
 use super::error::{is_before, is_before_probes};
 use super::probe_programs::{AttachType, ProbeObject, descriptor};
@@ -152,7 +151,7 @@ impl CustomProbes {
     }
 
     /// Arms places of a file in a process.
-    fn arm(&mut self, pid: Pid, file: BorrowedFd<'_>, spotted: &[Spotted]) -> Result<(), BpfError> {
+    pub(super) fn arm(&mut self, pid: Pid, file: BorrowedFd<'_>, spotted: &[Spotted]) -> Result<(), BpfError> {
         // First what removes: a key that is added must not be removed unseen. And of a call its end, for what has begun must not end unseen.
         let (mut removing, mut leaving, mut adding) = <(Armed, Armed, Armed)>::default();
         for ((at, probe), spots) in spotted {
@@ -201,6 +200,11 @@ impl CustomProbes {
         self.links.entry(pid).or_default().extend(links);
         Ok(())
     }
+
+    /// Disarms what is armed in a process.
+    pub(super) fn disarm(&mut self, pid: Pid) {
+        self.links.remove(&pid);
+    }
 }
 
 /// What is armed together.
@@ -214,24 +218,6 @@ impl Armed {
     fn push(&mut self, is_return: bool, offset: u64, (cookie, semaphore): (u64, u64)) {
         let points = if is_return { &mut self.returns } else { &mut self.entries };
         points.push(offset, cookie, semaphore);
-    }
-}
-
-impl Capture {
-    /// Arms the probes of custom profiles in a process; the file is that which it maps.
-    ///
-    /// # Errors
-    /// The kernel refuses, the process has ended, or an argument is not there.
-    pub fn arm_custom(&mut self, pid: Pid, file: BorrowedFd<'_>, spotted: &[Spotted]) -> Result<(), BpfError> {
-        self.programs.custom.as_mut().map_or(Ok(()), |custom| custom.arm(pid, file, spotted))
-    }
-
-    /// A process has ended: its probes go, and its keys make room.
-    pub fn disarm_custom(&mut self, pid: Pid) {
-        if let Some(custom) = &mut self.programs.custom {
-            custom.links.remove(&pid);
-            self.programs.live.note_end(pid.0);
-        }
     }
 }
 

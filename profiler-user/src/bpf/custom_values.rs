@@ -159,6 +159,8 @@ impl<'a> Probe<'a> {
         let mut site = self.valued(0, value)?;
         if let Some((tested, mask)) = &self.of().only {
             (site.tested, site.mask) = (value(tested)?, *mask);
+            // So only starts of threads are told. C libraries say nothing of the frame at a clone: it is that of an entry.
+            site.flags |= SITE_AT_ENTRY;
         }
         Ok(Some(Traced { hook: name.clone(), site }))
     }
@@ -243,8 +245,9 @@ fn fields_of_call(call: &str) -> Option<Vec<String>> {
         .iter()
         .find_map(|root| std::fs::read_to_string(format!("{root}/events/syscalls/sys_enter_{call}/format")).ok())?;
     let name = |line: &str| {
-        let declared = line.trim().strip_prefix("field:")?.split(';').next()?;
-        declared.rsplit([' ', '*']).next().map(str::to_owned)
+        let declared = line.trim().strip_prefix("field:")?.split('\t').next()?;
+        let name = declared.rsplit([' ', '*']).next()?;
+        Some(name.trim_end_matches(|end: char| !end.is_ascii_alphanumeric() && end != '_').to_owned())
     };
     Some(text.lines().filter_map(name).skip_while(|name| name != "__syscall_nr").skip(1).collect())
 }

@@ -10,6 +10,7 @@ mod capture;
 mod counters;
 mod cpus;
 mod custom;
+mod custom_capture;
 mod custom_values;
 mod descriptors;
 mod error;

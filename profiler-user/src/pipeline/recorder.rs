@@ -28,6 +28,7 @@ use crate::unwind::Costs;
 use profiler_common::settings::{self, Settings};
 use profiler_common::target::{TARGET_PROCESSES, TargetProcess};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -173,11 +174,7 @@ impl Recorder {
         if let Some(arming) = &arming {
             descriptors.push(arming.news().map_err(RecordError::Runtime)?);
         }
-        let custom = config.has_custom().then(|| CustomArming::new(whom(&filter, config.inherit), &config.custom)).transpose();
-        let custom = custom.map_err(RecordError::Runtime)?;
-        if let Some(custom) = &custom {
-            descriptors.push(custom.finder_news().map_err(RecordError::Runtime)?);
-        }
+        let custom = custom(&config, &filter, &mut descriptors).map_err(RecordError::Runtime)?;
         let wakers = Wakers::new(descriptors).map_err(RecordError::Runtime)?;
         let kernel = KernelLayout { slide: KernelSymbols::slide_of_this_boot() };
         // Before the clock starts and a command is let go: from here on a signal ends the recording, and never the profiler in the middle of it.
@@ -261,6 +258,16 @@ fn whom(filter: &Filter, inherit: bool) -> Whom {
         folders: filter.folders.clone(),
         inherit: inherit.into(),
     }
+}
+
+/// Who looks for the places of custom probes, and is heard.
+fn custom(config: &Config, filter: &Filter, wakers: &mut Vec<OwnedFd>) -> io::Result<Option<CustomArming>> {
+    if !config.has_custom() {
+        return Ok(None);
+    }
+    let custom = CustomArming::new(whom(filter, config.inherit), &config.custom)?;
+    wakers.push(custom.finder_news()?);
+    Ok(Some(custom))
 }
 
 pub(super) fn capture_options(config: &Config, filter: &Filter, offsets: settings::KernelOffsets) -> CaptureOptions {

@@ -258,7 +258,7 @@ impl RecordArgs {
         let is_probed = self.custom.has_probes_in_processes() || self.kinds.iter().any(is_of_calls);
         if is_probed && self.targets().contains(&Target::All) {
             return Some(
-                "each probed call of a recorded process costs it a trap, so say which: -p PID, --comm GLOB, --cgroup PATH, --container ID, --unit NAME or -- CMD",
+                "each allocation of a recorded process costs it a trap, and so does each call that is probed; say which: -p PID, --comm GLOB, --cgroup PATH, --container ID, --unit NAME or -- CMD",
             );
         }
         if !self.kinds.iter().any(is_of_calls) {
