@@ -48,8 +48,8 @@ pub struct Settings {
     pub mutex_fraction: u32,
     /// 1: waits of each thread are counted alone.
     pub per_thread: u32,
-    /// Zero: it fills the last word.
-    pub reserved: u32,
+    /// 1: of each sleep it is kept who ended it.
+    pub wakers: u32,
 }
 
 /// By the tables of the files, finished in user space where one is missing.

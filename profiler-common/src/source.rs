@@ -29,6 +29,8 @@ impl Source {
     pub const MUTEX: Self = Self(8);
     /// Threads that are started.
     pub const THREADS: Self = Self(9);
+    /// Who ends sleeps: named alone, and counted nowhere.
+    pub const WAKERS: Self = Self(10);
     /// The first of the custom profiles; those behind it are theirs, too.
     const FIRST_CUSTOM: u16 = 16;
 

@@ -22,6 +22,15 @@ pub const CLASS_LOCK: u64 = 4;
 /// What waits there only the functions' names tell.
 pub const CLASS_UNSURE: u64 = 5;
 
+/// Bits of a class that say what a wait is; those above them say who ended it, if that is kept.
+pub const CLASS_BITS: u32 = 4;
+
+/// The bits of a class that stand for a waker, by the hash of its stack; 0 for none.
+#[inline(always)]
+pub const fn waker_bits(stack_hash: u64) -> u64 {
+    stack_hash >> 20 << CLASS_BITS
+}
+
 /// A thread and when it last left its CPU. Written by the thread itself as it leaves and comes back; `woken_ns` and `is_released` by who wakes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -36,6 +45,8 @@ pub struct Sleep {
     pub word: u64,
     /// The same of the wait before, if that was not ended by another thread: then this one is its continuation.
     pub unreleased: u64,
+    /// The hash of the stack that woke it; 0: none, or it is not kept.
+    pub waker: u64,
     /// Its process.
     pub tgid: u32,
     /// How often it has left.

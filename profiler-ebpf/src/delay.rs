@@ -63,6 +63,15 @@ fn named(place: OfProbe, source: Source, class: u64, from: &From<'_>) -> Option<
     Some(key)
 }
 
+/// The hash of the current stack, which is named for user space; 0 where it is lost.
+#[inline(always)]
+pub fn seen(source: Source, from: &From<'_>) -> u64 {
+    let Some(place) = OfProbe::claim() else { return 0 };
+    let key = named(place, source, 0, from);
+    place.leave();
+    key.map_or(0, |key| key.stack_hash)
+}
+
 #[inline(always)]
 fn add(key: &TallyKey, wait: &DelayCounts) {
     let Some(counts) = DELAYS.get_ptr_mut(key) else { return };

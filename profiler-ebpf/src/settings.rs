@@ -27,7 +27,7 @@ pub static SETTINGS: Settings = Settings {
     block_ns: 0,
     mutex_fraction: 0,
     per_thread: 0,
-    reserved: 0,
+    wakers: 0,
 };
 
 #[unsafe(no_mangle)]

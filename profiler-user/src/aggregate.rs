@@ -7,7 +7,7 @@ use profiler_common::ended::Ended;
 use profiler_common::sampling::ONE_BLOCK;
 use profiler_common::source::Source;
 use profiler_common::tally::{TallyCounts, TallyKey};
-use profiler_common::wait::{CLASS_BLOCKED, CLASS_RUNNABLE, DelayCounts};
+use profiler_common::wait::{CLASS_BITS, CLASS_BLOCKED, CLASS_RUNNABLE, DelayCounts, waker_bits};
 
 /// Bytes of one key with its counts and the map's spare room.
 const KEY_BYTES: u64 = 2 * (size_of::<SampleKey>() + size_of::<Counts>()) as u64;
@@ -101,7 +101,8 @@ impl Aggregator {
     }
 
     /// The same of waits. Those of one stack that are told apart by what they are have a key each.
-    pub fn settle_waits(&mut self, counted: &[(TallyKey, DelayCounts)]) {
+    /// `wakers`: the number of each stack that ended waits, from 1, by its bits in a class.
+    pub fn settle_waits(&mut self, counted: &[(TallyKey, DelayCounts)], wakers: &HashMap<u64, u64>) {
         for (kernel_key, counts) in counted.iter().filter(|(_, counts)| counts.events > 0) {
             let Some((key, ended)) = self.named.get(kernel_key).copied() else {
                 self.losses.add(Loss::StackMissing, counts.events);
@@ -110,7 +111,9 @@ impl Aggregator {
             self.events += counts.events;
             self.endings.add(ended, counts.events);
             let is_off_cpu = kernel_key.source() == Source::OFF_CPU.number();
-            let class = if is_off_cpu { CLASS_BLOCKED } else { key.class };
+            let (own_bits, others) = (key.class & ((1 << CLASS_BITS) - 1), key.class >> CLASS_BITS << CLASS_BITS);
+            let waker = wakers.get(&others).map_or(0, |number| number << CLASS_BITS);
+            let class = waker | if is_off_cpu { CLASS_BLOCKED } else { own_bits };
             let parts = [(class, counts.events_for, counts.ns_for), (CLASS_RUNNABLE, counts.runnable_for, counts.runnable_ns_for)];
             for (class, events_for, ns) in parts.into_iter().filter(|(_, events, ns)| events + ns > 0) {
                 let mine = self.tallies.entry(SampleKey { class, ..key }).or_default();
@@ -118,6 +121,11 @@ impl Aggregator {
                 mine.weight += ns;
             }
         }
+    }
+
+    /// What has been named, and nothing else: stacks that ended waits, each with its bits in a class.
+    pub fn into_wakers(self) -> Vec<(u64, SampleKey)> {
+        self.named.into_iter().map(|(kernel_key, (key, _))| (waker_bits(kernel_key.stack_hash), key)).collect()
     }
 
     /// Counts events that the window has no room for.

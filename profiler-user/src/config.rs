@@ -239,6 +239,8 @@ pub struct Config {
     pub block_ns: u64,
     /// Of the releases of locks one in so many is taken.
     pub mutex_fraction: u32,
+    /// Who ended each wait is shown beside it.
+    pub pairs: bool,
     /// Which mode.
     pub mode: Mode,
     /// When it ends by itself.
@@ -277,6 +279,7 @@ impl Default for Config {
             sleep_ns: 10_000_000,
             block_ns: 1,
             mutex_fraction: 1,
+            pairs: false,
             mode: Mode::Any,
             duration: None,
             inherit: true,
@@ -337,7 +340,12 @@ impl Config {
     /// What is recorded, each once: a profile may be of the events of two sources.
     pub(crate) fn sources(&self) -> BTreeSet<Source> {
         let of_wall = self.events.contains(&Event::Wall).then_some([Source::CLOCK, Source::OFF_CPU]);
-        self.events.iter().filter_map(|event| event.source()).chain(of_wall.into_iter().flatten()).collect()
+        let mut sources: BTreeSet<Source> =
+            self.events.iter().filter_map(|event| event.source()).chain(of_wall.into_iter().flatten()).collect();
+        if self.pairs && (sources.contains(&Source::OFF_CPU) || sources.contains(&Source::BLOCK)) {
+            sources.insert(Source::WAKERS);
+        }
+        sources
     }
 
     /// Whether a custom profile is recorded.
@@ -360,6 +368,11 @@ impl Config {
     /// How calls of allocators are probed, if they are: what lives needs more than what is allocated.
     pub(crate) fn calls(&self) -> Option<Event> {
         [Event::Heap, Event::Allocs].into_iter().find(|event| self.events.contains(event))
+    }
+
+    /// Whether it is kept who ends sleeps.
+    pub(crate) fn wakers(&self) -> bool {
+        self.sources().contains(&Source::WAKERS)
     }
 
     /// What the programs of the scheduler count: bits of [`profiler_common::wait`].

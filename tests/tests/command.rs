@@ -251,3 +251,37 @@ fn what_was_ignored_before_is_ignored_still() -> Result<()> {
 fn two_dashes_without_a_command_are_a_mistake() -> Result<()> {
     Profiler::record()?.args(["-d", "1", "--"]).run()?.failed(2, "command")
 }
+
+#[test]
+fn what_runs_before_the_command_is_no_part_of_it() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    for _ in 0..5 {
+        let outcome = Profiler::record()?.args(["-F", "4999", "--", &spin()?, "0.2"]).run()?.success()?;
+        let profile = outcome.profile()?;
+        let comms = profile.label_values("comm");
+        ensure!(comms.keys().all(|comm| comm == "spin" || comm.is_empty()), "{comms:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn signals_of_every_kind_reach_the_command() -> Result<()> {
+    if !ready(&[Need::Root]) {
+        return Ok(());
+    }
+    for (signal, name) in [(Signal::ALARM, "ALRM"), (Signal::WINCH, "WINCH"), (Signal::IO, "IO"), (Signal::VTALARM, "VTALRM")] {
+        let profiler = Profiler::record()?;
+        let started = profiler.folder().join("started");
+        let script = format!("trap 'exit 42' {name}; touch {}; while :; do :; done", started.display());
+        let mut running = profiler.args(["-F", "199", "--", "sh", "-c", &script]).start()?;
+        running.wait_until_recording()?;
+        waiting::until("the command to start", || Ok(started.exists().then_some(())))?;
+        running.signal(signal)?;
+        let outcome = running.finish()?;
+        assert_eq!(outcome.code()?, 42, "{name}: {}", outcome.stderr);
+        outcome.profile()?;
+    }
+    Ok(())
+}

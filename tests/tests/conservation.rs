@@ -8,6 +8,7 @@ use profiler_tests::skip::{Need, can_record, ready};
 use profiler_tests::subject::{Build, Subject, build, source};
 use rustix::process::Signal;
 use std::path::Path;
+use std::time::Duration;
 
 /// What must hold of every profile of the whole machine, whatever happened.
 fn balanced(profile: &Profile) -> Result<Balance> {
@@ -176,5 +177,66 @@ fn ticks_at_which_the_kernel_skipped_our_program_are_counted() -> Result<()> {
     // Three seconds of CPU time, nearly all of it inside of another program.
     let skipped = lost(&profile, "program not run")?;
     ensure!(skipped > 1000, "the kernel hardly skipped us: {skipped}, {:?}", profile.balance()?);
+    Ok(())
+}
+
+/// A setting of the kernel that has its old value again when this goes.
+struct Setting {
+    path: &'static str,
+    before: String,
+}
+
+impl Setting {
+    fn set(path: &'static str, value: &str) -> Result<Self> {
+        let before = std::fs::read_to_string(path)?;
+        std::fs::write(path, value)?;
+        Ok(Self { path, before })
+    }
+}
+
+impl Drop for Setting {
+    fn drop(&mut self) {
+        let _ = std::fs::write(self.path, self.before.trim());
+    }
+}
+
+#[test]
+fn ticks_that_the_kernel_throttles_are_counted_as_lost() -> Result<()> {
+    const RATE: &str = "/proc/sys/kernel/perf_event_max_sample_rate";
+    if !can_record(&[Build::C]) || !ready(&[Need::Path(RATE)]) {
+        return Ok(());
+    }
+    let _busy = busy()?;
+    let setting = Setting::set(RATE, "500")?;
+    let profile = Profiler::record()?.args(["-a", "-F", "4999", "-d", "2"]).run();
+    drop(setting);
+    let profile = profile?.success()?.profile()?;
+    let balance = balanced(&profile)?;
+    let due = online_cpus() as i64 * 4999 * 2;
+    ensure!((balance.ticks as f64 / due as f64 - 1.0).abs() < 0.1, "{balance:?}: {due} were due");
+    ensure!(lost(&profile, "program not run")? > due / 2, "{balance:?}, {:?}", profile.losses()?);
+    Ok(())
+}
+
+#[test]
+fn a_cpu_that_goes_for_good_or_comes_late_is_not_taken_for_lost() -> Result<()> {
+    const SWITCH: &str = "/sys/devices/system/cpu/cpu1/online";
+    if !can_record(&[Build::C]) || !ready(&[Need::Path(SWITCH)]) {
+        return Ok(());
+    }
+    let back = Setting { path: SWITCH, before: "1".to_owned() };
+    for (first, then) in [("1", "0"), ("0", "1")] {
+        std::fs::write(SWITCH, first)?;
+        let mut running = Profiler::record()?.args(["-a", "-F", "499"]).start()?;
+        running.wait_until_recording()?;
+        std::thread::sleep(Duration::from_millis(1500));
+        std::fs::write(SWITCH, then)?;
+        std::thread::sleep(Duration::from_millis(1500));
+        let profile = running.interrupt()?.success()?.profile()?;
+        let balance = balanced(&profile)?;
+        // A machine that does nothing: nearly all is idle, and nothing may look like a second of losses.
+        ensure!(lost(&profile, "program not run")? < 150, "CPU 1 from {first} to {then}: {balance:?}, {:?}", profile.losses()?);
+    }
+    drop(back);
     Ok(())
 }

@@ -7,6 +7,7 @@ use profiler_tests::run::{Folder, Profiler};
 use profiler_tests::skip::{Need, can_record, ready, skip};
 use profiler_tests::subject::{Build, Subject, build};
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Command;
 
 /// A spinning program.
@@ -259,5 +260,19 @@ fn inside_a_pid_namespace_nothing_is_recorded_and_it_is_said() -> Result<()> {
         let outcome = Profiler::shell(&script)?.start()?.finish()?;
         outcome.failed(1, "pid namespace")?;
     }
+    Ok(())
+}
+
+#[test]
+fn children_are_recorded_beyond_the_end_of_the_process_that_was_named() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    let spin = build("spin", Build::C)?;
+    let script = format!("sleep 0.5; {0} 2 >/dev/null & sleep 1; echo gone", spin.display());
+    let parent = Subject::start(Path::new("/bin/sh"), ["-c", &format!("echo ready; {script}")])?;
+    let run = Profiler::record()?.pid(parent.pid()).args(["-F", "199"]).run()?.success()?;
+    let seconds = run.profile()?.labelled("comm", "spin").total(1) as f64 / 1e9;
+    ensure!((1.9..2.3).contains(&seconds), "{seconds} s of 2: {}", run.stderr);
     Ok(())
 }

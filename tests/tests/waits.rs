@@ -103,3 +103,22 @@ fn pprof_reads_every_kind_in_both_forms() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn who_ends_a_wait_stands_beside_it_when_it_is_asked_for() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let subject = Subject::start(&build("waits", Build::CBare)?, ["sleep"])?;
+    let run = Profiler::record()?.pid(subject.pid()).args(["-e", "off-cpu", "--pairs", "-d", "2"]).run()?.success()?;
+    let profile = read(&run, "off-cpu")?;
+    let wakers = |function: &str| profile.only(|sample| profile.names(sample).contains(&function)).label_values("waker");
+    // `reads` is woken by the thread in `writes`, and `naps` by the clock.
+    let (of_reads, of_naps) = (wakers("reads"), wakers("naps"));
+    let is_by = |waker: &String, function: &str| waker.split(" > ").any(|name| name == function);
+    ensure!(!of_reads.is_empty() && of_reads.keys().all(|waker| waker.is_empty() || is_by(waker, "writes")), "{of_reads:?}");
+    ensure!(of_reads.keys().any(|waker| waker.starts_with("waits > ") && is_by(waker, "start_thread")), "{of_reads:?}");
+    ensure!(of_naps.keys().any(|waker| waker.starts_with("[interrupt] > ")), "{of_naps:?}");
+    ensure!(of_naps.keys().all(|waker| waker.is_empty() || waker.starts_with("[interrupt] > ")), "{of_naps:?}");
+    Ok(())
+}

@@ -40,6 +40,11 @@ impl Row {
     fn beside(what: impl Into<String>, figure: impl Into<String>) -> Self {
         Self { what: what.into(), figure: figure.into(), goal: None }
     }
+
+    /// The same, held to nothing.
+    fn without_goal(self) -> Self {
+        Self { goal: None, ..self }
+    }
 }
 
 /// A benchmark.

@@ -19,7 +19,7 @@ use profiler_common::counter::Counter;
 use profiler_common::loss::Loss;
 use profiler_common::sampling::{ONE_BLOCK, delay_odds, delay_stands_for, delay_weight};
 use profiler_common::source::Source;
-use profiler_common::wait::{DelayCounts, LockKey, Sleep, WAITS_BLOCK, WAITS_MUTEX, WAITS_OFF_CPU};
+use profiler_common::wait::{DelayCounts, LockKey, Sleep, WAITS_BLOCK, WAITS_MUTEX, WAITS_OFF_CPU, waker_bits};
 
 /// `TASK_INTERRUPTIBLE` of include/linux/sched.h: so wait all that wait at a word of memory.
 const INTERRUPTIBLE: u64 = 1;
@@ -61,6 +61,7 @@ pub fn leaves(context: &RawTracePointContext) {
         0
     };
     (sleep.left_ns, sleep.woken_ns, sleep.word, sleep.class) = (now, 0, word, class as u32);
+    sleep.waker = 0;
     (sleep.tgid, sleep.is_runnable, sleep.is_released) = (tgid, u32::from(is_runnable), 0);
     sleep.leaves = sleep.leaves.wrapping_add(1);
     if word != 0 && setting!(waits) & WAITS_MUTEX != 0 {
@@ -157,7 +158,7 @@ fn off_cpu(context: *mut c_void, sleep: &Sleep, now_ns: u64) {
         runnable_for: if waited != 0 { stands_for } else { 0 },
         runnable_ns_for: delay_weight(waited, stands_for),
     };
-    delay::count(Source::OFF_CPU, 0, &From::Kernel { context, kernel: true }, &wait);
+    delay::count(Source::OFF_CPU, waker_bits(sleep.waker), &From::Kernel { context, kernel: true }, &wait);
 }
 
 /// Counts a wait for another thread.
@@ -168,7 +169,7 @@ fn block(context: *mut c_void, sleep: &Sleep, now_ns: u64) {
     // A timed wait that is repeated at the same word is one.
     let events_for = if sleep.unreleased == sleep.word { 0 } else { stands_for };
     let wait = DelayCounts { events: 1, events_for, ns_for: delay_weight(delay, stands_for), ..DelayCounts::default() };
-    delay::count(Source::BLOCK, u64::from(sleep.class), &From::Kernel { context, kernel: false }, &wait);
+    delay::count(Source::BLOCK, u64::from(sleep.class) | waker_bits(sleep.waker), &From::Kernel { context, kernel: false }, &wait);
 }
 
 /// `sched_waking(task)`.
@@ -185,6 +186,11 @@ pub fn woken(context: &RawTracePointContext) {
     let now = unsafe { bpf_ktime_get_ns() };
     // SAFETY: as above; a word that is written whole.
     unsafe { (*sleep).woken_ns = now };
+    if setting!(wakers) != 0 {
+        let waker = delay::seen(Source::WAKERS, &From::Kernel { context: context.as_ptr(), kernel: true });
+        // SAFETY: as above.
+        unsafe { (*sleep).waker = waker };
+    }
     // By an interrupt the thread that happens to run is in no such call, or in one of another word.
     if word == 0 || !current_call().is_some_and(|call| call.wakes(word)) {
         return;

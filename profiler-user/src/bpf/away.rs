@@ -35,6 +35,18 @@ impl TimesAway {
         Self(text.lines().filter(|line| !line.starts_with("cpu ")).filter_map(cpu).collect())
     }
 
+    /// Takes over what another reading has of a CPU that this one has not.
+    pub(super) fn begin(&mut self, later: &Self, cpu: u32) {
+        if let Some(time) = later.0.get(&cpu) {
+            self.0.entry(cpu).or_insert(*time);
+        }
+    }
+
+    /// Whether a CPU that was there is no more: it is off line, and then the kernel says nothing of it.
+    pub(super) fn lacks(&self, cpu: u32) -> bool {
+        !self.0.is_empty() && !self.0.contains_key(&cpu)
+    }
+
     /// At most how long a CPU was away since `earlier`. Each reading may miss up to a unit: a CPU that was away at all may have been so for one more.
     pub(super) fn since(&self, earlier: &Self, cpu: u32) -> Duration {
         match (self.0.get(&cpu), earlier.0.get(&cpu)) {

@@ -284,6 +284,7 @@ impl Capture {
             match change {
                 // A CPU that cannot be opened goes on unsampled; its share is simply not there.
                 CpuChange::Online(cpu) => {
+                    self.away_at_start.begin(&TimesAway::now(), cpu);
                     let _ = self.side_band.add(cpu).and_then(|()| self.events.values_mut().try_for_each(|events| events.add(cpu)));
                 }
                 CpuChange::Offline(cpu) => {
@@ -309,7 +310,9 @@ impl Capture {
         for (cpu, all) in by_cpu {
             let (runs, idle) = ran.get(cpu as usize).copied().unwrap_or_default();
             let away_ticks = away_now.since(&self.away_at_start, cpu).as_nanos() as u64 / self.period(source).max(1);
-            ticks.unseen_away += all.saturating_sub(runs).min(away_ticks.saturating_sub(idle));
+            // What did not come on a CPU that is off line now cannot be told from what its idleness kept away.
+            let most = if away_now.lacks(cpu) { u64::MAX } else { away_ticks.saturating_sub(idle) };
+            ticks.unseen_away += all.saturating_sub(runs).min(most);
         }
         Ok(ticks)
     }

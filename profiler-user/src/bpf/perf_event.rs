@@ -37,6 +37,7 @@ pub(super) const SOFTWARE_CPU_CLOCK: u64 = 0;
 pub(super) const SOFTWARE_PAGE_FAULTS: u64 = 2;
 pub(super) const SOFTWARE_DUMMY: u64 = 9;
 pub(super) const SAMPLE_TIME: u64 = 1 << 2;
+const READ_TIME_ENABLED: u64 = 1 << 0;
 
 /// Bits of [`Attributes::flags`].
 pub(super) mod flag {
@@ -66,7 +67,7 @@ pub(super) struct PerfEvent {
 impl PerfEvent {
     /// Opens an event for everything that runs on a CPU.
     pub(super) fn open(attributes: &Attributes, cpu: u32) -> io::Result<Self> {
-        let attributes = Attributes { size: size_of::<Attributes>() as u32, ..*attributes };
+        let attributes = Attributes { size: size_of::<Attributes>() as u32, read_format: READ_TIME_ENABLED, ..*attributes };
         // SAFETY: the structure is initialized and as long as its `size` says; the kernel only reads it.
         let file = unsafe {
             libc::syscall(
@@ -106,11 +107,12 @@ impl PerfEvent {
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// What it has counted: nanoseconds for a clock, events for a counter.
-    pub(super) fn count(&self) -> io::Result<u64> {
-        let mut bytes = [0; 8];
-        rustix::io::read(&self.file, &mut bytes)?;
-        Ok(u64::from_ne_bytes(bytes))
+    /// For how long it was enabled, nanoseconds. Its count would stand still while the kernel throttles it (`perf_event_max_sample_rate`), and nobody would
+    /// know of the ticks that did not come.
+    pub(super) fn enabled_ns(&self) -> io::Result<u64> {
+        let mut words = [[0; 8]; 2];
+        rustix::io::read(&self.file, words.as_flattened_mut())?;
+        Ok(u64::from_ne_bytes(words[1]))
     }
 }
 

@@ -106,7 +106,7 @@ fn everything() -> Result<CaptureOptions, BpfError> {
         block_ns: 1_000,
         mutex_fraction: 5,
         per_thread: 1,
-        reserved: 0,
+        wakers: 1,
     };
     Ok(CaptureOptions {
         settings,

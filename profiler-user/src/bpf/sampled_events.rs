@@ -129,7 +129,7 @@ impl SampledEvents {
     }
 
     fn ticks_of(&self, event: &PerfEvent) -> u64 {
-        event.count().map_or(0, |count| count / self.rate.max(1))
+        event.enabled_ns().map_or(0, |enabled| enabled / self.rate.max(1))
     }
 }
 

@@ -7,6 +7,7 @@ use super::process::{ProcessId, ProcessInfo, Tid};
 use super::stack::{Frame, StackId};
 use foldhash::{HashMap, HashSet};
 use profiler_common::tally::TallyCounts;
+use profiler_common::wait::CLASS_BITS;
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -21,8 +22,24 @@ pub struct SampleKey {
     /// The stack.
     pub stack: StackId,
     /// What tells apart what has one stack: bytes of the size class, where blocks of memory are counted; a `CLASS_*` of [`profiler_common::wait`], where waits
-    /// are; else 0.
+    /// are, and above it which waker, from 1; else 0.
     pub class: u64,
+}
+
+impl SampleKey {
+    /// Who ended a wait: an index into [`Dictionary::wakers`].
+    pub fn waker(&self) -> Option<usize> {
+        ((self.class >> CLASS_BITS) as usize).checked_sub(1)
+    }
+}
+
+/// A stack that ended waits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Waker {
+    /// Whose it is.
+    pub process: ProcessId,
+    /// The stack.
+    pub stack: StackId,
 }
 
 /// Events and their weight.
@@ -158,6 +175,8 @@ pub struct Dictionary {
     pub mappings: MappingTable,
     /// Stacks in which functions that were inlined have frames of their own: what their addresses unfold to is there once more.
     pub logical: HashSet<StackId>,
+    /// Stacks that ended waits, where that was asked for, by [`SampleKey::waker`].
+    pub wakers: Vec<Waker>,
 }
 
 /// What one profile covers.

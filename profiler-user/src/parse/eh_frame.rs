@@ -1,15 +1,16 @@
 //! Call frame information (`.eh_frame`; `.debug_frame` when it is all there is) to an unwind table, by places in the file.
 
 use super::elf::{self, ParseError};
+use super::frame_rows::{Bytes, Common, Rows};
 use super::go_frames::GoFrames;
 use super::go_table;
 use super::unwind_gaps::Gaps;
 use super::unwind_parts::Parts;
-use super::unwind_rule::{self, Bytes};
+use super::unwind_rule;
 use super::{machine::Machine, unwind_rule_arm64};
 use crate::model::answer::LoadSegment;
 use crate::model::unwind::{Elsewhere, UnwindPart, UnwindTable};
-use gimli::{BaseAddresses, CieOrFde, CommonInformationEntry, DebugFrame, EhFrame, LittleEndian, UnwindContext, UnwindSection};
+use gimli::{BaseAddresses, CieOrFde, CommonInformationEntry, DebugFrame, EhFrame, LittleEndian, UnwindSection};
 use object::{Object, ObjectSection};
 use profiler_common::unwind::rule::{Cfa, Rule, Saved};
 use std::borrow::Cow;
@@ -144,14 +145,14 @@ where
     S: UnwindSection<Bytes<'a>>,
     S::Offset: gimli::UnwindOffset<usize> + std::hash::Hash,
 {
-    let mut cies = Cies { data, held: None };
+    let mut cies = Cies { data, machine: gaps.machine, held: None, common: None };
     let mut functions = functions(section, bases, code, &mut cies);
     if functions.is_empty() && gaps.go.is_none() {
         return (Vec::new(), 0);
     }
     // Linkers write them in the order of their input, which is not that of their addresses.
     functions.sort_by_key(|function| function.first);
-    let (mut parts, mut context, mut count) = (Parts::default(), UnwindContext::new(), 0_u64);
+    let (mut parts, mut count) = (Parts::default(), 0_u64);
     let mut end = code.iter().map(|segment| segment.file_offset).min().unwrap_or(0);
     for function in &functions {
         if function.first < end || count >= ROWS_MAX {
@@ -163,10 +164,11 @@ where
         let fde = section.fde_from_offset(bases, function.entry, |_, bases, offset| cies.get(section, bases, offset));
         let Ok(fde) = fde else { continue };
         let is_signal = fde.is_signal_trampoline();
-        let Ok(mut table) = fde.rows(section, bases, &mut context) else { continue };
+        let Some(common) = cies.common(section, bases, fde.cie()) else { continue };
+        let mut table = Rows::new(&fde, section, bases, common);
         let mut from = function.first;
-        while let Ok(Some(row)) = table.next_row() {
-            let place = row.start_address().wrapping_sub(function.bias);
+        while let Some((address, row)) = table.next() {
+            let place = address.wrapping_sub(function.bias);
             if place < from || place >= function.end || count >= ROWS_MAX {
                 break;
             }
@@ -230,13 +232,28 @@ where
 /// The entry that many functions have in common, read once in a row.
 struct Cies<'a, S: UnwindSection<Bytes<'a>>> {
     data: &'a [u8],
+    machine: Machine,
     held: Option<(S::Offset, CommonInformationEntry<Bytes<'a>>)>,
+    /// What its instructions lead to, by its place.
+    common: Option<(usize, Option<Common>)>,
 }
 
 impl<'a, S: UnwindSection<Bytes<'a>>> Cies<'a, S>
 where
     S::Offset: gimli::UnwindOffset<usize>,
 {
+    /// What the instructions of an entry lead to; None if they make no sense.
+    fn common(&mut self, section: &'a S, bases: &'a BaseAddresses, cie: &CommonInformationEntry<Bytes<'a>>) -> Option<&Common> {
+        if self.common.as_ref().is_none_or(|(offset, _)| *offset != cie.offset()) {
+            let followed = match self.machine {
+                Machine::X86_64 => unwind_rule::REGISTERS,
+                Machine::Arm64 => unwind_rule_arm64::REGISTERS,
+            };
+            self.common = Some((cie.offset(), Common::new(cie, section, bases, followed)));
+        }
+        self.common.as_ref()?.1.as_ref()
+    }
+
     fn get(&mut self, section: &S, bases: &BaseAddresses, offset: S::Offset) -> gimli::Result<CommonInformationEntry<Bytes<'a>>> {
         match &self.held {
             Some((held, cie)) if *held == offset => Ok(cie.clone()),

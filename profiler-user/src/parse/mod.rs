@@ -9,6 +9,7 @@ pub mod demangle;
 mod dwarf;
 pub mod eh_frame;
 pub mod elf;
+mod frame_rows;
 mod go_frames;
 pub mod go_heap;
 mod go_module;

@@ -9,6 +9,12 @@ use std::cell::Cell;
 
 /// A gap of this size, bytes, or larger is looked at as code of a compiler of its own.
 const LARGE: usize = 4096;
+/// Bytes of a large gap that are looked at: what its functions begin with shows in the first of them.
+const LOOKED_AT: u64 = 1 << 20;
+/// A gap of a file of assembly is no larger than this, bytes.
+const ASSEMBLY: u64 = 16 << 10;
+/// What both begin with.
+const PUSH: u8 = 0x55;
 /// `push %rbp; mov %rsp,%rbp`, in both encodings of the move.
 const PROLOGUES: [&[u8]; 2] = [&[0x55, 0x48, 0x89, 0xe5], &[0x55, 0x48, 0x8b, 0xec]];
 /// `pause; mov $1,%rax; ret`: `SpinPause` of HotSpot, in which the threads of a JVM's collector wait. It was written by hand and has no rows.
@@ -45,7 +51,7 @@ impl Gaps<'_> {
             return parts.push(from, Rule::FRAME_POINTER);
         }
         parts.push(from, Rule::NONE);
-        if let Some(at) = self.code(from, to).and_then(|code| code.windows(SPIN.len()).position(|window| window == SPIN)) {
+        if let Some(at) = self.spin(from, to) {
             parts.push(from + at as u64, Rule::new(Cfa::Sp(8), Saved::Same, Saved::Same));
             return parts.push(from + (at + SPIN.len()) as u64, Rule::NONE);
         }
@@ -62,11 +68,23 @@ impl Gaps<'_> {
         }
     }
 
+    /// Where in the gap a thread spins.
+    fn spin(&self, from: u64, to: u64) -> Option<usize> {
+        if to - from > ASSEMBLY {
+            return None;
+        }
+        // Looking at the first byte alone is many times faster, and it is rare.
+        self.code(from, to)?.windows(SPIN.len()).position(|window| window[0] == SPIN[0] && window == SPIN)
+    }
+
     /// A large gap in which functions begin as those that keep frame pointers do: the code that V8 compiled when it was built.
     fn keeps_frame_pointers(&self, from: u64, to: u64) -> bool {
-        let Some(code) = self.code(from, to).filter(|code| code.len() >= LARGE) else { return false };
+        if to - from < LARGE as u64 {
+            return false;
+        }
+        let Some(code) = self.code(from, to.min(from + LOOKED_AT)) else { return false };
         let prologues = match self.machine {
-            Machine::X86_64 => code.windows(4).filter(|window| PROLOGUES.contains(window)).count(),
+            Machine::X86_64 => code.windows(4).filter(|window| window[0] == PUSH && PROLOGUES.contains(window)).count(),
             Machine::Arm64 => arm64::prologues(code),
         };
         prologues >= code.len() / LARGE

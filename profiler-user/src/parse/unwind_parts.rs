@@ -1,10 +1,10 @@
 //! Rows of a whole file to parts that can be searched: `profiler_common::unwind::table` says how a part looks.
 
 use crate::model::unwind::UnwindPart;
+use foldhash::HashMap;
 use profiler_common::limits::ARENA_CHUNK_WORDS;
 use profiler_common::unwind::rule::Rule;
 use profiler_common::unwind::table::{HEADER_WORDS, PART_ROWS_MAX, SHIFT_MAX};
-use std::collections::HashMap;
 
 /// Distinct rules of one part; the most that one was seen to have is 707, in a whole compiler.
 const RULES_MAX: usize = 8192;

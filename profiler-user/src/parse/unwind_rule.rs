@@ -1,10 +1,11 @@
 //! One row of call frame information to one rule, for x86-64. Its twin for arm64 is `unwind_rule_arm64.rs`.
 
-use gimli::{CfaRule, EndianSlice, LittleEndian, Operation, RegisterRule, UnwindExpression, UnwindSection, UnwindTableRow, X86_64};
+use super::frame_rows::{Bytes, FOLLOWED, FrameRow};
+use gimli::{CfaRule, Operation, Register, RegisterRule, UnwindExpression, UnwindSection, X86_64};
 use profiler_common::unwind::rule::{Cfa, Rule, Saved};
 
-/// The bytes of a section.
-pub(super) type Bytes<'a> = EndianSlice<'a, LittleEndian>;
+/// What the walk follows.
+pub(super) const REGISTERS: [Register; FOLLOWED] = [X86_64::RBP, X86_64::RBX, X86_64::RA];
 
 /// Operations of one expression that are looked at.
 const OPERATIONS_MAX: usize = 16;
@@ -13,7 +14,7 @@ const OPERATIONS_MAX: usize = 16;
 const ENCODING: gimli::Encoding = gimli::Encoding { address_size: 8, format: gimli::Format::Dwarf32, version: 4 };
 
 /// The rule of a row; [`Rule::NONE`] if there is no form for it here.
-pub(super) fn rule<'a, S: UnwindSection<Bytes<'a>>>(row: &UnwindTableRow<usize>, section: &S) -> Rule {
+pub(super) fn rule<'a, S: UnwindSection<Bytes<'a>>>(row: &FrameRow, section: &S) -> Rule {
     let (fp, bx) = (saved(row, X86_64::RBP, section), saved(row, X86_64::RBX, section));
     match row.register(X86_64::RA) {
         None | Some(RegisterRule::Undefined) => return Rule::new(Cfa::Root, Saved::Same, Saved::Same),
@@ -39,7 +40,7 @@ fn plain(register: gimli::Register, offset: i64) -> Option<Cfa> {
 }
 
 /// `vfork` of glibc keeps its return address in a register, because the child uses the same stack.
-fn return_in(row: &UnwindTableRow<usize>, register: gimli::Register, fp: Saved, bx: Saved) -> Rule {
+fn return_in(row: &FrameRow, register: gimli::Register, fp: Saved, bx: Saved) -> Rule {
     match (row.cfa(), register) {
         (CfaRule::RegisterAndOffset { register: X86_64::RSP, offset }, gimli::Register(number @ 0..=15)) => {
             let small = i32::try_from(*offset).ok().filter(|offset| offset.unsigned_abs() < 1 << 23);
@@ -50,7 +51,7 @@ fn return_in(row: &UnwindTableRow<usize>, register: gimli::Register, fp: Saved, 
 }
 
 /// Where the caller's value of a register is, if the callee keeps it.
-fn saved<'a, S: UnwindSection<Bytes<'a>>>(row: &UnwindTableRow<usize>, register: gimli::Register, section: &S) -> Saved {
+fn saved<'a, S: UnwindSection<Bytes<'a>>>(row: &FrameRow, register: gimli::Register, section: &S) -> Saved {
     let words = |bytes: i64| (bytes % 8 == 0).then(|| i16::try_from(bytes / 8).ok()).flatten();
     match row.register(register) {
         None | Some(RegisterRule::Undefined | RegisterRule::SameValue) => Saved::Same,

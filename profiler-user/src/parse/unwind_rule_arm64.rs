@@ -1,12 +1,15 @@
 //! One row of call frame information to one rule, for arm64 (DWARF for the Arm 64-bit Architecture, 4). The twin of `unwind_rule.rs`.
 
-use super::unwind_rule::Bytes;
-use gimli::{AArch64, CfaRule, Register, RegisterRule, UnwindSection, UnwindTableRow};
+use super::frame_rows::{Bytes, FOLLOWED, FrameRow};
+use gimli::{AArch64, CfaRule, Register, RegisterRule, UnwindSection};
 use profiler_common::unwind::arm64::{Cfa, Saved, pack};
 use profiler_common::unwind::rule::Rule;
 
+/// What the walk follows.
+pub(super) const REGISTERS: [Register; FOLLOWED] = [AArch64::X29, AArch64::X30, AArch64::SP];
+
 /// The rule of a row; [`Rule::NONE`] if there is no form for it here. Whether the return address is signed there is left out: the walk takes the signature from any.
-pub(super) fn rule<'a, S: UnwindSection<Bytes<'a>>>(row: &UnwindTableRow<usize>, _section: &S) -> Rule {
+pub(super) fn rule<'a, S: UnwindSection<Bytes<'a>>>(row: &FrameRow, _section: &S) -> Rule {
     let lr = match row.register(AArch64::X30) {
         Some(RegisterRule::Undefined) => return pack(Cfa::Root, Saved::Same, Saved::Same),
         other => saved(other),

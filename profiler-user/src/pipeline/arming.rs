@@ -1,7 +1,7 @@
 //! Whose allocators are probed: the processes of the target, and their children, in every file with an allocator's functions that they map.
 
 use super::allocator_finder::{AllocatorFinder, Finding, start};
-use super::following::{Following, Whom};
+use super::probed::{Probed, Whom};
 use crate::bpf::{BpfError, Capture};
 use crate::model::answer::LoadSegment;
 use crate::model::event::ProcessEvent;
@@ -20,7 +20,7 @@ const START_MAX: Duration = Duration::from_secs(10);
 
 /// The probes of a recording.
 pub(super) struct Arming {
-    following: Following,
+    probed: Probed,
     finder: AllocatorFinder,
     /// What files have; None while that is being found out.
     known: HashMap<ObjectId, Option<Finding>>,
@@ -40,7 +40,7 @@ impl Arming {
     pub(super) fn new(whom: Whom) -> io::Result<Self> {
         let (known, armed, go) = (HashMap::new(), HashSet::new(), HashMap::new());
         Ok(Self {
-            following: Following::new(whom),
+            probed: Probed::new(whom),
             finder: start()?,
             known,
             armed,
@@ -61,7 +61,7 @@ impl Arming {
     /// # Errors
     /// Nothing could be armed, and why.
     pub(super) fn begin(&mut self, processes: &Processes, objects: &ObjectStore, capture: &mut Capture) -> Result<(), BpfError> {
-        self.following.begin(processes);
+        self.probed.begin(processes);
         let until = Instant::now() + START_MAX;
         self.look(processes, objects, capture);
         while Instant::now() < until && self.finder.wait(until - Instant::now()) {
@@ -81,7 +81,7 @@ impl Arming {
 
     /// Something has happened to a process.
     pub(super) fn note(&mut self, event: &ProcessEvent, capture: &mut Capture) {
-        if self.following.note(event)
+        if self.probed.note(event)
             && let ProcessEvent::Exit { pid, .. } = event
         {
             self.armed.retain(|(armed, _)| armed != pid);
@@ -93,7 +93,7 @@ impl Arming {
     /// Arms what is new; gives the processes that were looked at.
     pub(super) fn go_on(&mut self, processes: &Processes, objects: &ObjectStore, capture: &mut Capture) -> Vec<Pid> {
         self.take_over();
-        let looked_at = self.following.go_on(processes);
+        let looked_at = self.probed.go_on(processes);
         self.look(processes, objects, capture);
         looked_at
     }
@@ -106,13 +106,13 @@ impl Arming {
 
     /// Looks at the processes that have changed. One whose files are not all known stays to be looked at.
     fn look(&mut self, processes: &Processes, objects: &ObjectStore, capture: &mut Capture) {
-        for pid in self.following.take_changed() {
+        for pid in self.probed.take_changed() {
             let Some(space) = processes.space(pid) else { continue };
             let mapped: BTreeSet<ObjectId> = space.iter().filter_map(|range| object_of(&range.kind)).collect();
             if self.are_known(pid, &mapped, objects) {
                 self.arm(pid, &mapped, objects, capture);
             } else {
-                self.following.again(pid);
+                self.probed.again(pid);
             }
         }
     }
@@ -142,7 +142,7 @@ impl Arming {
             return;
         }
         // Only for those that were named: a process that has just begun has not mapped its libraries.
-        if self.following.whom.pids.contains(&pid) && !mapped.iter().any(|object| self.has_allocator(*object)) {
+        if self.probed.whom.pids.contains(&pid) && !mapped.iter().any(|object| self.has_allocator(*object)) {
             self.without.insert(pid);
         } else {
             self.without.remove(&pid);

@@ -17,6 +17,7 @@ use crate::model::loss::{Balance, Loss, Losses};
 use crate::model::process::Pid;
 use crate::model::window::Window;
 use crate::process::resident_bytes;
+use foldhash::HashMap;
 use profiler_common::descriptor::DescriptorType;
 use profiler_common::source::Source;
 use profiler_common::tally::TallyKey;
@@ -35,6 +36,8 @@ pub(super) struct Closing<'a> {
     pub(super) execs: &'a Execs,
     pub(super) arming: Option<&'a Arming>,
     pub(super) custom: Option<&'a CustomArming>,
+    /// The number of each stack that ended waits, by its bits in a class.
+    pub(super) wakers: &'a HashMap<u64, u64>,
     /// What Go's runtime has counted itself.
     pub(super) go: GoHeaps,
     /// The stretches of calls.
@@ -76,7 +79,7 @@ impl Closing<'_> {
         let mut counted = self.capture.counted(source)?;
         let (own, others): (Vec<_>, Vec<_>) = self.capture.delays(source)?.into_iter().partition(|(key, _)| self.own.counts(key));
         counted.filtered += own.iter().map(|(_, counts)| counts.events).sum::<u64>();
-        aggregator.settle_waits(&others);
+        aggregator.settle_waits(&others, self.wakers);
         let aggregated = aggregator.finish();
         let span = if source == Source::FAULTS { self.faults_span.unwrap_or(self.span) } else { self.span };
         let counting = Counting { counted: &counted, ticks, aggregated: &aggregated, sampled: aggregated.events, span };

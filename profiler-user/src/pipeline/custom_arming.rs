@@ -2,7 +2,7 @@
 
 use super::arming::object_of;
 use super::file_finder::FileFinder;
-use super::following::{Following, Whom};
+use super::probed::{Probed, Whom};
 use crate::bpf::{BpfError, Capture, Spots, Spotted};
 use crate::model::custom::{CustomProfile, Function, Place};
 use crate::model::event::ProcessEvent;
@@ -27,7 +27,7 @@ struct Wanted {
 
 /// The probes of a recording's custom profiles.
 pub(super) struct CustomArming {
-    following: Following,
+    probed: Probed,
     finder: FileFinder<Option<FoundPoints>>,
     wanted: Vec<Wanted>,
     /// What files have of all that is wanted; None while that is being found out.
@@ -51,7 +51,7 @@ impl CustomArming {
         }
         let points = points(&wanted);
         Ok(Self {
-            following: Following::new(whom),
+            probed: Probed::new(whom),
             finder: FileFinder::start("profiler-custom", move |reader, object, file| {
                 reader.points(object, std::os::fd::AsFd::as_fd(file), &points).ok()
             })?,
@@ -75,7 +75,7 @@ impl CustomArming {
     /// # Errors
     /// What is missing, or why nothing could be armed.
     pub(super) fn begin(&mut self, processes: &Processes, objects: &ObjectStore, capture: &mut Capture) -> Result<BTreeSet<Pid>, BpfError> {
-        self.following.begin(processes);
+        self.probed.begin(processes);
         let until = Instant::now() + START_MAX;
         self.look(processes, objects, capture);
         while Instant::now() < until && self.finder.wait(until - Instant::now()) {
@@ -93,7 +93,7 @@ impl CustomArming {
 
     /// Something has happened to a process.
     pub(super) fn note(&mut self, event: &ProcessEvent, capture: &mut Capture) {
-        self.following.note(event);
+        self.probed.note(event);
         if let ProcessEvent::Exit { pid, tid } = event
             && pid.0 == tid.0
         {
@@ -105,7 +105,7 @@ impl CustomArming {
     /// Arms what is new; gives the processes that were looked at.
     pub(super) fn go_on(&mut self, processes: &Processes, objects: &ObjectStore, capture: &mut Capture) -> Vec<Pid> {
         self.take_over();
-        let looked_at = self.following.go_on(processes);
+        let looked_at = self.probed.go_on(processes);
         self.look(processes, objects, capture);
         looked_at
     }
@@ -139,7 +139,7 @@ impl CustomArming {
 
     /// Looks at the processes that have changed. One whose files are not all known stays to be looked at.
     fn look(&mut self, processes: &Processes, objects: &ObjectStore, capture: &mut Capture) {
-        for pid in self.following.take_changed() {
+        for pid in self.probed.take_changed() {
             let Some(space) = processes.space(pid) else { continue };
             let mut named: BTreeMap<ObjectId, BTreeSet<usize>> = BTreeMap::new();
             for range in space.iter() {
@@ -161,7 +161,7 @@ impl CustomArming {
                         if known.is_none() {
                             self.ask(object, objects);
                         }
-                        self.following.again(pid);
+                        self.probed.again(pid);
                     }
                 }
             }

@@ -14,6 +14,8 @@ pub(super) struct OwnProcesses {
     pids: Vec<u32>,
     /// A child of ours that is none: the command that is recorded.
     command: Option<Pid>,
+    /// It runs its own program, and no longer ours.
+    is_command: bool,
     /// Samples of ours that arrived, by their source.
     samples: BTreeMap<Source, u64>,
     /// Keys of what is counted of ours in the kernel.
@@ -23,7 +25,7 @@ pub(super) struct OwnProcesses {
 impl OwnProcesses {
     /// This process alone; with none, our processes are recorded like any others.
     pub(super) fn new(this: Option<u32>, command: Option<Pid>) -> Self {
-        Self { pids: this.into_iter().collect(), command, samples: BTreeMap::new(), keys: HashSet::new() }
+        Self { pids: this.into_iter().collect(), command, is_command: this.is_none(), samples: BTreeMap::new(), keys: HashSet::new() }
     }
 
     pub(super) fn pids(&self) -> &[u32] {
@@ -50,6 +52,11 @@ impl OwnProcesses {
         self.pids.contains(&tgid)
     }
 
+    /// Whether this is the child that is held until it may become the command: what it runs till then is our code.
+    pub(super) fn is_to_become_the_command(&self, tgid: u32) -> bool {
+        !self.is_command && self.command == Some(Pid(tgid))
+    }
+
     /// Something has happened to a process that may be one of ours.
     pub(super) fn note(&mut self, event: &ProcessEvent, capture: &mut Capture) -> Result<(), BpfError> {
         match event {
@@ -60,6 +67,10 @@ impl OwnProcesses {
                 self.pids.push(pid.0);
             }
             ProcessEvent::Exit { pid, tid } if pid.0 == tid.0 && self.contains(pid.0) => self.pids.retain(|own| *own != pid.0),
+            ProcessEvent::Exec { pid, .. } if self.command == Some(*pid) => {
+                self.is_command = true;
+                return Ok(());
+            }
             _ => return Ok(()),
         }
         capture.set_own(&self.pids)

@@ -5,9 +5,10 @@ use super::budget::LOOK;
 use super::command::{Command, CommandEnd};
 use super::custom_arming::CustomArming;
 use super::finishing::Finishing;
-use super::following::Whom;
+use super::followed::Followed;
 use super::memory::{Memory, resident_bytes};
 use super::own_processes::OwnProcesses;
+use super::probed::Whom;
 use super::session::{Ended, Parts, Session};
 use super::signals::Signals;
 use super::stop::{Ends, after};
@@ -170,6 +171,7 @@ impl Recorder {
         if let Some(finishing) = &finishing {
             descriptors.push(finishing.news().map_err(RecordError::Runtime)?);
         }
+        let followed = Followed::new(filter.processes.iter().map(|(pid, _)| *pid), config.inherit);
         let arming = config.calls().map(|_| Arming::new(whom(&filter, config.inherit))).transpose().map_err(RecordError::Runtime)?;
         if let Some(arming) = &arming {
             descriptors.push(arming.news().map_err(RecordError::Runtime)?);
@@ -179,7 +181,7 @@ impl Recorder {
         let kernel = KernelLayout { slide: KernelSymbols::slide_of_this_boot() };
         // Before the clock starts and a command is let go: from here on a signal ends the recording, and never the profiler in the middle of it.
         let mut signals = Signals::new(command.is_some()).map_err(RecordError::Runtime)?;
-        let mut session = Session::start(capture, Parts { finishing, arming, custom, own, memory }, &config, kernel)?;
+        let mut session = Session::start(capture, Parts { finishing, arming, custom, own, followed, memory }, &config, kernel)?;
         control.started();
         command = command.map(Command::release).transpose()?;
         let named: Vec<Pid> = if command.is_none() { named_alone(&config) } else { Vec::new() };
@@ -221,11 +223,14 @@ async fn until_ended(session: &mut Session, wakers: &Wakers, ending: Ending<'_>,
         }
     };
     tokio::pin!(time_over, all_ended, command_ended);
-    let mut told = Duration::ZERO;
+    let (mut told, mut named_have_ended) = (Duration::ZERO, false);
     loop {
         tokio::select! {
             () = &mut time_over => return Ok(()),
-            () = &mut all_ended => return Ok(()),
+            () = &mut all_ended, if !named_have_ended => {
+                named_have_ended = true;
+                session.drain(Last::No)?;
+            }
             () = &mut command_ended => return Ok(()),
             signal = signals.next() => {
                 if signals.ends_recording(signal, command) {
@@ -234,6 +239,10 @@ async fn until_ended(session: &mut Session, wakers: &Wakers, ending: Ending<'_>,
             }
             () = wakers.due() => session.drain(Last::No)?,
             _ = looks.tick(), if wants_looks => session.look()?,
+        }
+        // Their children may go on.
+        if named_have_ended && session.have_all_ended() {
+            return Ok(());
         }
         session.news().iter().for_each(|news| control.told(news));
         if session.elapsed() >= told + Duration::from_secs(1) {
@@ -301,7 +310,7 @@ pub(super) fn capture_options(config: &Config, filter: &Filter, offsets: setting
             block_ns: config.block_ns,
             mutex_fraction: config.mutex_fraction,
             per_thread: u32::from(config.per_thread),
-            reserved: 0,
+            wakers: u32::from(config.wakers()),
         },
         offsets,
         processes: filter.processes.clone(),

@@ -6,6 +6,7 @@ use super::closing::Closing;
 use super::custom_arming::CustomArming;
 use super::descriptors::Execs;
 use super::finishing::{Finishing, Sample};
+use super::followed::Followed;
 use super::go_heap::GoHeaps;
 use super::memory::Memory;
 use super::own_processes::OwnProcesses;
@@ -20,10 +21,11 @@ use crate::model::label::Label;
 use crate::model::mapping::{MappedRange, MappingKind};
 use crate::model::process::{Pid, ProcessKey};
 use crate::model::stack::{RawStack, Tally, UserStack};
-use crate::model::window::Window;
+use crate::model::window::{Waker, Window};
 use crate::object::ObjectStore;
 use crate::process::{Context, Describe, KernelLayout, Processes, Tables, Threads};
 use crate::unwind::Costs;
+use foldhash::HashMap;
 use profiler_common::source::Source;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,6 +62,7 @@ pub(super) struct Parts {
     /// Where custom profiles are recorded.
     pub(super) custom: Option<CustomArming>,
     pub(super) own: OwnProcesses,
+    pub(super) followed: Followed,
     pub(super) memory: Arc<Memory>,
 }
 
@@ -96,6 +99,7 @@ pub(super) struct Session {
     faults_since: Option<(SystemTime, Instant)>,
     execs: Execs,
     own: OwnProcesses,
+    followed: Followed,
     started: Instant,
     start: SystemTime,
     first_sample: Option<Instant>,
@@ -120,6 +124,7 @@ impl Session {
             faults_since: None,
             execs: Execs::default(),
             own: parts.own,
+            followed: parts.followed,
             processes: Processes::default(),
             tables: Tables::default(),
             aggregators: config.sources().into_iter().map(|source| (source, Aggregator::default())).collect(),
@@ -205,6 +210,7 @@ impl Session {
                 Drained::Event(event) => {
                     self.execs.note(&event);
                     self.own.note(&event.event, &mut self.capture)?;
+                    self.followed.note(&event.event);
                     if let Some(finishing) = &mut self.finishing {
                         finishing.note(&event);
                     }
@@ -252,7 +258,8 @@ impl Session {
     }
 
     fn take(&mut self, tally: Tally<RawStack>) {
-        if self.own.contains(tally.of.process.tgid) {
+        let tgid = tally.of.process.tgid;
+        if self.own.contains(tgid) || self.own.is_to_become_the_command(tgid) {
             // Before the kernel side knew that this one is ours.
             self.own.count(&tally);
             return;
@@ -306,6 +313,17 @@ impl Session {
         go
     }
 
+    /// Stacks that ended waits get their numbers.
+    fn take_wakers(&mut self) -> HashMap<u64, u64> {
+        let named = self.aggregators.remove(&Source::WAKERS).map(Aggregator::into_wakers).unwrap_or_default();
+        let mut numbers = HashMap::default();
+        for (bits, key) in named {
+            self.tables.dictionary.wakers.push(Waker { process: key.process, stack: key.stack });
+            numbers.insert(bits, self.tables.dictionary.wakers.len() as u64);
+        }
+        numbers
+    }
+
     /// Opens the perf maps of processes whose code without a file was sampled: later they may be gone.
     fn keep_perf_maps(&mut self) {
         for (_, mapping) in self.tables.dictionary.mappings.iter().skip(self.perf_maps_seen) {
@@ -328,6 +346,11 @@ impl Session {
         self.aggregators.keys().map(|source| self.capture.counted(*source).map_or(0, |counted| counted.losses.samples())).sum()
     }
 
+    /// Whether none of the followed processes lives any more.
+    pub(super) fn have_all_ended(&mut self) -> bool {
+        self.followed.have_ended()
+    }
+
     pub(super) fn living(&self) -> usize {
         self.processes.living()
     }
@@ -347,8 +370,10 @@ impl Session {
             calls.end(&self.capture)?;
         }
         let faults_span = self.faults_since.map(|(start, begun)| (start, begun.elapsed()));
+        let wakers = self.take_wakers();
         let closing = Closing {
             config,
+            wakers: &wakers,
             phases: self.calls.as_ref().map_or(&[], Calls::phases),
             faults_span,
             capture: &self.capture,

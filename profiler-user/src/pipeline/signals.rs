@@ -7,8 +7,22 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What ends a recording.
 const ENDING: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
-/// What a command may have a use for; without one they do what they always do.
-const PASSED_ON: [i32; 3] = [libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
+/// What a command may have a use for; without one they do what they always do. All that can be sent and caught but what tells of a fault, of a child or of a
+/// terminal that stops.
+const PASSED_ON: [i32; 12] = [
+    libc::SIGQUIT,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGCONT,
+    libc::SIGWINCH,
+    libc::SIGURG,
+    libc::SIGIO,
+    libc::SIGPWR,
+    libc::SIGVTALRM,
+    libc::SIGPROF,
+    libc::SIGSTKFLT,
+];
 
 /// The signals that are heard instead of what they do by default.
 pub(super) struct Signals {
@@ -21,7 +35,7 @@ impl Signals {
     /// `kill -INT` is how such a job is told to end and write.
     pub(super) fn new(has_command: bool) -> io::Result<Self> {
         let ignored = ignored();
-        let wanted = ENDING.into_iter().chain(PASSED_ON.into_iter().filter(|_| has_command));
+        let wanted = ENDING.into_iter().chain(PASSED_ON.into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX()).filter(|_| has_command));
         let heard = wanted.filter(|number| *number == libc::SIGINT || ignored & (1 << (number - 1)) == 0);
         Ok(Self { heard: heard.map(|number| Ok((number, signal(SignalKind::from_raw(number))?))).collect::<io::Result<_>>()?, ends: 0 })
     }
@@ -50,7 +64,7 @@ impl Signals {
 
     /// Sends it to the command, unless a terminal has.
     pub(super) fn pass_on(&self, signal: i32, command: &Command) {
-        let is_key = matches!(signal, libc::SIGINT | libc::SIGQUIT);
+        let is_key = matches!(signal, libc::SIGINT | libc::SIGQUIT | libc::SIGWINCH);
         if !(is_key && is_in_foreground()) {
             command.signal(signal);
         }

@@ -12,10 +12,11 @@ use crate::model::label::Label;
 use crate::model::mapping::{MappingId, MappingKind, ObjectId};
 use crate::model::process::ProcessId;
 use crate::model::profile::{Function, Line, Location, Profile, ProfileProcess, Sample, Unresolved};
-use crate::model::stack::Frame;
+use crate::model::stack::{Frame, StackId};
 use crate::model::window::{SampleKey, Window};
 use crate::object::ObjectStore;
 use foldhash::{HashMap, HashMapExt as _};
+use profiler_common::wait::CLASS_BITS;
 use std::sync::Arc;
 
 /// What is needed to build, and what is built.
@@ -34,6 +35,8 @@ pub(super) struct Builder<'a> {
     functions: Vec<Function>,
     function_ids: HashMap<Function, usize>,
     texts: HashMap<Box<str>, Arc<str>>,
+    /// Labels of stacks that ended waits.
+    wakers: HashMap<StackId, Arc<str>>,
 }
 
 impl<'a> Builder<'a> {
@@ -51,6 +54,7 @@ impl<'a> Builder<'a> {
             functions: Vec::new(),
             function_ids: HashMap::new(),
             texts: HashMap::new(),
+            wakers: HashMap::new(),
         }
     }
 
@@ -125,7 +129,7 @@ impl<'a> Builder<'a> {
                 continue;
             }
             // Locks that are told by different means are locks.
-            let class = if self.window.kind.is_of_contentions() { 0 } else { key.class };
+            let class = if self.window.kind.is_of_contentions() { key.class >> CLASS_BITS } else { key.class };
             match known.entry((key.process, key.thread, locations, class)) {
                 std::collections::hash_map::Entry::Occupied(at) => {
                     let sample = &mut samples[*at.get()];
@@ -138,11 +142,31 @@ impl<'a> Builder<'a> {
                     let locations = entry.key().2.clone();
                     entry.insert(samples.len());
                     let process = processes.get(&key.process).copied();
-                    samples.push(Sample { locations, hidden, values, raw, process, labels: self.labels(*key) });
+                    let mut labels = self.labels(*key);
+                    labels.extend(self.waker(key));
+                    samples.push(Sample { locations, hidden, values, raw, process, labels });
                 }
             }
         }
         samples
+    }
+
+    /// Who ended a wait, where that was asked for.
+    fn waker(&mut self, key: &SampleKey) -> Option<Label> {
+        if !self.window.kind.is_of_waits() {
+            return None;
+        }
+        let waker = *self.window.dictionary.wakers.get(key.waker()?)?;
+        if let Some(known) = self.wakers.get(&waker.stack) {
+            return Some(Label::text("waker", Arc::clone(known)));
+        }
+        let frames = self.window.dictionary.stacks.frames(waker.stack);
+        let locations: Vec<usize> = frames.into_iter().map(|frame| self.location(frame)).collect();
+        let lines = locations.iter().filter_map(|at| self.locations[*at].lines.as_ref().ok()).flatten();
+        let names: Vec<&str> = lines.map(|line| &*self.functions[line.function].name).collect();
+        let text: Arc<str> = waits::waker(&self.window.dictionary.processes[waker.process.0 as usize].comm, &names).into();
+        self.wakers.insert(waker.stack, Arc::clone(&text));
+        Some(Label::text("waker", text))
     }
 
     /// Whether a sample is what the kind is about: of waits only the functions' names may tell.
@@ -151,7 +175,7 @@ impl<'a> Builder<'a> {
             return true;
         }
         let lines = locations.iter().filter_map(|at| self.locations[*at].lines.as_ref().ok()).flatten();
-        waits::are_told(self.window.kind, class, lines.map(|line| &*self.functions[line.function].name))
+        waits::are_told(self.window.kind, class & ((1 << CLASS_BITS) - 1), lines.map(|line| &*self.functions[line.function].name))
     }
 
     /// Leaves out the frames of functions that were inlined into the next ones: the address of the innermost one unfolds to all of them.

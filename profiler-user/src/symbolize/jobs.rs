@@ -48,9 +48,10 @@ impl Used {
         let mut processes: Vec<ProcessId> = samples.iter().map(|(key, _)| key.process).collect();
         processes.dedup();
         let (mut stacks, mut frames, mut seen) = (HashSet::new(), Vec::new(), HashSet::new());
-        for (key, _) in &samples {
-            if stacks.insert(key.stack) {
-                frames.extend(window.dictionary.stacks.frames(key.stack).into_iter().filter(|frame| seen.insert(*frame)));
+        let waker = |key: &SampleKey| window.kind.is_of_waits().then(|| window.dictionary.wakers.get(key.waker()?)).flatten();
+        for stack in samples.iter().flat_map(|(key, _)| [Some(key.stack), waker(key).map(|waker| waker.stack)]).flatten() {
+            if stacks.insert(stack) {
+                frames.extend(window.dictionary.stacks.frames(stack).into_iter().filter(|frame| seen.insert(*frame)));
             }
         }
         let mains = processes.iter().filter_map(|process| window.dictionary.processes[process.0 as usize].main);

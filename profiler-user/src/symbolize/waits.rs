@@ -3,7 +3,7 @@
 use crate::model::kind::Kind;
 use crate::model::label::Label;
 use profiler_common::descriptor::DescriptorType;
-use profiler_common::wait::{CLASS_BLOCKED, CLASS_LOCK, CLASS_RUNNABLE, CLASS_RUNNING};
+use profiler_common::wait::{CLASS_BITS, CLASS_BLOCKED, CLASS_LOCK, CLASS_RUNNABLE, CLASS_RUNNING};
 
 /// Functions that let a lock go, by a part of their name: locks of glibc and musl for readers and writers, of Rust's library, of `parking_lot`, CPython's
 /// global lock, PostgreSQL's, Go's runtime's own.
@@ -38,9 +38,19 @@ pub(super) fn are_told<'a>(kind: Kind, class: u64, names: impl Iterator<Item = &
     }
 }
 
+/// Where the kernel is entered by an interrupt: what lies below it only happened to run.
+const INTERRUPTS: [&str; 4] = ["asm_sysvec_", "asm_common_interrupt", "el1_interrupt", "el0_interrupt"];
+
+/// A stack that ended waits, in a line for people: root first. `names`: leaf first. By an interrupt it is nobody's.
+pub(super) fn waker(comm: &str, names: &[&str]) -> String {
+    let interrupt = names.iter().position(|name| INTERRUPTS.iter().any(|entry| name.starts_with(entry)));
+    let (whose, names) = interrupt.map_or((comm, names), |at| ("[interrupt]", &names[..at]));
+    std::iter::once(whose).chain(names.iter().rev().copied()).collect::<Vec<_>>().join(" > ")
+}
+
 /// What the label of a class says.
 pub(super) fn of_class(kind: Kind, class: u64) -> Option<Label> {
-    let words = match class {
+    let words = match class & ((1 << CLASS_BITS) - 1) {
         CLASS_BLOCKED => "blocked",
         CLASS_RUNNABLE => "runnable",
         CLASS_RUNNING => "running",
@@ -59,6 +69,15 @@ pub(super) fn of_class(kind: Kind, class: u64) -> Option<Label> {
 mod tests {
     use super::*;
     use profiler_common::wait::CLASS_UNSURE;
+
+    #[test]
+    fn a_waker_is_told_in_a_line_and_an_interrupt_is_nobodys() {
+        assert_eq!(waker("nginx", &["futex_wake", "unlock", "main"]), "nginx > main > unlock > futex_wake");
+        assert_eq!(
+            waker("nginx", &["try_to_wake_up", "hrtimer_wakeup", "asm_sysvec_apic_timer_interrupt", "main"]),
+            "[interrupt] > hrtimer_wakeup > try_to_wake_up"
+        );
+    }
 
     #[test]
     fn a_lock_is_told_by_its_value_or_by_who_releases_it() {

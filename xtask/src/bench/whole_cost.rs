@@ -1,6 +1,7 @@
 //! P3: CPU time from capture to a symbolized profile, a sample, against `perf record -g` + `perf script`: 997 Hz, 20 s; one hot stack of depth 50, and a
-//! cold mix of three compilers, Python and Node over many libraries. The mix is cold only if it is wide: that is a goal of its own. User stacks are walked by
-//! frame pointers, so its width comes from programs that keep them: Go's compiler, linker and assembler over the whole standard library, and the kernel.
+//! cold mix of three compilers, Python and Node over many libraries. The mix is cold only if it is wide: that is a goal of its own; its width comes from Go's
+//! compiler, linker and assembler over the whole standard library, and the kernel. The goal holds where both walk by frame pointers. What whole stacks take,
+//! which the peer has no cheap way to, stands beside it.
 //!
 //! Agent CPU is user + system time of the tool and of all processes that it starts and waits for, as `wait4` gives it (here by a shell's `times`).
 
@@ -48,10 +49,11 @@ struct Cost {
 pub(super) fn run() -> Result<Vec<Row>> {
     let deep = build("deep", Build::C)?;
     let hot = Subject::start(&deep, ["50"])?;
-    let mut rows = compare("one hot stack of depth 50")?.rows;
+    let mut rows = compare("one hot stack of depth 50", Walk::Whole)?.rows;
     drop(hot);
     let mix = Mix::start(&[GO_BUILDS, COMPILES])?;
-    let cold = compare("cold mix")?;
+    let cold = compare("cold mix", Walk::FramePointers)?;
+    rows.extend(compare("cold mix, whole stacks", Walk::Whole)?.rows.into_iter().map(Row::without_goal));
     drop(mix);
     rows.extend(cold.rows);
     rows.push(Row::goal(
@@ -62,7 +64,7 @@ pub(super) fn run() -> Result<Vec<Row>> {
     ));
     rows.push(Row::goal("cold mix: mappings", cold.mappings.to_string(), format!(">= {MAPPINGS_MIN}"), cold.mappings >= MAPPINGS_MIN));
     let mix = Mix::start(&[SHORT_COMPILES])?;
-    rows.extend(compare("cold mix of short compiles")?.rows);
+    rows.extend(compare("cold mix of short compiles", Walk::FramePointers)?.rows);
     drop(mix);
     Ok(rows)
 }
@@ -74,13 +76,22 @@ struct Compared {
     mappings: usize,
 }
 
+/// How our side walks user stacks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Walk {
+    /// As the peer.
+    FramePointers,
+    /// By the files' tables.
+    Whole,
+}
+
 /// Interleaved rounds under the load that runs.
-fn compare(load: &str) -> Result<Compared> {
+fn compare(load: &str, walk: Walk) -> Result<Compared> {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     let (mut stacks, mut locations, mut mappings) = (usize::MAX, usize::MAX, usize::MAX);
     for _ in 0..ROUNDS {
         let folder = Folder::create()?;
-        let cost = profiler(&folder)?;
+        let cost = profiler(&folder, walk)?;
         let profile = Profile::read(&folder.join("cpu.prof"))?;
         stacks = stacks.min(profile.samples.iter().map(|sample| &sample.locations).collect::<HashSet<_>>().len());
         locations = locations.min(profile.locations.len());
@@ -99,10 +110,19 @@ fn compare(load: &str) -> Result<Compared> {
     Ok(Compared { rows, locations, mappings })
 }
 
+impl Walk {
+    const fn option(self) -> &'static str {
+        match self {
+            Self::FramePointers => "--frame-pointers",
+            Self::Whole => "",
+        }
+    }
+}
+
 /// Our recording of everything.
-fn profiler(folder: &Folder) -> Result<Cost> {
+fn profiler(folder: &Folder, walk: Walk) -> Result<Cost> {
     let output = folder.join("cpu.prof");
-    let script = format!("{} record -a -q -F 997 -d {SECONDS} -o {}", binary().display(), output.display());
+    let script = format!("{} record -a -q -F 997 {} -d {SECONDS} -o {}", binary().display(), walk.option(), output.display());
     let cpu_seconds = timed(&script)?;
     Ok(Cost { cpu_seconds, samples: Profile::read(&output)?.balance()?.samples })
 }

@@ -1,7 +1,7 @@
 //! What was typed, and what it means: `RecordArgs` to `Config`, without doing anything.
 
 use crate::choices::{ClockArg, KindArg, MomentArg, ProbesOnlyArg, SplitArg, events};
-use crate::custom::CustomArgs;
+use crate::custom::{CustomArgs, SAY_WHICH};
 use crate::snapshots::is_snapshot;
 use crate::values::{
     parse_delay, parse_duration, parse_format, parse_memory_limit, parse_pids, parse_sample_bytes, parse_share, parse_unwind_memory,
@@ -96,6 +96,9 @@ pub(crate) struct RecordArgs {
     /// Of mutex: one release in N is recorded, and stands for all, as Go's SetMutexProfileFraction
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Sampling")]
     pub mutex_fraction: u32,
+    /// Of off-cpu, block and wall: who ended each wait, as a label `waker` with its stack
+    #[arg(long, help_heading = "Sampling")]
+    pub pairs: bool,
     /// How long: 30s, 5m, 1h, 500ms, or a number of seconds. Without it until Ctrl-C, or until the command or the processes end
     #[arg(short = 'd', long, value_name = "TIME", value_parser = parse_duration, help_heading = "Sampling")]
     pub duration: Option<Duration>,
@@ -193,6 +196,7 @@ impl RecordArgs {
             sleep_ns: self.sleep_rate,
             block_ns: self.block_rate,
             mutex_fraction: self.mutex_fraction,
+            pairs: self.pairs,
             mode: match (self.user_only, self.kernel_only) {
                 (true, _) => Mode::User,
                 (_, true) => Mode::Kernel,
@@ -240,6 +244,9 @@ impl RecordArgs {
         if self.clock == ClockArg::Cycles && self.kinds.contains(&KindArg::Wall) {
             return Some("time on the CPU and off it has one scale only by the CPU's clock; leave --clock cycles out");
         }
+        if self.pairs && !self.kinds.iter().any(|kind| matches!(kind, KindArg::OffCpu | KindArg::Block | KindArg::Wall)) {
+            return Some("--pairs is about who waits: -e block, off-cpu or wall");
+        }
         if self.max_overhead.is_some() && !self.kinds.iter().any(is_of_calls) {
             return Some("--max-overhead is about the probes of -e heap and -e allocs; leave it out");
         }
@@ -257,9 +264,7 @@ impl RecordArgs {
         }
         let is_probed = self.custom.has_probes_in_processes() || self.kinds.iter().any(is_of_calls);
         if is_probed && self.targets().contains(&Target::All) {
-            return Some(
-                "each allocation of a recorded process costs it a trap, and so does each call that is probed; say which: -p PID, --comm GLOB, --cgroup PATH, --container ID, --unit NAME or -- CMD",
-            );
+            return Some(SAY_WHICH);
         }
         if !self.kinds.iter().any(is_of_calls) {
             return None;

@@ -25,6 +25,10 @@ pub(crate) struct CustomArgs {
     pub global_keys: bool,
 }
 
+/// What to do where everything that runs would be probed.
+pub(crate) const SAY_WHICH: &str = "each allocation of a recorded process costs it a trap, and so does each call that is probed; say which: -p PID, --comm GLOB, \
+    --cgroup PATH, --container ID, --unit NAME or -- CMD";
+
 fn parse_add(text: &str) -> Result<CustomProbe, String> {
     CustomProbe::parse(Action::Add, text).map_err(|why| why.to_string())
 }

@@ -1,4 +1,4 @@
-//! Whom probes follow: the processes of the target and their children, and which of them are to be looked at anew.
+//! Whose processes are probed: those of the target and their children, and which of them are to be looked at anew.
 
 use crate::model::event::ProcessEvent;
 use crate::model::process::Pid;
@@ -24,14 +24,14 @@ pub(super) struct Whom {
 }
 
 /// Who is followed.
-pub(super) struct Following {
+pub(super) struct Probed {
     pub(super) whom: Whom,
     followed: HashSet<Pid>,
     /// Processes to be looked at.
     changed: BTreeSet<Pid>,
 }
 
-impl Following {
+impl Probed {
     pub(super) fn new(whom: Whom) -> Self {
         let (followed, changed) = (whom.pids.iter().copied().collect(), whom.pids.iter().copied().collect());
         Self { whom, followed, changed }

@@ -1,0 +1,69 @@
+//! Processes that are followed: those that were named, and the children that they start. When none lives any more there is nothing left to record.
+
+use crate::model::event::ProcessEvent;
+use crate::model::process::Pid;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Those that live.
+#[derive(Debug, Default)]
+pub(super) struct Followed {
+    living: BTreeSet<Pid>,
+    /// Children count, too.
+    inherit: bool,
+}
+
+impl Followed {
+    pub(super) fn new(pids: impl IntoIterator<Item = Pid>, inherit: bool) -> Self {
+        Self { living: pids.into_iter().collect(), inherit }
+    }
+
+    /// Something has happened to a process.
+    pub(super) fn note(&mut self, event: &ProcessEvent) {
+        match event {
+            ProcessEvent::Fork { pid, tid, parent } if self.inherit && pid.0 == tid.0 && self.living.contains(parent) => {
+                self.living.insert(*pid);
+            }
+            ProcessEvent::Exit { pid, tid } if pid.0 == tid.0 && !lives(*pid) => {
+                self.living.remove(pid);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether none lives. An end that was lost among other events is looked for.
+    pub(super) fn have_ended(&mut self) -> bool {
+        self.living.retain(|pid| lives(*pid));
+        self.living.is_empty()
+    }
+}
+
+/// A process may outlive its first thread, and one that has ended may wait for its parent: what counts is that it has memory.
+fn lives(pid: Pid) -> bool {
+    let tasks = Path::new("/proc").join(pid.0.to_string()).join("task");
+    let is_dead = |stat: String| stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']));
+    std::fs::read_dir(tasks).is_ok_and(|mut tasks| {
+        tasks.any(|task| task.is_ok_and(|task| std::fs::read_to_string(task.path().join("stat")).is_ok_and(|stat| !is_dead(stat))))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::process::Tid;
+
+    #[test]
+    fn a_child_of_what_is_followed_is_followed_until_it_ends() {
+        let own = Pid(std::process::id());
+        let gone = Pid(u32::MAX - 1);
+        let fork = ProcessEvent::Fork { pid: own, tid: Tid(own.0), parent: gone };
+        let mut followed = Followed::new([gone], true);
+        followed.note(&fork);
+        assert!(!followed.have_ended());
+        followed.note(&ProcessEvent::Exit { pid: own, tid: Tid(own.0 + 1) });
+        assert!(!followed.have_ended(), "a thread is not its process");
+        let mut alone = Followed::new([gone], false);
+        alone.note(&fork);
+        assert!(alone.have_ended());
+    }
+}
