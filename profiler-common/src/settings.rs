@@ -14,6 +14,8 @@ pub struct Settings {
     pub sleep_ns: u64,
     /// The same of a wait for another thread.
     pub block_ns: u64,
+    /// When the recording began, on `CLOCK_MONOTONIC`.
+    pub start_ns: u64,
     /// 1: take the kernel part of stacks.
     pub kernel_stacks: u32,
     /// 1: take the user part of stacks.

@@ -30,6 +30,12 @@ pub const CLASS_BITS: u32 = 4;
 pub const fn waker_bits(stack_hash: u64) -> u64 {
     stack_hash >> 20 << CLASS_BITS
 }
+/// Who may wake a thread at its word: threads of its process.
+pub const REACH_PRIVATE: u16 = 0;
+/// Those of others too, who may know the word by another address.
+pub const REACH_SHARED: u16 = 1;
+/// It waits at several words at once, and what is kept is where their list stands.
+pub const REACH_LIST: u16 = 2;
 
 /// A thread and when it last left its CPU. Written by the thread itself as it leaves and comes back; `woken_ns` and `is_released` by who wakes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -57,45 +63,66 @@ pub struct Sleep {
     pub is_runnable: u32,
     /// 1: another thread has ended the wait at the word.
     pub is_released: u32,
-    /// One of the `CLASS_*` of locks.
-    pub class: u32,
+    /// One of the `CLASS_*` of locks, of its last wait at a word.
+    pub class: u16,
+    /// One of the `REACH_*`.
+    pub reach: u16,
 }
 
 /// A word of memory at which threads wait.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct LockKey {
-    /// Its address.
+    /// Its address; that of the eight bytes around it where it may be one of two words of a lock.
     pub word: u64,
     /// The process of the thread that waits.
     pub tgid: u64,
 }
 
-/// How long threads have waited at a word, all together, in two sums that are added to one by one: at the time t it is `begun + waiting * t`, for each wait
-/// subtracts its beginning from `begun`, and adds its end.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct Lock {
-    /// Threads that wait.
-    pub waiting: u64,
-    /// Ends less beginnings, wrapping.
-    pub begun: u64,
-    /// What was charged to those that released it.
-    pub charged: u64,
-}
-
-impl Lock {
-    /// How long threads have waited until then, as far as the two sums fit together; they are not read at one moment.
+impl LockKey {
+    /// The lock that a word belongs to. Those for readers and writers (Rust's, glibc's) let these wait at one word and those at the next; who releases one of
+    /// them wakes at one word, and is charged with both. A word that is a lock by its value has no second one.
     #[inline(always)]
-    pub fn waited(waiting: u64, begun: u64, now_ns: u64) -> Option<u64> {
-        let waited = begun.wrapping_add(waiting.wrapping_mul(now_ns));
-        // A wait that is in one sum alone makes it wrong by the time since boot, up or down.
-        if waited >> 62 == 0 && waited <= LONGEST_NS { Some(waited) } else { None }
+    pub fn new(word: u64, class: u16, tgid: u32) -> Self {
+        let word = if class as u64 == CLASS_LOCK { word } else { word & !7 };
+        Self { word, tgid: tgid as u64 }
     }
 }
 
-/// More than threads wait at a word in a recording: a thousand of them for a day.
-const LONGEST_NS: u64 = 86_400_000_000_000 * 1_000;
+/// How long threads have waited at a word, all together: at the time t it is `balance + waiting * t`, for each wait takes its beginning from the balance, and adds
+/// its end. Both stand in one word, so that they change and are read at one moment. (As two words they were read apart now and then, and each time a thread's
+/// wait was longer by the time since boot.)
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Lock {
+    /// How many threads wait, times 2^48, plus the balance, in [`LOCK_UNIT_BITS`]; wrapping.
+    pub state: u64,
+    /// What was charged to those that released it, in the same unit.
+    pub charged: u64,
+}
+
+/// Time at locks is counted in 2^10 ns: 48 bits of it are nine years of one thread, and beginnings and ends are rounded alike.
+pub const LOCK_UNIT_BITS: u32 = 10;
+
+/// Where the number of threads that wait begins.
+const WAITING_SHIFT: u32 = 48;
+
+impl Lock {
+    /// What the beginning of a wait adds to the state; its end takes that of its own time away again. `time`: since the recording began, in units.
+    #[inline(always)]
+    pub const fn one_that_waits(time: u64) -> u64 {
+        (1 << WAITING_SHIFT) - time
+    }
+
+    /// How long threads have waited until then, units; None where the numbers make no sense.
+    #[inline(always)]
+    pub const fn waited(state: u64, time: u64) -> Option<u64> {
+        let balance = (state << (64 - WAITING_SHIFT)) as i64 >> (64 - WAITING_SHIFT);
+        let waiting = state.wrapping_sub(balance as u64) >> WAITING_SHIFT;
+        let waited = (balance as u64).wrapping_add(waiting.wrapping_mul(time));
+        if waiting >> 15 == 0 && waited >> WAITING_SHIFT == 0 { Some(waited) } else { None }
+    }
+}
 
 /// What was counted of waits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -111,4 +138,36 @@ pub struct DelayCounts {
     pub runnable_for: u64,
     /// Their nanoseconds.
     pub runnable_ns_for: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_threads_wait_adds_up_while_they_wait_and_after() {
+        let begins = |state: u64, time| state.wrapping_add(Lock::one_that_waits(time));
+        let ends = |state: u64, time| state.wrapping_sub(Lock::one_that_waits(time));
+        let one = begins(0, 100);
+        assert_eq!(Lock::waited(one, 130), Some(30));
+        let two = begins(one, 110);
+        assert_eq!(Lock::waited(two, 130), Some(50));
+        let first_done = ends(two, 130);
+        assert_eq!(Lock::waited(first_done, 150), Some(30 + 40));
+        assert_eq!(Lock::waited(ends(first_done, 150), 1_000_000), Some(70));
+        // An end without a beginning.
+        assert_eq!(Lock::waited(ends(0, 5), 9), None);
+        // A thousand threads for four hours.
+        let all = (0..1000).fold(0, begins);
+        let hours = (4 * 3_600_000_000_000_u64) >> LOCK_UNIT_BITS;
+        assert_eq!(Lock::waited(all, hours), Some(1000 * hours - 499_500));
+    }
+
+    #[test]
+    fn both_words_of_a_lock_for_readers_and_writers_are_one() {
+        let unsure = |word| LockKey::new(word, CLASS_UNSURE as u16, 7);
+        assert_eq!(unsure(0x1008), unsure(0x100c));
+        assert_ne!(unsure(0x1008), unsure(0x1010));
+        assert_ne!(LockKey::new(0x1008, CLASS_LOCK as u16, 7), LockKey::new(0x100c, CLASS_LOCK as u16, 7));
+    }
 }

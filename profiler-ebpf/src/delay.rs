@@ -28,16 +28,16 @@ pub fn is_counting() -> bool {
 #[inline(always)]
 pub fn count(source: Source, class: u64, from: &From<'_>, wait: &DelayCounts) {
     let Some(place) = OfProbe::claim() else { return OfProbe::lose(source, Loss::NoScratch) };
-    let key = named(place, source, class, from);
+    let counts = named(place, source, class, from, &mut 0);
     place.leave();
-    let Some(key) = key else { return };
-    add(&key, wait);
+    let Some(counts) = counts else { return };
+    add(counts, wait);
     OfProbe::add(source, Counter::Samples, 1);
 }
 
-/// The key of the current stack; None where that is lost, which is counted.
+/// What is counted under the current stack, and its hash; None where that is lost, which is counted.
 #[inline(always)]
-fn named(place: OfProbe, source: Source, class: u64, from: &From<'_>) -> Option<TallyKey> {
+fn named(place: OfProbe, source: Source, class: u64, from: &From<'_>, hash: &mut u64) -> Option<*mut DelayCounts> {
     // SAFETY: no arguments, no preconditions.
     let id = unsafe { bpf_get_current_pid_tgid() };
     let task = Current::task();
@@ -46,9 +46,10 @@ fn named(place: OfProbe, source: Source, class: u64, from: &From<'_>) -> Option<
         OfProbe::lose(source, Loss::NoScratch);
         return None;
     };
+    *hash = stack.hash;
     let key = TallyKey::new(source, stack.hash, class);
-    if DELAYS.get_ptr(&key).is_some() {
-        return Some(key);
+    if let Some(counts) = DELAYS.get_ptr_mut(&key) {
+        return Some(counts);
     }
     // SAFETY: no arguments, no preconditions.
     let time_ns = unsafe { bpf_ktime_get_ns() };
@@ -56,25 +57,26 @@ fn named(place: OfProbe, source: Source, class: u64, from: &From<'_>) -> Option<
     if !emit::tally(source, &record, &stack) {
         return None;
     }
-    if DELAYS.insert(&key, DelayCounts::default(), NEW_ONLY).is_err() && DELAYS.get_ptr(&key).is_none() {
+    let _ = DELAYS.insert(&key, DelayCounts::default(), NEW_ONLY);
+    let counts = DELAYS.get_ptr_mut(&key);
+    if counts.is_none() {
         OfProbe::lose(source, Loss::TallyFull);
-        return None;
     }
-    Some(key)
+    counts
 }
 
 /// The hash of the current stack, which is named for user space; 0 where it is lost.
 #[inline(always)]
 pub fn seen(source: Source, from: &From<'_>) -> u64 {
     let Some(place) = OfProbe::claim() else { return 0 };
-    let key = named(place, source, 0, from);
+    let mut hash = 0;
+    let is_named = named(place, source, 0, from, &mut hash).is_some();
     place.leave();
-    key.map_or(0, |key| key.stack_hash)
+    if is_named { hash } else { 0 }
 }
 
 #[inline(always)]
-fn add(key: &TallyKey, wait: &DelayCounts) {
-    let Some(counts) = DELAYS.get_ptr_mut(key) else { return };
+fn add(counts: *mut DelayCounts, wait: &DelayCounts) {
     // SAFETY: a live map value, which is only written by atomic operations.
     unsafe {
         add_atomically(&raw mut (*counts).events, wait.events);

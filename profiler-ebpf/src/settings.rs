@@ -25,6 +25,7 @@ pub static SETTINGS: Settings = Settings {
     waits: 0,
     sleep_ns: 0,
     block_ns: 0,
+    start_ns: 0,
     mutex_fraction: 0,
     per_thread: 0,
     wakers: 0,

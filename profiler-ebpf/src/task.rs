@@ -11,6 +11,8 @@ use profiler_common::snapshot::{NO_SYSTEM_CALL, ThreadRecord, USER_NONE};
 const KERNEL_THREAD: u32 = 0x0020_0000;
 /// `PF_IO_WORKER` and `PF_USER_WORKER`: the kernel's own threads in a process.
 const WORKER: u32 = 0x10 | 0x4000;
+/// `PF_EXITING`: it has begun to end.
+const EXITING: u32 = 0x4;
 
 /// Reads a value of the kernel's memory; zeros if it cannot be read, which the pointers followed here never are.
 #[inline(always)]
@@ -139,6 +141,12 @@ impl Current {
     #[inline(always)]
     pub fn is_of_kernel(self) -> bool {
         self.member::<u32>(offset!(task_flags)) & (KERNEL_THREAD | WORKER) != 0
+    }
+
+    /// Whether it ends.
+    #[inline(always)]
+    pub fn is_ending(self) -> bool {
+        self.member::<u32>(offset!(task_flags)) & EXITING != 0
     }
 
     /// What tells it from every other one that lives.

@@ -4,6 +4,7 @@ mod address;
 pub mod end;
 pub mod file_map;
 pub mod file_pages;
+pub mod file_version;
 pub mod handover;
 pub mod heap;
 pub mod initialised;

@@ -9,6 +9,7 @@ pub mod manifest;
 pub mod peak;
 pub mod perf;
 pub mod planted;
+pub mod postgres;
 pub mod pprof_tool;
 pub mod profile;
 pub mod run;

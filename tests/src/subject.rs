@@ -20,6 +20,8 @@ pub enum Build {
     CStripped,
     /// C without frame pointers, as distributions build it, optimized, with debug information.
     CBare,
+    /// C++ as distributions build it, like [`Self::CBare`].
+    CxxBare,
     /// Rust with frame pointers, optimized, with debug information.
     Rust,
     /// Go as `go build` does it.
@@ -33,6 +35,7 @@ impl Build {
     fn ending(self) -> &'static str {
         match self {
             Self::C | Self::CStripped | Self::CBare => "c",
+            Self::CxxBare => "cpp",
             Self::Rust => "rs",
             Self::Go | Self::GoStripped => "go",
         }
@@ -42,6 +45,7 @@ impl Build {
     pub fn tool(self) -> &'static str {
         match self {
             Self::C | Self::CStripped | Self::CBare => "gcc",
+            Self::CxxBare => "g++",
             Self::Rust => "rustc",
             Self::Go | Self::GoStripped => "go",
         }
@@ -52,7 +56,7 @@ impl Build {
         match self {
             Self::C => &["-O2", "-g", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls", "-pthread"],
             Self::CStripped => &["-O2", "-s", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls", "-pthread"],
-            Self::CBare => &["-O2", "-g", "-fomit-frame-pointer", "-fno-optimize-sibling-calls", "-pthread"],
+            Self::CBare | Self::CxxBare => &["-O2", "-g", "-fomit-frame-pointer", "-fno-optimize-sibling-calls", "-pthread"],
             Self::Rust => &["-O", "-g", "-Cforce-frame-pointers=yes", "--edition=2021"],
             Self::Go => &["build", "-trimpath"],
             Self::GoStripped => &["build", "-trimpath", "-ldflags=-s -w"],
@@ -88,6 +92,25 @@ pub fn build(name: &str, build: Build) -> Result<PathBuf> {
     ensure!(output.status.success(), "building the subject {name} failed:\n{}", String::from_utf8_lossy(&output.stderr));
     fs::rename(&fresh, &built)?;
     Ok(built)
+}
+
+/// A subject that needs crates: a folder with a manifest and a lock file of its own. Cargo knows itself whether it is built.
+///
+/// # Errors
+/// It does not build, or its crates cannot be had.
+pub fn build_crate(name: &str) -> Result<PathBuf> {
+    let target = root().join("target/profiler-tests/crates");
+    let manifest = root().join("tests/subjects").join(name).join("Cargo.toml");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["build", "--release", "--locked", "--manifest-path"])
+        .arg(&manifest)
+        .arg("--target-dir")
+        .arg(&target)
+        .output()
+        .context("starting cargo")?;
+    ensure!(output.status.success(), "building the subject {name} failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    Ok(target.join("release").join(name))
 }
 
 /// A running subject, killed with the value.

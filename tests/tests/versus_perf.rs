@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use profiler_tests::perf::{Compare, Functions, Perf, agree};
+use profiler_tests::postgres::{self, Postgres};
 use profiler_tests::run::{Folder, Profiler};
 use profiler_tests::skip::{Need, can_record, ready, skip};
 use profiler_tests::subject::{Build, Subject, build, source};
@@ -9,8 +10,8 @@ use profiler_tests::waiting;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -213,56 +214,22 @@ fn nginx_under_load() -> Result<()> {
     compared
 }
 
-/// Where Debian puts the programs of the newest version that is there.
-fn postgres_folder() -> Option<PathBuf> {
-    let versions = fs::read_dir("/usr/lib/postgresql").ok()?.flatten().map(|entry| entry.path().join("bin"));
-    versions.filter(|bin| bin.join("pgbench").is_file()).max()
-}
-
 #[test]
 fn postgres_under_pgbench() -> Result<()> {
-    let Some(bin) = postgres_folder() else {
+    let Some(bin) = postgres::programs() else {
         skip("needs PostgreSQL");
         return Ok(());
     };
-    let bin = bin.display();
     if !possible(&[], &["runuser"]) {
         return Ok(());
     }
-    let folder = Folder::create()?;
-    ensure!(Command::new("chown").arg("postgres").arg(folder.path()).status()?.success(), "chown");
-    let at = folder.path().display().to_string();
-    let as_postgres = |script: &str| {
-        let mut command = Command::new("runuser");
-        command
-            .current_dir(folder.path())
-            .args(["-u", "postgres", "--", "sh", "-c", script])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        command
-    };
-    ensure!(as_postgres(&format!("{bin}/initdb -D {at}/data -A trust")).status()?.success(), "initdb");
-    let port = free_port()?;
-    let start = format!("{bin}/pg_ctl -w -D {at}/data -l {at}/log -o '-k {at} -p {port} -c listen_addresses= -c fsync=off' start");
-    ensure!(as_postgres(&start).status()?.success(), "pg_ctl start: {}", fs::read_to_string(folder.join("log")).unwrap_or_default());
-    let postmaster: u32 = fs::read_to_string(folder.join("data/postmaster.pid"))?.lines().next().context("no pid")?.parse()?;
-    let compared = under_pgbench(&as_postgres, &format!("{bin}/pgbench -h {at} -p {port}"), postmaster);
-    let stopped = as_postgres(&format!("{bin}/pg_ctl -D {at}/data -m immediate stop")).status()?;
-    ensure!(stopped.success(), "pg_ctl stop");
-    compared
-}
-
-/// Loads the server with several clients of one process each, and compares one of its back ends.
-fn under_pgbench(run: &dyn Fn(&str) -> Command, pgbench: &str, postmaster: u32) -> Result<()> {
-    ensure!(run(&format!("{pgbench} -i -s 2 postgres")).status()?.success(), "pgbench -i");
+    let server = Postgres::start(bin, 2)?;
     // A query that works in the server for long, so that the back end hardly ever waits for its client.
     let script = "select count(*), sum(abalance), max(length(filler)) from pgbench_accounts where aid % 7 < 5;";
+    let without_workers = "PGOPTIONS='-c max_parallel_workers_per_gather=0'";
     let mut load =
-        run(&format!("echo '{script}' | PGOPTIONS='-c max_parallel_workers_per_gather=0' {pgbench} -n -c 1 -T 600 -f - postgres"))
-            .spawn()?;
-    let back_end = child_with(postmaster, "[local] SELECT");
-    let compared = back_end.and_then(|pid| compare(pid, Compare::Flat, SERVING));
+        server.shell(&format!("echo '{script}' | {without_workers} {} -n -c 1 -T 600 -f - postgres", server.pgbench())).spawn()?;
+    let compared = server.back_end("[local] SELECT").and_then(|pid| compare(pid, Compare::Flat, SERVING));
     load.kill()?;
     load.wait()?;
     compared

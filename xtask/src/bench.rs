@@ -16,6 +16,7 @@ mod snapshot;
 mod soak;
 mod start;
 mod unwind;
+mod waits;
 mod whole_cost;
 
 use anyhow::{Result, bail};
@@ -97,6 +98,11 @@ const BENCHMARKS: &[Benchmark] = &[
         name: "budget",
         about: "what redis and Python lose under -e heap --max-overhead 3%, and what is recorded meanwhile",
         run: budget::run,
+    },
+    Benchmark {
+        name: "waits",
+        about: "P10 and P11: what a hand-off of a lock costs, against bpftrace and offcputime; what those pay that are not recorded",
+        run: waits::run,
     },
     Benchmark { name: "rest", about: "P19 and memory at rest: wake-ups a second and memory with nothing running", run: memory::run },
 ];

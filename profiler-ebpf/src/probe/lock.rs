@@ -2,9 +2,10 @@
 
 use crate::maps::LOCKS;
 use crate::place::{OfProbe, Place as _, add_atomically, swap};
+use crate::settings::setting;
 use profiler_common::loss::Loss;
 use profiler_common::source::Source;
-use profiler_common::wait::{Lock, LockKey};
+use profiler_common::wait::{LOCK_UNIT_BITS, Lock, LockKey};
 
 /// `BPF_NOEXIST` of include/uapi/linux/bpf.h.
 const NEW_ONLY: u64 = 1;
@@ -12,15 +13,21 @@ const NEW_ONLY: u64 = 1;
 /// A thread begins to wait.
 #[inline(always)]
 pub fn begins(key: &LockKey, now_ns: u64) {
-    if LOCKS.get_ptr(key).is_none() {
-        let _ = LOCKS.insert(key, Lock::default(), NEW_ONLY);
-    }
-    let Some(lock) = LOCKS.get_ptr_mut(key) else { return OfProbe::lose(Source::MUTEX, Loss::WaitsFull) };
+    let Some(lock) = of(key) else { return OfProbe::lose(Source::MUTEX, Loss::WaitsFull) };
     // SAFETY: a live map value, which is only written by atomic operations.
     unsafe {
-        add_atomically(&raw mut (*lock).waiting, 1);
-        add_atomically(&raw mut (*lock).begun, now_ns.wrapping_neg());
+        add_atomically(&raw mut (*lock).state, Lock::one_that_waits(time(now_ns)));
     }
+}
+
+/// What is kept of a word, new or known.
+#[inline(always)]
+fn of(key: &LockKey) -> Option<*mut Lock> {
+    if let Some(lock) = LOCKS.get_ptr_mut(key) {
+        return Some(lock);
+    }
+    let _ = LOCKS.insert(key, Lock::default(), NEW_ONLY);
+    LOCKS.get_ptr_mut(key)
 }
 
 /// It waits no longer. What it has waited stays to be charged.
@@ -29,8 +36,7 @@ pub fn ends(key: &LockKey, now_ns: u64) {
     let Some(lock) = LOCKS.get_ptr_mut(key) else { return };
     // SAFETY: as above.
     unsafe {
-        add_atomically(&raw mut (*lock).waiting, u64::MAX);
-        add_atomically(&raw mut (*lock).begun, now_ns);
+        add_atomically(&raw mut (*lock).state, Lock::one_that_waits(time(now_ns)).wrapping_neg());
     }
 }
 
@@ -38,20 +44,25 @@ pub fn ends(key: &LockKey, now_ns: u64) {
 /// refuses.)
 pub const UNKNOWN: u64 = u64::MAX;
 
-/// What threads have waited there since it was charged last.
+/// Since the recording began, in the unit of locks.
+#[inline(always)]
+fn time(now_ns: u64) -> u64 {
+    now_ns.saturating_sub(setting!(start_ns)) >> LOCK_UNIT_BITS
+}
+
+/// What threads have waited there since it was charged last, ns.
 #[inline(always)]
 pub fn charge(key: &LockKey, now_ns: u64) -> u64 {
     let Some(lock) = LOCKS.get_ptr_mut(key) else { return UNKNOWN };
-    // SAFETY: a live map value; the words are read whole, and written by atomic operations.
+    // SAFETY: a live map value; the word is read whole, and written by atomic operations.
     unsafe {
-        let (waiting, begun) = (core::ptr::read_volatile(&raw const (*lock).waiting), core::ptr::read_volatile(&raw const (*lock).begun));
-        let Some(waited) = Lock::waited(waiting, begun, now_ns) else { return UNKNOWN };
+        let Some(waited) = Lock::waited(core::ptr::read_volatile(&raw const (*lock).state), time(now_ns)) else { return UNKNOWN };
         let before = swap(&raw mut (*lock).charged, waited);
         if waited < before {
             // Another thread that let one go on was faster, by a later clock.
             swap(&raw mut (*lock).charged, before);
             return 0;
         }
-        waited - before
+        (waited - before) << LOCK_UNIT_BITS
     }
 }

@@ -16,6 +16,7 @@ use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_prandom_u32, bpf_ktime_get_ns};
 use aya_ebpf::programs::RawTracePointContext;
 use profiler_common::counter::Counter;
+use profiler_common::futex::{Call, Number, Waiter};
 use profiler_common::loss::Loss;
 use profiler_common::sampling::{ONE_BLOCK, delay_odds, delay_stands_for, delay_weight};
 use profiler_common::source::Source;
@@ -45,27 +46,33 @@ pub fn leaves(context: &RawTracePointContext) {
     // SAFETY: a live map value. It is this thread's own but for two words, which nobody else writes until it sleeps.
     let sleep = unsafe { &mut *sleep };
     let same_wait = if sleep.word != 0 && sleep.is_released == 0 { sleep.word } else { 0 };
-    let (word, class) = if !is_runnable && state & INTERRUPTIBLE != 0 && setting!(waits) & (WAITS_BLOCK | WAITS_MUTEX) != 0 {
-        current_call().and_then(|call| call.waits()).unwrap_or((0, 0))
-    } else {
-        (0, 0)
+    let waits_for_any = !is_runnable && state & INTERRUPTIBLE != 0 && setting!(waits) & (WAITS_BLOCK | WAITS_MUTEX) != 0;
+    let call = if waits_for_any { current_call() } else { None };
+    let word = match call {
+        // It was stopped in the middle of a wait, and goes on with it.
+        Some(call) if call.number == Number::Restart => sleep.unreleased,
+        Some(call) => match call.waits() {
+            Some((word, class)) => {
+                (sleep.class, sleep.reach) = (class as u16, call.reach());
+                word
+            }
+            None => 0,
+        },
+        None => 0,
     };
-    // A thread that was preempted, or slept for another reason, in the middle of a wait that is repeated goes on with it.
+    // A thread that was preempted, or stopped, in the middle of a wait that is repeated goes on with it; one that sleeps for another reason does not.
     sleep.unreleased = if same_wait != 0 {
         same_wait
-    } else if word == 0 {
+    } else if word == sleep.unreleased || call.is_none() {
         sleep.unreleased
-    } else if word == sleep.unreleased {
-        word
     } else {
         0
     };
-    (sleep.left_ns, sleep.woken_ns, sleep.word, sleep.class) = (now, 0, word, class as u32);
-    sleep.waker = 0;
+    (sleep.left_ns, sleep.woken_ns, sleep.word, sleep.waker) = (now, 0, word, 0);
     (sleep.tgid, sleep.is_runnable, sleep.is_released) = (tgid, u32::from(is_runnable), 0);
     sleep.leaves = sleep.leaves.wrapping_add(1);
     if word != 0 && setting!(waits) & WAITS_MUTEX != 0 {
-        lock::begins(&LockKey { word, tgid: u64::from(tgid) }, now);
+        lock::begins(&LockKey::new(word, sleep.class, tgid), now);
     }
 }
 
@@ -120,7 +127,7 @@ pub fn returned(context: *mut c_void) {
     // SAFETY: no arguments, no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
     if sleep.word != 0 && setting!(waits) & WAITS_MUTEX != 0 {
-        lock::ends(&LockKey { word: sleep.word, tgid: u64::from(sleep.tgid) }, now);
+        lock::ends(&LockKey::new(sleep.word, sleep.class, sleep.tgid), now);
     }
     if setting!(waits) & WAITS_OFF_CPU != 0 {
         off_cpu(context, &sleep, now);
@@ -178,8 +185,8 @@ pub fn woken(context: &RawTracePointContext) {
     let tid = Task(context.arg(0)).tid();
     let Some(sleep) = SLEEPS.get_ptr_mut(&tid) else { return };
     // SAFETY: a live map value; what is read here was written before the thread slept.
-    let (leaves, returns, word, class, tgid) = unsafe { ((*sleep).leaves, (*sleep).returns, (*sleep).word, (*sleep).class, (*sleep).tgid) };
-    if leaves == returns || !is_counting() {
+    let sleep_then = unsafe { *sleep };
+    if sleep_then.leaves == sleep_then.returns || !is_counting() {
         return;
     }
     // SAFETY: no arguments, no preconditions.
@@ -191,15 +198,29 @@ pub fn woken(context: &RawTracePointContext) {
         // SAFETY: as above.
         unsafe { (*sleep).waker = waker };
     }
-    // By an interrupt the thread that happens to run is in no such call, or in one of another word.
-    if word == 0 || !current_call().is_some_and(|call| call.wakes(word)) {
+    if sleep_then.word == 0 {
         return;
     }
+    // By an interrupt the thread that happens to run is in no such call, or in one of another word.
+    let Some(call) = waking_call() else { return };
     // SAFETY: as above.
     unsafe { (*sleep).is_released = 1 };
-    if setting!(waits) & WAITS_MUTEX != 0 {
-        mutex(context.as_ptr(), &LockKey { word, tgid: u64::from(tgid) }, u64::from(class), now);
+    // SAFETY: no arguments, no preconditions.
+    let tgid = (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32;
+    let waiter = Waiter { word: sleep_then.word, reach: sleep_then.reach, is_foreign: sleep_then.tgid != tgid };
+    if call.wakes(&waiter) && setting!(waits) & WAITS_MUTEX != 0 {
+        mutex(context.as_ptr(), &LockKey::new(waiter.word, sleep_then.class, sleep_then.tgid), u64::from(sleep_then.class), now);
     }
+}
+
+/// What the thread that runs does to others, if it is known to wake any. One that a signal has killed is in whatever call it was in.
+#[inline(always)]
+fn waking_call() -> Option<Call> {
+    let mut call = current_call()?;
+    if call.number != Number::Exit && Current::task().is_ending() {
+        call.number = Number::ExitAll;
+    }
+    if call.is_waking() { Some(call) } else { None }
 }
 
 /// Charges the thread that runs with what was waited for at a word since that was charged last.

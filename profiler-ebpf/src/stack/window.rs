@@ -6,6 +6,8 @@ use aya_ebpf::helpers::generated::bpf_probe_read_user;
 const PAGE: u64 = 4096;
 /// With less than this copied, the next page is copied, too.
 const LITTLE: u64 = 1024;
+/// Frames of a stack that is short.
+const SHORT: u64 = 32;
 
 const _: () = assert!(LITTLE + PAGE <= WINDOW_WORDS as u64 * 8);
 
@@ -25,14 +27,14 @@ pub fn read(walk: &mut Walk, at: u64) -> Option<u64> {
     Some(walk.window[(distance >> 3) as usize & (WINDOW_WORDS - 1)])
 }
 
-/// Copies from an address to the end of its page, for a read beyond that may fail as a whole; and the next page if that was little. The first time less: most
-/// stacks are short, and what is copied is cold.
+/// Copies from an address to the end of its page, for a read beyond that may fail as a whole; and the next page if that was little. Less as long as the
+/// stack may be a short one, as most are: what is copied is cold. (Measured at depth 20: a wait that is walked at both ends costs 845 ns so, and 990 if only the first copy is short.)
 #[inline(always)]
 fn move_to(walk: &mut Walk, at: u64) -> bool {
     walk.view.have = 0;
     walk.view.base = at;
     // The verifier must see the bound on the number that the helper gets.
-    let most = if walk.frames <= 1 { LITTLE } else { PAGE };
+    let most = if walk.frames <= SHORT { LITTLE } else { PAGE };
     let first = core::hint::black_box((PAGE - (at & (PAGE - 1))).min(most));
     if first == 0 || first > PAGE {
         return false;

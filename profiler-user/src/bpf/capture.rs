@@ -4,7 +4,6 @@ use super::arena::Arena;
 use super::arena::wait_for_programs;
 use super::away::TimesAway;
 use super::counters::{self, Counted};
-use super::custom::CustomProbes;
 use super::descriptors;
 use super::error::BpfError;
 use super::hotplug::{CpuChange, Hotplug};
@@ -21,6 +20,7 @@ use super::tallies;
 use super::threads::{SeenThread, ThreadIterator};
 use super::traced;
 use super::trap_cost::{Spent, TrapCost};
+use super::waits::Asleep;
 use crate::config::{ProbeWork, Tick, Traced};
 use crate::model::allocator::Allocator;
 use crate::model::event::{MonotonicNs, ProcessEvent};
@@ -104,18 +104,14 @@ impl Capture {
     pub fn start(&mut self) -> Result<(), BpfError> {
         self.away_at_start = TimesAway::now();
         self.programs.count_calls(self.probes)?;
-        self.traced.iter().try_for_each(|traced| self.programs.trace(*traced))?;
-        self.programs.custom.as_mut().map_or(Ok(()), CustomProbes::trace)?;
+        self.programs.trace_all(&self.traced)?;
         self.events.values_mut().try_for_each(SampledEvents::enable)
     }
 
     /// Stops the clock; what has arrived can still be drained.
     pub fn stop(&mut self) {
         self.events.values_mut().for_each(SampledEvents::disable);
-        self.programs.custom.iter_mut().for_each(CustomProbes::stop_tracing);
-        // Those that count waits stand still with the probes, and are asked later what they have missed.
-        let stopped = self.traced.iter().filter(|traced| !matches!(traced, Traced::Waits | Traced::NewThreads));
-        stopped.for_each(|traced| self.programs.stop_tracing(*traced));
+        self.programs.stop_tracing_most(&self.traced);
         // At one moment for all probes, which takes longer to take away.
         let _ = self.programs.count_calls(ProbeWork::Nothing);
         wait_for_programs();
@@ -201,6 +197,14 @@ impl Capture {
     /// The map could not be read.
     pub fn delays(&self, source: Source) -> Result<Vec<(TallyKey, DelayCounts)>, BpfError> {
         self.programs.waits.read(source)
+    }
+
+    /// Threads that sleep still: their waits are counted when they are over, and so not at all.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn asleep(&self, source: Source) -> Result<Asleep, BpfError> {
+        self.programs.waits.asleep(source, monotonic_now().0)
     }
 
     /// Takes a process into the target, whoever has the pid now.

@@ -76,7 +76,8 @@ impl Programs {
         let descriptors = HashMap::try_from(take(&mut ebpf, "DESCRIPTORS")?).map_err(|error| map_error("DESCRIPTORS", &error))?;
         let counting = Array::try_from(take(&mut ebpf, "COUNTING")?).map_err(|error| map_error("COUNTING", &error))?;
         let waits = HashMap::try_from(take(&mut ebpf, "DELAYS")?).map_err(|error| map_error("DELAYS", &error))?;
-        let waits = Waits::new(waits);
+        let sleeps = HashMap::try_from(take(&mut ebpf, "SLEEPS")?).map_err(|error| map_error("SLEEPS", &error))?;
+        let waits = Waits::new(waits, sleeps);
         let sites = Array::try_from(take(&mut ebpf, "SITES")?).map_err(|error| map_error("SITES", &error))?;
         let probes = options.calls.map(|calls| Probes::load((calls, options.budget), EMBEDDED_OBJECT, &numbers, sites)).transpose()?;
         let sites = Array::try_from(take(&mut ebpf, "CUSTOM_SITES")?).map_err(|error| map_error("CUSTOM_SITES", &error))?;
@@ -94,6 +95,19 @@ impl Programs {
             programs.attach("forget_process", "sched_process_free")?;
         }
         Ok(programs)
+    }
+
+    /// Has recorded from now on all that is traced, custom profiles among it.
+    pub(super) fn trace_all(&mut self, traced: &[Traced]) -> Result<(), BpfError> {
+        traced.iter().try_for_each(|traced| self.trace(*traced))?;
+        self.custom.as_mut().map_or(Ok(()), CustomProbes::trace)
+    }
+
+    /// No more of it, but for those that count waits: they stand still with the probes, and are asked later what they have missed.
+    pub(super) fn stop_tracing_most(&mut self, traced: &[Traced]) {
+        self.custom.iter_mut().for_each(CustomProbes::stop_tracing);
+        let stopped = traced.iter().filter(|traced| !matches!(traced, Traced::Waits | Traced::NewThreads));
+        stopped.for_each(|traced| self.stop_tracing(*traced));
     }
 
     /// Has recorded from now on what the kernel's own tracepoints tell.

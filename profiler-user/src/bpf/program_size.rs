@@ -104,6 +104,7 @@ fn everything() -> Result<CaptureOptions, BpfError> {
         waits: WAITS_OFF_CPU | WAITS_BLOCK | WAITS_MUTEX,
         sleep_ns: 1_000_000,
         block_ns: 1_000,
+        start_ns: 1,
         mutex_fraction: 5,
         per_thread: 1,
         wakers: 1,

@@ -184,11 +184,18 @@ fn exit(mut body: Words<'_>) -> Option<ProcessEvent> {
 fn mapping(mut body: Words<'_>, misc: u16) -> Option<ProcessEvent> {
     let (pid, _tid) = (body.u32()?, body.u32()?);
     let (start, length, file_offset) = (body.u64()?, body.u64()?, body.u64()?);
-    let (major, minor, inode, _generation) = (body.u32()?, body.u32()?, body.u64()?, body.u64()?);
+    let (major, minor, inode, generation) = (body.u32()?, body.u32()?, body.u64()?, body.u64()?);
     let (_protection, _flags) = (body.u32()?, body.u32()?);
     // With a build id in their place the four are not what their names say.
     let file = if misc & MISC_BUILD_ID != 0 { InodeId { major: 0, minor: 0, inode: 0 } } else { InodeId { major, minor, inode } };
-    let range = MappedRange { start, end: start.checked_add(length)?, file_offset, file, path: until_nul(body.0).to_vec() };
+    let range = MappedRange {
+        start,
+        end: start.checked_add(length)?,
+        file_offset,
+        file,
+        generation: Some(generation as u32),
+        path: until_nul(body.0).to_vec(),
+    };
     Some(ProcessEvent::Map { pid: Pid(pid), range })
 }
 

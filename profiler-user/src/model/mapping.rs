@@ -25,6 +25,8 @@ pub struct MappedRange {
     pub file_offset: u64,
     /// The file.
     pub file: InodeId,
+    /// The inode's generation, where the kernel has told it: numbers of inodes are used again.
+    pub generation: Option<u32>,
     /// The path's text: bytes of a stranger, to show and never to trust.
     pub path: Vec<u8>,
 }

@@ -69,7 +69,7 @@ impl Sleeper {
         let (inode, path) =
             words[4..].join(" ").split_once(' ').map(|(inode, path)| (inode.parse().expect("inode"), path.trim().to_owned()))?;
         let file = InodeId { major: hex(major) as u32, minor: hex(minor) as u32, inode };
-        Some(MappedRange { start: hex(start), end: hex(end), file_offset: hex(words[2]), file, path: path.into_bytes() })
+        Some(MappedRange { start: hex(start), end: hex(end), file_offset: hex(words[2]), file, generation: None, path: path.into_bytes() })
     }
 
     fn key(&self) -> ProcessKey {
@@ -96,7 +96,7 @@ fn opened(kind: &MappingKind) -> Option<ObjectId> {
 fn claim(path: &Path) -> MappedRange {
     let stat = rustix::fs::lstat(path).expect("the file");
     let file = InodeId { major: rustix::fs::major(stat.st_dev), minor: rustix::fs::minor(stat.st_dev), inode: stat.st_ino };
-    MappedRange { start: 0x1000, end: 0x2000, file_offset: 0, file, path: path.as_os_str().as_bytes().to_vec() }
+    MappedRange { start: 0x1000, end: 0x2000, file_offset: 0, file, generation: None, path: path.as_os_str().as_bytes().to_vec() }
 }
 
 #[test]
@@ -122,6 +122,26 @@ fn a_removed_and_replaced_program_is_still_the_one_that_runs() {
     drop(sleeper);
     assert_eq!(ObjectStore::new().resolve(pid, &range), MappingKind::Unopened(range.file));
     assert_eq!(opened(&store.resolve(pid, &range)), Some(id), "what is held, is held");
+}
+
+#[test]
+fn a_file_that_has_the_number_of_another_one_is_not_taken_for_it() {
+    let folder = Folder::new("generation");
+    let program = folder.0.join("victim");
+    copy_of_sleep(&program);
+    let file = std::fs::File::open(&program).expect("it is there");
+    let Some(own) = crate::sys::file_version::generation(file.as_fd()) else {
+        assert!(std::env::var("CI").is_err(), "the file system says no generations");
+        return eprintln!("SKIP a_file_that_has_the_number_of_another_one: its file system says no generations");
+    };
+    let range = |generation| MappedRange { generation: Some(generation), ..claim(&program) };
+    let no_process = Pid(u32::MAX - 1);
+    assert!(opened(&ObjectStore::new().resolve(no_process, &range(own))).is_some());
+    assert!(opened(&ObjectStore::new().resolve(no_process, &range(own.wrapping_add(1)))).is_none());
+    assert!(
+        opened(&ObjectStore::new().resolve(no_process, &claim(&program))).is_some(),
+        "where the kernel has not told it, the number is all there is"
+    );
 }
 
 #[test]

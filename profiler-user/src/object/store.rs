@@ -6,11 +6,15 @@ use super::perf_map;
 use super::roots::Roots;
 use crate::model::mapping::{InodeId, MappedRange, MappingKind, ObjectId};
 use crate::model::process::{Pid, ProcessKey};
+use crate::sys::file_version::generation;
 use rustix::fs::{MemfdFlags, ResolveFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::{Duration, Instant};
+
+/// A file as mappings name it: with the generation, where the kernel has told that.
+type FileKey = (InodeId, Option<u32>);
 
 /// Most files that are held.
 const HELD_MAX: u64 = 16_384;
@@ -44,9 +48,9 @@ enum Vouched {
 /// The open files.
 #[derive(Debug)]
 pub struct ObjectStore {
-    ids: HashMap<InodeId, ObjectId>,
+    ids: HashMap<FileKey, ObjectId>,
     /// Files that only their own process vouches for: its mapping's device is not the file's.
-    own_ids: HashMap<(Pid, InodeId), ObjectId>,
+    own_ids: HashMap<(Pid, FileKey), ObjectId>,
     held: HashMap<ObjectId, Held>,
     held_max: usize,
     /// Counts uses: what was used longest ago is closed first.
@@ -100,7 +104,8 @@ impl ObjectStore {
     /// What is behind a mapping of a file: opens it unless it is open already.
     pub fn resolve(&mut self, pid: Pid, range: &MappedRange) -> MappingKind {
         self.clock += 1;
-        if let Some(id) = self.ids.get(&range.file).or_else(|| self.own_ids.get(&(pid, range.file)))
+        let key = (range.file, range.generation);
+        if let Some(id) = self.ids.get(&key).or_else(|| self.own_ids.get(&(pid, key)))
             && let Some(held) = self.held.get_mut(id)
         {
             held.used = self.clock;
@@ -117,8 +122,8 @@ impl ObjectStore {
                 self.refused.remove(&range.file);
                 self.hold(file);
                 match vouched {
-                    Vouched::ForAll => self.ids.insert(range.file, id),
-                    Vouched::ForOne => self.own_ids.insert((pid, range.file), id),
+                    Vouched::ForAll => self.ids.insert(key, id),
+                    Vouched::ForOne => self.own_ids.insert((pid, key), id),
                 };
                 MappingKind::Object(id)
             }
@@ -142,7 +147,12 @@ impl ObjectStore {
         let path = range.path.strip_suffix(b" (deleted)").unwrap_or(&range.path);
         let below = |root: BorrowedFd<'_>| {
             let seen = look_inside(root, path, ResolveFlags::empty())?;
-            if seen.is_file(range.file) { seen.open(pid, self.memory).map(|file| (file, Vouched::ForAll)) } else { Err(OpenError::Other) }
+            if !seen.is_file(range.file) {
+                return Err(OpenError::Other);
+            }
+            let file = seen.open(pid, self.memory)?;
+            let is_another = range.generation.zip(generation(file.descriptor.as_fd())).is_some_and(|(mapped, found)| mapped != found);
+            if is_another { Err(OpenError::Other) } else { Ok((file, Vouched::ForAll)) }
         };
         match root_of(Some(pid)).and_then(|root| below(root.as_fd())) {
             Err(error @ (OpenError::Gone(_) | OpenError::Other)) => {
@@ -237,7 +247,7 @@ mod tests {
         use std::os::unix::ffi::OsStrExt as _;
         let stat = rustix::fs::stat(path).expect("the file");
         let file = InodeId { major: rustix::fs::major(stat.st_dev), minor: rustix::fs::minor(stat.st_dev), inode: stat.st_ino };
-        MappedRange { start: 0x1000, end: 0x2000, file_offset: 0, file, path: path.as_os_str().as_bytes().to_vec() }
+        MappedRange { start: 0x1000, end: 0x2000, file_offset: 0, file, generation: None, path: path.as_os_str().as_bytes().to_vec() }
     }
 
     #[test]

@@ -94,12 +94,26 @@ impl Closing<'_> {
             Source::OFF_CPU => vec![Event::OffCpu],
             _ => vec![Event::PageFaults],
         };
+        let notes = self.still_waiting(source)?;
         let window = |event: Event| Window {
             kind: self.config.kind_of(event),
             period: self.capture.period(source).max(1),
-            ..self.window(source, &counting, losses, Vec::new())
+            ..self.window(source, &counting, losses, notes.clone())
         };
         Ok(events.into_iter().map(window).collect())
+    }
+
+    /// Says what is not counted of waits: those that are not over.
+    fn still_waiting(&self, source: Source) -> Result<Vec<String>, BpfError> {
+        if ![Source::OFF_CPU, Source::BLOCK, Source::MUTEX].contains(&source) {
+            return Ok(Vec::new());
+        }
+        let asleep = self.capture.asleep(source)?;
+        let seconds = Duration::from_nanos(asleep.ns).as_secs_f64();
+        let waits = if source == Source::OFF_CPU { "asleep" } else { "waiting for others" };
+        let note =
+            format!("still waiting: {} threads were {waits} at the end, for {seconds:.3} s in all, which is not counted", asleep.threads);
+        Ok(if asleep.threads == 0 { Vec::new() } else { vec![note] })
     }
 
     /// Closes the windows of descriptors: of those that are open. What was closed again was looked at for nothing.

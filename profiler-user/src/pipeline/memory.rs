@@ -1,7 +1,7 @@
 //! One account of memory: this process with its tables and its window, and the readers, are together held to [`crate::config::Config::memory_limit`].
 //!
 //! ```text
-//!   limit = what this process has (asked of the kernel) + what the reader may have (promised when it starts) + what is left
+//!   limit = what our maps take of the kernel's memory + what this process has (asked of the kernel) + what the reader may have (promised when it starts) + what is left
 //! ```
 //!
 //! Tables grow by what is left, and others go for them when nothing is; a window that is larger than its least size takes no more samples then.

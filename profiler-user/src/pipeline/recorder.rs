@@ -13,7 +13,7 @@ use super::session::{Ended, Parts, Session};
 use super::signals::Signals;
 use super::stop::{Ends, after};
 use super::wakers::Wakers;
-use crate::bpf::{BpfError, Capture, CaptureOptions, KernelTypes, Last, ProgramCost, controller_index};
+use crate::bpf::{BpfError, Capture, CaptureOptions, KernelTypes, Last, ProgramCost, controller_index, map_bytes, monotonic_now};
 use crate::config::{Config, Event, Mode, Target, Walk};
 use crate::memory::MemoryError;
 use crate::model::process::Pid;
@@ -162,7 +162,7 @@ impl Recorder {
         let this = (!config.include_self).then(std::process::id);
         let own = OwnProcesses::new(this, command.as_ref().map(Command::pid));
         capture.set_own(own.pids())?;
-        let memory = Arc::new(Memory::new(config.memory_limit));
+        let memory = Arc::new(Memory::new(config.memory_limit.saturating_sub(map_bytes())));
         let finishing = match config.walk {
             Walk::Tables => Some(Finishing::start(config.unwind_memory, &memory).map_err(RecordError::Runtime)?),
             Walk::FramePointers => None,
@@ -308,6 +308,7 @@ pub(super) fn capture_options(config: &Config, filter: &Filter, offsets: setting
             waits: config.waits(),
             sleep_ns: config.sleep_ns,
             block_ns: config.block_ns,
+            start_ns: monotonic_now().0,
             mutex_fraction: config.mutex_fraction,
             per_thread: u32::from(config.per_thread),
             wakers: u32::from(config.wakers()),

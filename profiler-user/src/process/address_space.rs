@@ -140,7 +140,7 @@ mod tests {
 
     fn range(start: u64, end: u64, inode: u64) -> Range {
         let file = InodeId { major: 1, minor: 1, inode };
-        let mapped = MappedRange { start, end, file_offset: start * 0x10, file, path: Vec::new() };
+        let mapped = MappedRange { start, end, file_offset: start * 0x10, file, generation: None, path: Vec::new() };
         Range::new(mapped, MappingKind::Unopened(file))
     }
 

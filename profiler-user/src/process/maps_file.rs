@@ -48,6 +48,7 @@ fn parse_line(line: &[u8]) -> Option<MappedRange> {
         end: hex(end)?,
         file_offset: hex(file_offset)?,
         file: InodeId { major: u32::from_str_radix(major, 16).ok()?, minor: u32::from_str_radix(minor, 16).ok()?, inode },
+        generation: None,
         path: path.to_vec(),
     })
 }

@@ -248,8 +248,14 @@ mod tests {
     }
 
     fn map(pid: u32, start: u64, inode: u64) -> ProcessEvent {
-        let range =
-            MappedRange { start, end: start + 10, file_offset: 0, file: InodeId { major: 0, minor: 0, inode }, path: b"/x".to_vec() };
+        let range = MappedRange {
+            start,
+            end: start + 10,
+            file_offset: 0,
+            file: InodeId { major: 0, minor: 0, inode },
+            generation: None,
+            path: b"/x".to_vec(),
+        };
         ProcessEvent::Map { pid: Pid(pid), range }
     }
 

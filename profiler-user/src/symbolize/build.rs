@@ -37,6 +37,8 @@ pub(super) struct Builder<'a> {
     texts: HashMap<Box<str>, Arc<str>>,
     /// Labels of stacks that ended waits.
     wakers: HashMap<StackId, Arc<str>>,
+    /// Waits that are not of the kind, and their nanoseconds.
+    left_out: (i64, i64),
 }
 
 impl<'a> Builder<'a> {
@@ -55,6 +57,7 @@ impl<'a> Builder<'a> {
             function_ids: HashMap::new(),
             texts: HashMap::new(),
             wakers: HashMap::new(),
+            left_out: (0, 0),
         }
     }
 
@@ -80,6 +83,7 @@ impl<'a> Builder<'a> {
                 .iter()
                 .cloned()
                 .chain(self.answers.troubles.iter().map(|trouble| format!("symbolization: {trouble}")))
+                .chain(waits::left_out(window.kind, self.left_out))
                 .collect(),
             losses: window.losses,
             endings: window.endings,
@@ -126,6 +130,8 @@ impl<'a> Builder<'a> {
             }
             let (values, raw) = values::of(self.window.kind, self.window.period, counts);
             if !self.is_kept(key.class, &locations) {
+                self.left_out.0 += values.first().copied().unwrap_or_default();
+                self.left_out.1 += values.get(1).copied().unwrap_or_default();
                 continue;
             }
             // Locks that are told by different means are locks.

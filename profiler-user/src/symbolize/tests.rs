@@ -128,7 +128,7 @@ fn own_program(store: &mut ObjectStore) -> MappingKind {
     let stat = rustix::fs::stat(&path).expect("our program");
     let file = InodeId { major: rustix::fs::major(stat.st_dev), minor: rustix::fs::minor(stat.st_dev), inode: stat.st_ino };
     let path = path.into_os_string().into_encoded_bytes();
-    let range = MappedRange { start: 0x1000, end: 0x2000, file_offset: 0, file, path };
+    let range = MappedRange { start: 0x1000, end: 0x2000, file_offset: 0, file, generation: None, path };
     let kind = store.resolve(Pid(std::process::id()), &range);
     assert!(matches!(kind, MappingKind::Object(_)), "our own program can be opened");
     kind

@@ -5,15 +5,18 @@ use crate::model::label::Label;
 use profiler_common::descriptor::DescriptorType;
 use profiler_common::wait::{CLASS_BITS, CLASS_BLOCKED, CLASS_LOCK, CLASS_RUNNABLE, CLASS_RUNNING};
 
-/// Functions that let a lock go, by a part of their name: locks of glibc and musl for readers and writers, of Rust's library, of `parking_lot`, CPython's
-/// global lock, PostgreSQL's, Go's runtime's own.
-const RELEASES: [&str; 12] = [
+/// Functions that let a lock go, by a part of their name: locks of glibc and musl for readers and writers, of Rust's library, of `parking_lot` (whose own
+/// function calls its last one in its place, so that only what it is inlined in may be left), CPython's global lock, PostgreSQL's, Go's runtime's own.
+const RELEASES: [&str; 15] = [
     "pthread_mutex_unlock",
     "pthread_rwlock_unlock",
     "pthread_spin_unlock",
     "unlock_slow",
     "unlock_shared_slow",
     "unlock_exclusive_slow",
+    "lock_api::mutex",
+    "lock_api::rwlock",
+    "lock_api::remutex",
     "rwlock::futex::RwLock",
     "mutex::futex::Mutex",
     "drop_gil",
@@ -23,7 +26,7 @@ const RELEASES: [&str; 12] = [
 ];
 
 /// Functions that wake what waits for something else than a lock, however the values look.
-const NOTIFIES: [&str; 5] = ["pthread_cond_", "Condvar::notify", "sem_post", "pthread_barrier", "condvar::futex"];
+const NOTIFIES: [&str; 6] = ["pthread_cond_", "Condvar::notify", "sem_post", "pthread_barrier", "condvar::futex", "pthread_exit"];
 
 /// Where Go's runtime parks threads that have nothing to do.
 const IDLES: [&str; 3] = ["runtime.stopm", "runtime.notetsleepg", "runtime.templateThread"];
@@ -46,6 +49,15 @@ pub(super) fn waker(comm: &str, names: &[&str]) -> String {
     let interrupt = names.iter().position(|name| INTERRUPTS.iter().any(|entry| name.starts_with(entry)));
     let (whose, names) = interrupt.map_or((comm, names), |at| ("[interrupt]", &names[..at]));
     std::iter::once(whose).chain(names.iter().rev().copied()).collect::<Vec<_>>().join(" > ")
+}
+
+/// Says what does not belong to the kind, or cannot be told to: waits and nanoseconds.
+pub(super) fn left_out(kind: Kind, (waits, ns): (i64, i64)) -> Option<String> {
+    let what = match kind {
+        Kind::Mutex => "were ended by functions that are not known to let a lock go",
+        _ => "were those of threads of a runtime that had nothing to do",
+    };
+    (waits > 0 || ns > 0).then(|| format!("left out: {waits} waits of {:.3} s, which {what}", ns as f64 / 1e9))
 }
 
 /// What the label of a class says.

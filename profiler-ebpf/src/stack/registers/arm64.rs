@@ -90,7 +90,9 @@ pub fn called(regs: *const Saved) -> Option<Call> {
         454 => Number::Wake,
         455 => Number::Wait,
         456 => Number::Requeue,
-        93 | 94 => Number::Exit,
+        93 => Number::Exit,
+        94 => Number::ExitAll,
+        128 => Number::Restart,
         _ => Number::None,
     };
     // SAFETY: as above.

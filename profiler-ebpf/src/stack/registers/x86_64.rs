@@ -86,7 +86,9 @@ pub fn called(regs: *const Saved) -> Option<Call> {
         454 => Number::Wake,
         455 => Number::Wait,
         456 => Number::Requeue,
-        60 | 231 => Number::Exit,
+        60 => Number::Exit,
+        231 => Number::ExitAll,
+        219 => Number::Restart,
         _ => Number::None,
     };
     // SAFETY: as above.

@@ -93,7 +93,7 @@ pub(crate) fn parse_share(text: &str) -> Result<f64, String> {
 }
 
 pub(crate) fn parse_memory_limit(text: &str) -> Result<u64, String> {
-    parse_size(text).and_then(|bytes| if bytes < 32 << 20 { Err("at least 32M is needed".to_owned()) } else { Ok(bytes) })
+    parse_size(text).and_then(|bytes| if bytes < 64 << 20 { Err("at least 64M is needed".to_owned()) } else { Ok(bytes) })
 }
 
 pub(crate) fn parse_unwind_memory(text: &str) -> Result<u64, String> {

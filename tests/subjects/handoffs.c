@@ -1,0 +1,111 @@
+// Hand-offs that are timed: a line `KIND COUNT` on its standard input is answered by `took NS`, CPU time for each of them. `lock`: two threads let each other go in turn
+// at words of memory, as a lock that both want all the time, at a stack that is 20 deep; `pipe`: they wake each other through pipes; `getppid`: no hand-off,
+// a system call alone. The first word says on how many CPUs.
+#define _GNU_SOURCE
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define CONTENDED 2
+
+static int cpus, ends[2][2];
+static _Alignas(64) _Atomic uint32_t words[2][16];
+static long count;
+static char kind[16];
+static pthread_barrier_t begin, end;
+
+static void pin(int cpu) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    if (sched_setaffinity(0, sizeof set, &set)) exit(1);
+}
+
+static void futex(_Atomic uint32_t *word, int operation, uint32_t value) { syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, 0, 0, 0); }
+
+__attribute__((noinline)) static void waits(int me) {
+    while (atomic_load(&words[me][0]) == CONTENDED) futex(&words[me][0], FUTEX_WAIT, CONTENDED);
+    atomic_store(&words[me][0], CONTENDED);
+}
+
+__attribute__((noinline)) static void lets_go(int other) {
+    atomic_store(&words[other][0], 0);
+    futex(&words[other][0], FUTEX_WAKE, 1);
+    __asm__ volatile("");
+}
+
+static void locks(int me) {
+    for (long at = 0; at < count; at++) {
+        if (me) waits(1), lets_go(0);
+        else lets_go(1), waits(0);
+    }
+}
+
+static void pipes(int me) {
+    char byte = 0;
+    for (long at = 0; at < count; at++) {
+        if (me && read(ends[1][0], &byte, 1) != 1) exit(1);
+        if (write(ends[!me][1], &byte, 1) != 1) exit(1);
+        if (!me && read(ends[0][0], &byte, 1) != 1) exit(1);
+    }
+}
+
+static void calls(int me) {
+    for (long at = 0; !me && at < count; at++) syscall(SYS_getppid);
+}
+
+__attribute__((noinline)) static void deeper(int depth, int me) {
+    if (depth > 0) deeper(depth - 1, me);
+    else if (!strcmp(kind, "lock")) locks(me);
+    else if (!strcmp(kind, "pipe")) pipes(me);
+    else calls(me);
+    __asm__ volatile("");
+}
+
+static void *rounds(void *which) {
+    int me = (int)(intptr_t)which;
+    if (cpus) pin(me % cpus);
+    for (;;) {
+        pthread_barrier_wait(&begin);
+        deeper(15, me);
+        pthread_barrier_wait(&end);
+    }
+    return 0;
+}
+
+// The CPU time of all its threads: what else runs on these CPUs, and how long an idle one takes to wake up, is none of it.
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+    return time.tv_sec * 1e9 + time.tv_nsec;
+}
+
+int main(int many, char **arguments) {
+    cpus = many > 1 ? atoi(arguments[1]) : 0;
+    words[0][0] = words[1][0] = CONTENDED;
+    if (pipe(ends[0]) || pipe(ends[1])) return 1;
+    pthread_barrier_init(&begin, 0, 3);
+    pthread_barrier_init(&end, 0, 3);
+    for (intptr_t me = 0; me < 2; me++) {
+        pthread_t thread;
+        if (pthread_create(&thread, 0, rounds, (void *)me)) return 1;
+    }
+    puts("ready");
+    fflush(stdout);
+    while (scanf("%15s %ld", kind, &count) == 2) {
+        double from = now();
+        pthread_barrier_wait(&begin);
+        pthread_barrier_wait(&end);
+        printf("took %.1f\n", (now() - from) / count / (strcmp(kind, "getppid") ? 2 : 1));
+        fflush(stdout);
+    }
+    return 0;
+}

@@ -1,0 +1,350 @@
+//! `-e block` and `-e mutex` against locks of many kinds, in programs that measure themselves what they wait, and against programs that nobody here wrote:
+//! CPython and PostgreSQL.
+
+use anyhow::{Context as _, Result, ensure};
+use profiler_tests::postgres::{self, Postgres};
+use profiler_tests::profile::Profile;
+use profiler_tests::run::{Outcome, Profiler};
+use profiler_tests::skip::{Need, can_record, find, ready, skip};
+use profiler_tests::subject::{Build, Subject, build, build_crate};
+use profiler_tests::waiting;
+use rustix::process::Signal;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// What sums may differ by.
+const SHARE: f64 = 0.02;
+/// What the share of a holder may differ by: between two turns of it the others take theirs, now and then twice.
+const HOLDER: f64 = 0.05;
+
+/// What was recorded of a program that prints what it has waited.
+struct Seen {
+    truth: f64,
+    block: Profile,
+    mutex: Profile,
+}
+
+impl Seen {
+    /// The waits below this function are what the program has measured.
+    fn waited(&self, function: &str) -> Result<()> {
+        let waited = through(&self.block, function);
+        ensure!((waited / self.truth - 1.0).abs() < SHARE, "block: {waited} of {}", self.truth);
+        Ok(())
+    }
+
+    /// All of it was charged to locks.
+    fn charged(&self) -> Result<f64> {
+        let charged = self.mutex.total(1) as f64;
+        ensure!((charged / self.truth - 1.0).abs() < SHARE, "mutex: {charged} of {}", self.truth);
+        Ok(charged)
+    }
+
+    /// Each holder is charged in proportion to how long it holds the lock.
+    fn charged_in_shares(&self) -> Result<()> {
+        let charged = self.charged()?;
+        for (holder, share) in [("holds_one", 0.1), ("holds_three", 0.3), ("holds_six", 0.6)] {
+            let its = through(&self.mutex, holder);
+            ensure!((its / charged - share).abs() < HOLDER, "mutex: {holder} has {its} of {charged}, not {share}");
+        }
+        Ok(())
+    }
+
+    /// Nothing of it is a lock.
+    fn is_no_lock(&self) -> Result<()> {
+        ensure!(self.mutex.samples.is_empty(), "mutex: {:?}", self.mutex.cumulative());
+        Ok(())
+    }
+}
+
+fn through(profile: &Profile, function: &str) -> f64 {
+    profile.only(|sample| profile.names(sample).iter().any(|name| name.contains(function))).total(1) as f64
+}
+
+fn read(run: &Outcome, kind: &str) -> Result<Profile> {
+    let profile = Profile::read(&run.folder.join(format!("{kind}.prof"))).with_context(|| format!("{kind}: {}", run.stderr))?;
+    ensure!(profile.balance()?.difference == 0 && profile.own_losses()?.is_empty(), "{kind}: {:#?}", profile.comments);
+    Ok(profile)
+}
+
+/// Records both kinds while a program contends that is told to begin, and does something to it meanwhile.
+fn record_meanwhile(program: &Path, words: &[&str], meanwhile: impl FnOnce(&Subject) -> Result<()>) -> Result<Seen> {
+    let mut command = Command::new(program);
+    command.args(words);
+    let (mut subject, mut stdin) = Subject::start_told(command)?;
+    let mut recording = Profiler::record()?.pid(subject.pid()).args(["-e", "block,mutex"]).start()?;
+    recording.wait_until_recording()?;
+    stdin.write_all(b"go\n")?;
+    meanwhile(&subject)?;
+    let line = subject.wait_for_line("waited")?;
+    let run = recording.interrupt()?.success()?;
+    Ok(Seen { truth: line.trim().trim_start_matches("waited ").parse()?, block: read(&run, "block")?, mutex: read(&run, "mutex")? })
+}
+
+fn record(program: &Path, words: &[&str]) -> Result<Seen> {
+    record_meanwhile(program, words, |_| Ok(()))
+}
+
+fn in_c(word: &str) -> Result<Seen> {
+    record(&build("locks", Build::CBare)?, &[word])
+}
+
+#[test]
+fn locks_of_the_c_library_are_charged_to_their_holders_in_their_shares() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    for word in ["mutex", "rwlock", "pi"] {
+        let seen = in_c(word)?;
+        seen.waited("acquire").and_then(|()| seen.charged_in_shares()).context(word)?;
+        // Those that only want it wait for 60 % of the time.
+        let share = through(&seen.block, "only_wants") / seen.truth;
+        ensure!((share - 0.6).abs() < HOLDER, "{word}: those that only want it wait for {share}");
+    }
+    Ok(())
+}
+
+#[test]
+fn locks_of_the_cpp_library_are_charged_to_their_holders_in_their_shares() -> Result<()> {
+    if !can_record(&[Build::CxxBare]) {
+        return Ok(());
+    }
+    for word in ["mutex", "shared"] {
+        let seen = record(&build("locks", Build::CxxBare)?, &[word])?;
+        seen.waited("acquire").and_then(|()| seen.charged_in_shares()).context(word)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn locks_of_rusts_library_are_charged_to_their_holders_in_their_shares() -> Result<()> {
+    if !can_record(&[Build::Rust]) {
+        return Ok(());
+    }
+    let program = build("locks", Build::Rust)?;
+    for word in ["mutex", "rwlock"] {
+        let seen = record(&program, &[word])?;
+        seen.waited("acquire").and_then(|()| seen.charged_in_shares()).context(word)?;
+    }
+    let seen = record(&program, &["condvar"])?;
+    seen.waited("awaits")?;
+    // A condition variable counts at its word, and comes by the value of a lock once.
+    ensure!(seen.mutex.total(0) <= 1, "mutex: {:?}", seen.mutex.cumulative());
+    Ok(())
+}
+
+#[test]
+fn locks_that_park_threads_are_charged_to_who_wakes_them() -> Result<()> {
+    if !can_record(&[]) || !ready(&[Need::Program("cargo")]) {
+        return Ok(());
+    }
+    let program = build_crate("parking")?;
+    let seen = record(&program, &["rwlock"])?;
+    seen.waited("acquire")?;
+    seen.charged()?;
+    // There is no word for each lock: of which release a wait was the queue is not known, only who woke it.
+    let seen = record(&program, &["mutex"])?;
+    seen.waited("acquire")?;
+    let (charged, left_out) = (through(&seen.mutex, "holds_"), left_out(&seen.mutex)?);
+    ensure!(charged > 0.3 * seen.truth, "mutex: {charged} of {}", seen.truth);
+    ensure!(((charged + left_out) / seen.truth - 1.0).abs() < SHARE, "mutex: {charged} and {left_out} of {}", seen.truth);
+    Ok(())
+}
+
+/// What a profile says that it has left out, nanoseconds.
+fn left_out(profile: &Profile) -> Result<f64> {
+    let Some(line) = profile.comment("left out: ") else { return Ok(0.0) };
+    let seconds = line.split_once(" waits of ").and_then(|(_, rest)| rest.split_once(" s,")).with_context(|| line.to_owned())?.0;
+    Ok(seconds.parse::<f64>()? * 1e9)
+}
+
+#[test]
+fn what_is_no_lock_is_waited_for_and_not_charged() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    for (word, function, waits) in
+        [("semaphore", "acquire", 0), ("condition", "awaits", 100), ("join", "joins", 50), ("several", "waits_for_several", 50)]
+    {
+        let seen = in_c(word)?;
+        seen.waited(function).and_then(|()| seen.is_no_lock()).context(word)?;
+        let counted = seen.block.only(|sample| seen.block.names(sample).contains(&function)).total(0);
+        ensure!(waits == 0 || counted == waits, "{word}: {counted} waits");
+        ensure!((through(&seen.mutex, "") + left_out(&seen.mutex)?) / seen.truth > 0.9, "{word}: {:?}", seen.mutex.comments);
+    }
+    Ok(())
+}
+
+#[test]
+fn who_was_moved_to_another_word_waits_and_nobody_is_charged() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let seen = in_c("moved")?;
+    seen.waited("is_moved")?;
+    let waits = seen.block.only(|sample| seen.block.names(sample).contains(&"is_moved")).total(0);
+    ensure!(waits == 50, "{waits} waits");
+    // The value is that of a lock, but when the wait for the second one began is not seen.
+    ensure!(through(&seen.mutex, "moves_and_wakes") == 0.0, "mutex: {:?}", seen.mutex.cumulative());
+    Ok(())
+}
+
+/// How many threads of a process sleep.
+fn sleeping(pid: u32) -> Result<usize> {
+    let mut sleeping = 0;
+    for entry in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        sleeping += usize::from(stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S')));
+    }
+    Ok(sleeping)
+}
+
+#[test]
+fn waits_that_go_on_at_the_end_are_said_and_not_counted() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let mut command = Command::new(build("locks", Build::CBare)?);
+    command.arg("end");
+    let (subject, mut stdin) = Subject::start_told(command)?;
+    let mut recording = Profiler::record()?.pid(subject.pid()).args(["-e", "off-cpu,block,mutex"]).start()?;
+    recording.wait_until_recording()?;
+    stdin.write_all(b"go\n")?;
+    // It waits for a second before it ends.
+    waiting::until("four threads to sleep", || Ok((sleeping(subject.pid())? == 4).then_some(())))?;
+    let run = recording.interrupt()?.success()?;
+    for (kind, threads) in [("off-cpu", 4), ("block", 3), ("mutex", 3)] {
+        let profile = read(&run, kind)?;
+        let said = profile.comment("still waiting: ").with_context(|| format!("{kind}: {:#?}", profile.comments))?;
+        ensure!(said.starts_with(&format!("{threads} threads")), "{kind}: {said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_wait_that_was_stopped_is_one_and_goes_on() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let stop = |subject: &Subject| {
+        std::thread::sleep(Duration::from_secs(1));
+        subject.signal(Signal::STOP)?;
+        std::thread::sleep(Duration::from_millis(500));
+        subject.signal(Signal::CONT)
+    };
+    let seen = record_meanwhile(&build("locks", Build::CBare)?, &["stopped"], stop)?;
+    let waited = through(&seen.block, "is_stopped");
+    // Being stopped is no wait for another thread.
+    ensure!((waited / (seen.truth - 5e8) - 1.0).abs() < SHARE, "{waited} of {} and half a second", seen.truth);
+    ensure!(seen.block.total(0) == 1, "{} waits", seen.block.total(0));
+    Ok(())
+}
+
+#[test]
+fn a_lock_between_processes_is_charged_to_the_other_one() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let seen = in_c("shared")?;
+    seen.waited("wants_shared")?;
+    seen.charged()?;
+    let holder = through(&seen.mutex, "holds_shared");
+    ensure!(holder / seen.truth > 0.95, "mutex: {holder} of {}", seen.truth);
+    Ok(())
+}
+
+#[test]
+fn a_thread_that_ends_lets_its_robust_locks_go() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let seen = in_c("robust")?;
+    seen.waited("inherits")?;
+    seen.charged()?;
+    Ok(())
+}
+
+#[test]
+fn the_end_of_a_process_lets_nothing_go() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let mut command = Command::new(build("locks", Build::CBare)?);
+    command.arg("end");
+    let (subject, mut stdin) = Subject::start_told(command)?;
+    let mut recording = Profiler::record()?.pid(subject.pid()).args(["-e", "block,mutex"]).start()?;
+    recording.wait_until_recording()?;
+    stdin.write_all(b"go\n")?;
+    let run = recording.finish()?.success()?;
+    let (block, mutex) = (read(&run, "block")?, read(&run, "mutex")?);
+    // Three threads have waited for a second, until they were ended.
+    let waited = through(&block, "waits_for_ever");
+    ensure!((waited / 3e9 - 1.0).abs() < SHARE, "{waited}");
+    ensure!(mutex.samples.is_empty(), "{:?}", mutex.cumulative());
+    Ok(())
+}
+
+/// A Python whose interpreter has names: distributions strip it.
+fn python_with_names() -> Option<PathBuf> {
+    let candidates = ["python3-dbg", "python3"].into_iter().filter_map(find);
+    candidates.into_iter().find(|python| {
+        let script = "import sys, sysconfig, ctypes; v = sysconfig.get_config_vars(); \
+            p = v['LIBDIR'] + '/' + v['INSTSONAME'] if v.get('Py_ENABLE_SHARED') else sys.executable; \
+            sys.exit(b'take_gil' not in open(p, 'rb').read())";
+        Command::new(python).args(["-c", script]).status().is_ok_and(|status| status.success())
+    })
+}
+
+#[test]
+fn python_threads_that_fight_for_the_interpreter_show_it() -> Result<()> {
+    if !can_record(&[]) {
+        return Ok(());
+    }
+    let Some(python) = python_with_names() else {
+        skip("needs a python3 that is not stripped, as that of python3-dbg");
+        return Ok(());
+    };
+    // Four threads in one interpreter: at each moment three of them wait, for three seconds.
+    let script = "import sys, threading, time
+print('ready', flush=True); sys.stdin.readline(); end = time.monotonic() + 3
+def spin():
+    while time.monotonic() < end: sum(range(10000))
+threads = [threading.Thread(target=spin) for _ in range(4)]
+[thread.start() for thread in threads]; [thread.join() for thread in threads]
+print('waited', 9 * 10**9, flush=True); sys.stdin.readline()";
+    let seen = record(&python, &["-c", script])?;
+    let (taken, dropped) = (through(&seen.block, "take_gil"), through(&seen.mutex, "drop_gil"));
+    ensure!(taken / seen.truth > 0.7 && taken / seen.truth < 1.1, "take_gil has {taken} of {}", seen.truth);
+    ensure!((dropped / taken - 1.0).abs() < SHARE, "drop_gil has {dropped}, take_gil {taken}");
+    Ok(())
+}
+
+#[test]
+fn postgres_on_one_row_waits_for_rows_and_for_its_own_locks() -> Result<()> {
+    let Some(bin) = postgres::programs() else {
+        skip("needs PostgreSQL");
+        return Ok(());
+    };
+    if !can_record(&[]) || !ready(&[Need::Program("runuser")]) {
+        return Ok(());
+    }
+    let server = Postgres::start(bin, 1)?;
+    let update = "update pgbench_branches set bbalance = bbalance + 1 where bid = 1;";
+    let mut load = server.shell(&format!("echo '{update}' | exec {} -n -c 8 -j 2 -T 600 -f - postgres", server.pgbench())).spawn()?;
+    server.back_end("[local] UPDATE")?;
+    let run = Profiler::record()?.args(["-a", "-e", "off-cpu,block,mutex", "--sleep-rate", "100000", "-d", "5"]).run()?.success();
+    load.kill()?;
+    load.wait()?;
+    let run = run?;
+    let (off_cpu, block, mutex) = (read(&run, "off-cpu")?, read(&run, "block")?, read(&run, "mutex")?);
+    // Who waits for a row sleeps in epoll_wait(2), and is woken by a signal.
+    let rows = off_cpu.only(|sample| ["ProcSleep", "WaitLatch", "epoll_wait"].iter().all(|name| off_cpu.names(sample).contains(name)));
+    ensure!(rows.total(1) > 1_000_000_000, "rows: {} ns", rows.total(1));
+    // Its own locks are semaphores, and locks by the name of who lets them go.
+    let (acquired, released) = (through(&block, "LWLockAcquire"), through(&mutex, "LWLockRelease"));
+    let left_out = left_out(&mutex)?;
+    ensure!(acquired > 1e7 && released / acquired > 0.85, "LWLockAcquire has {acquired}, LWLockRelease {released}, left out {left_out}");
+    Ok(())
+}
