@@ -18,16 +18,18 @@ pub enum Counter {
     Stacks = 4,
     /// Bytes written to the ring.
     RingBytes = 5,
-    /// Frees of blocks that were not sampled, or not seen when they were allocated.
+    /// Frees of blocks that were not sampled, or not seen when they were allocated; removals of keys that nobody has.
     OtherFrees = 6,
     /// Blocks that were freed or moved and had been sampled.
     Frees = 7,
     /// Calls that a probe met on an instruction that the kernel executes step by step; counted under a budget alone.
     Stepped = 8,
+    /// Keys of custom profiles that were added while they were there: the new one has taken the old one's place.
+    Replaced = 9,
 }
 
 /// Where the losses begin in the array of counters.
-pub const FIRST_LOSS: u32 = 9;
+pub const FIRST_LOSS: u32 = 10;
 /// Cells of the array of counters.
 pub const COUNTERS: u32 = FIRST_LOSS + Loss::COUNT as u32;
 

@@ -17,6 +17,8 @@
 //!   a thread leaves its CPU, is woken, comes back ──► programs of the scheduler
 //!        since when ──────────► SLEEPS, LOCKS                                                wait.rs futex.rs
 //!        counted ─────────────► DELAYS ───────────────────► waits by stack                       wait.rs
+//!   probe of a custom profile ─► custom programs
+//!        what it adds or removes ◄ CUSTOM_SITES ◄─────────── recipes of keys and weights              custom.rs
 //!   fork / exit ──► follow the targets' children in TARGET_PROCESSES                          target.rs
 //! ```
 //!
@@ -29,6 +31,7 @@
 extern crate std;
 
 pub mod counter;
+pub mod custom;
 pub mod descriptor;
 pub mod ended;
 pub mod futex;

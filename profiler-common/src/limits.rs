@@ -48,6 +48,8 @@ pub const PROBE_PLACES_PER_CPU: u32 = 4;
 pub const PROBE_CACHE_SLOTS: usize = 256;
 /// Sites of probes.
 pub const SITES_MAX: u32 = 4096;
+/// Places where probes of custom profiles are.
+pub const CUSTOM_SITES_MAX: u32 = 1024;
 /// Stretches of an allocator's own code that a site has.
 pub const SITE_OWN_MAX: usize = 4;
 /// Keys of what is counted in the kernel, over all processes.

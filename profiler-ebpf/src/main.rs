@@ -155,6 +155,27 @@ pub extern "C" fn threads(context: *mut core::ffi::c_void) -> i32 {
     0
 }
 
+/// A function is called that a custom profile probes.
+#[uprobe]
+pub fn custom_entry(context: ProbeContext) -> u32 {
+    probe::custom::called(&context);
+    0
+}
+
+/// Such a function returns.
+#[uretprobe]
+pub fn custom_return(context: RetProbeContext) -> u32 {
+    probe::custom::returned(&context);
+    0
+}
+
+/// A tracepoint of the kernel that a custom profile probes.
+#[raw_tracepoint]
+pub fn custom_trace(context: RawTracePointContext) -> i32 {
+    probe::custom::traced(&context);
+    0
+}
+
 /// Loops, so that the verifier refuses a program in which a panic can be reached.
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

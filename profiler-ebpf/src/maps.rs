@@ -3,11 +3,12 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use profiler_common::counter::COUNTERS;
+use profiler_common::custom::CustomSite;
 use profiler_common::descriptor::{Descriptor, DescriptorKey};
 use profiler_common::limits::{
-    DELAYS_MAX, LIVE_BLOCKS_MAX, LOCKS_MAX, OPEN_DESCRIPTORS_MAX, OWN_PROCESSES_MAX, PENDING_CALLS_MAX, PROBE_CACHE_SLOTS, RING_BYTES,
-    RULE_CACHE_SLOTS, SENT_STACK_SLOTS, SITES_MAX, SLEEPS_MAX, STACK_FRAMES_MAX, TALLIES_MAX, TARGET_PROCESSES_MAX, UNFINISHED_BYTES_MAX,
-    UNFINISHED_SLOTS, UNWIND_PROCESSES_MAX,
+    CUSTOM_SITES_MAX, DELAYS_MAX, LIVE_BLOCKS_MAX, LOCKS_MAX, OPEN_DESCRIPTORS_MAX, OWN_PROCESSES_MAX, PENDING_CALLS_MAX,
+    PROBE_CACHE_SLOTS, RING_BYTES, RULE_CACHE_SLOTS, SENT_STACK_SLOTS, SITES_MAX, SLEEPS_MAX, STACK_FRAMES_MAX, TALLIES_MAX,
+    TARGET_PROCESSES_MAX, UNFINISHED_BYTES_MAX, UNFINISHED_SLOTS, UNWIND_PROCESSES_MAX,
 };
 use profiler_common::record::{StackHeader, UnfinishedAt};
 use profiler_common::source::SOURCES;
@@ -150,6 +151,10 @@ pub static PROBE_PLACES: Array<ProbePlace> = Array::with_max_entries(1, 0);
 /// Where probes are, by the cookie of each.
 #[map]
 pub static SITES: Array<Site> = Array::with_max_entries(SITES_MAX, 0);
+
+/// Where probes of custom profiles are, and what each adds or removes, by the cookie of each.
+#[map]
+pub static CUSTOM_SITES: Array<CustomSite> = Array::with_max_entries(CUSTOM_SITES_MAX, 0);
 
 /// Blocks by stack and size class.
 #[map]

@@ -83,6 +83,23 @@ impl Aggregator {
         }
     }
 
+    /// Counts what was added and not removed under keys of the kernel's own. What nobody has named is lost.
+    pub fn settle_left(&mut self, counted: &[(TallyKey, TallyCounts)]) {
+        for (kernel_key, counts) in counted {
+            let events = counts.allocated.saturating_sub(counts.freed);
+            if events == 0 {
+                continue;
+            }
+            match self.named.get(kernel_key).copied() {
+                Some((key, ended)) => {
+                    let weight = counts.allocated_bytes.wrapping_sub(counts.freed_bytes);
+                    self.add(key, Counts { events, weight }, ended);
+                }
+                None => self.losses.add(Loss::StackMissing, events),
+            }
+        }
+    }
+
     /// The same of waits. Those of one stack that are told apart by what they are have a key each.
     /// `wakers`: the number of each stack that ended waits, from 1, by its bits in a class.
     pub fn settle_waits(&mut self, counted: &[(TallyKey, DelayCounts)], wakers: &HashMap<u64, u64>) {
@@ -169,6 +186,25 @@ mod tests {
         let done = aggregator.finish();
         assert_eq!(done.tallies[&key(1)], Counts { events: 2, weight: 10 });
         assert_eq!((done.events, done.losses.of(Loss::WindowFull)), (3, 4));
+    }
+
+    #[test]
+    fn what_was_removed_is_not_left() {
+        let mut aggregator = Aggregator::default();
+        let key = SampleKey { process: ProcessId(0), thread: None, stack: StackId(1), class: 0 };
+        let kernel = |stack_hash| TallyKey::new(Source::CALLS, stack_hash, 0);
+        let counts = |allocated, freed| TallyCounts {
+            allocated,
+            allocated_bytes: 10 * allocated,
+            freed,
+            freed_bytes: 10 * freed,
+            ..TallyCounts::default()
+        };
+        aggregator.name(kernel(1), key, Ended::Root);
+        aggregator.settle_left(&[(kernel(1), counts(5, 2)), (kernel(2), counts(4, 4)), (kernel(3), counts(2, 1))]);
+        let done = aggregator.finish();
+        assert_eq!(done.tallies[&key], Counts { events: 3, weight: 30 });
+        assert_eq!((done.events, done.losses.of(Loss::StackMissing)), (3, 1));
     }
 
     #[test]

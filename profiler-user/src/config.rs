@@ -1,6 +1,7 @@
 //! What a run is, in one value: built by `bin/` from arguments, and by a user of the library by hand.
 
-use crate::model::kind::Kind;
+use crate::model::custom::CustomProfile;
+use crate::model::kind::{CustomKind, Kind};
 use profiler_common::source::Source;
 use profiler_common::wait::{WAITS_BLOCK, WAITS_MUTEX, WAITS_OFF_CPU};
 use std::collections::BTreeSet;
@@ -56,6 +57,8 @@ pub enum Event {
     ThreadCreate,
     /// Time on the CPU, and off it.
     Wall,
+    /// What probes add and remove: which of the custom profiles, at most [`Source::CUSTOM_MAX`].
+    Custom(u16),
 }
 
 impl Event {
@@ -76,6 +79,7 @@ impl Event {
             Self::Block => Source::BLOCK,
             Self::Mutex => Source::MUTEX,
             Self::ThreadCreate => Source::THREADS,
+            Self::Custom(at) => return Source::custom(at),
             Self::Wall => return None,
         })
     }
@@ -217,6 +221,8 @@ pub struct Config {
     pub targets: Vec<Target>,
     /// What is sampled; each makes a profile of its own.
     pub events: Vec<Event>,
+    /// The custom profiles that events are of.
+    pub custom: Vec<CustomProfile>,
     /// Samples a second and CPU; for what no clock makes, about so many. None: what is usual for each event.
     pub frequency_hz: Option<u32>,
     /// Mean distance between sampled blocks, bytes, for calls of allocators; 1: every block.
@@ -264,6 +270,7 @@ impl Default for Config {
         Self {
             targets: vec![Target::All],
             events: vec![Event::CpuClock],
+            custom: Vec::new(),
             frequency_hz: None,
             sample_bytes: 512 << 10,
             max_overhead: None,
@@ -326,6 +333,7 @@ impl Config {
             Event::Mutex => Kind::Mutex,
             Event::ThreadCreate => Kind::ThreadCreate,
             Event::Wall => Kind::Wall,
+            Event::Custom(at) => self.custom.get(usize::from(at)).map_or(Kind::Cpu, |profile| Kind::Custom(CustomKind::of(profile))),
         }
     }
 
@@ -338,6 +346,11 @@ impl Config {
             sources.insert(Source::WAKERS);
         }
         sources
+    }
+
+    /// Whether a custom profile is recorded.
+    pub(crate) fn has_custom(&self) -> bool {
+        !self.custom.is_empty()
     }
 
     /// What is recorded at tracepoints.

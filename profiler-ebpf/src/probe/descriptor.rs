@@ -44,6 +44,12 @@ pub struct SystemCall {
 }
 
 impl SystemCall {
+    /// That of the tracepoint's registers.
+    #[inline(always)]
+    pub fn of(registers: u64) -> Self {
+        Self { registers }
+    }
+
     /// Its number.
     #[inline(always)]
     pub fn number(self) -> u64 {
@@ -55,6 +61,12 @@ impl SystemCall {
     pub fn argument(self, at: usize) -> u64 {
         read_kernel(self.registers + ARGUMENTS[at])
     }
+}
+
+/// Whether its numbers are those of this machine.
+#[inline(always)]
+pub fn are_native(call: &SystemCall) -> bool {
+    numbers::are_native(call.registers)
 }
 
 /// The process that makes the call, if it is one that was asked for and its numbers are those of this machine.

@@ -4,8 +4,8 @@
 //! clean. Only a sampled call waits for its return, which tells the block's address. Programs of probes can be preempted: nothing here is per CPU but what
 //! is claimed (`place.rs`).
 
-mod blocks;
-mod call;
+pub mod blocks;
+pub mod call;
 
 use crate::emit;
 use crate::place::{OfProbe, Place as _};

@@ -1,6 +1,7 @@
 //! One file an event source.
 
 pub mod cpu;
+pub mod custom;
 pub mod descriptor;
 pub mod heap;
 mod lock;

@@ -10,21 +10,21 @@ const PATH: &str = "/sys/kernel/btf/vmlinux";
 const MAGIC: u16 = 0xeb9f;
 
 // Kinds of type (include/uapi/linux/btf.h).
-const KIND_INT: u32 = 1;
+pub(super) const KIND_INT: u32 = 1;
 const KIND_ARRAY: u32 = 3;
-const KIND_STRUCT: u32 = 4;
-const KIND_UNION: u32 = 5;
-const KIND_ENUM: u32 = 6;
-const KIND_FUNC_PROTO: u32 = 13;
+pub(super) const KIND_STRUCT: u32 = 4;
+pub(super) const KIND_UNION: u32 = 5;
+pub(super) const KIND_ENUM: u32 = 6;
+pub(super) const KIND_FUNC_PROTO: u32 = 13;
 const KIND_VAR: u32 = 14;
 const KIND_DATASEC: u32 = 15;
 const KIND_DECL_TAG: u32 = 17;
-const KIND_ENUM64: u32 = 19;
+pub(super) const KIND_ENUM64: u32 = 19;
 
 /// The kernel's types, as bytes.
 pub struct KernelTypes {
-    bytes: Vec<u8>,
-    types: std::ops::Range<usize>,
+    pub(super) bytes: Vec<u8>,
+    pub(super) types: std::ops::Range<usize>,
     strings: std::ops::Range<usize>,
 }
 
@@ -75,6 +75,12 @@ impl KernelTypes {
             at += 12 + extra_bytes(kind, members);
         }
         found
+    }
+
+    /// A string, by where it begins.
+    pub(super) fn string(&self, offset: u32) -> &str {
+        let bytes = self.bytes.get(self.strings.start + offset as usize..self.strings.end).unwrap_or_default();
+        std::str::from_utf8(bytes.split(|byte| *byte == 0).next().unwrap_or_default()).unwrap_or_default()
     }
 
     fn is_string(&self, offset: u32, wanted: &str) -> bool {
@@ -194,7 +200,7 @@ pub fn controller_index(types: &KernelTypes, controller: &str) -> Option<u32> {
 }
 
 /// Bytes that follow a type's header.
-fn extra_bytes(kind: u32, members: usize) -> usize {
+pub(super) fn extra_bytes(kind: u32, members: usize) -> usize {
     match kind {
         KIND_INT | KIND_VAR | KIND_DECL_TAG => 4,
         KIND_ARRAY => 12,
@@ -204,7 +210,7 @@ fn extra_bytes(kind: u32, members: usize) -> usize {
     }
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
+pub(super) fn word(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }
 

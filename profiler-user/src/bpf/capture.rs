@@ -47,7 +47,7 @@ pub struct Batch {
 
 /// Everything that is open at the border.
 pub struct Capture {
-    programs: Programs,
+    pub(super) programs: Programs,
     /// What ticks, by source.
     events: BTreeMap<Source, SampledEvents>,
     side_band: SideBand,
@@ -104,16 +104,14 @@ impl Capture {
     pub fn start(&mut self) -> Result<(), BpfError> {
         self.away_at_start = TimesAway::now();
         self.programs.count_calls(self.probes)?;
-        self.traced.iter().try_for_each(|traced| self.programs.trace(*traced))?;
+        self.programs.trace_all(&self.traced)?;
         self.events.values_mut().try_for_each(SampledEvents::enable)
     }
 
     /// Stops the clock; what has arrived can still be drained.
     pub fn stop(&mut self) {
         self.events.values_mut().for_each(SampledEvents::disable);
-        // Those that count waits stand still with the probes, and are asked later what they have missed.
-        let stopped = self.traced.iter().filter(|traced| !matches!(traced, Traced::Waits | Traced::NewThreads));
-        stopped.for_each(|traced| self.programs.stop_tracing(*traced));
+        self.programs.stop_tracing_most(&self.traced);
         // At one moment for all probes, which takes longer to take away.
         let _ = self.programs.count_calls(ProbeWork::Nothing);
         wait_for_programs();

@@ -25,8 +25,10 @@ pub struct Counted {
     pub stacks: u64,
     /// Bytes written to the ring.
     pub ring_bytes: u64,
-    /// Frees of blocks that were not sampled, or not seen when they were allocated.
+    /// Frees of blocks that were not sampled, or not seen when they were allocated; removals of keys that nobody has.
     pub other_frees: u64,
+    /// Keys that were added while they were there.
+    pub replaced: u64,
     /// Calls met on an instruction that is executed step by step, where they are counted.
     pub stepped: u64,
     /// Losses counted in the kernel.
@@ -44,6 +46,7 @@ impl Counted {
             stacks: self.stacks.saturating_sub(earlier.stacks),
             ring_bytes: self.ring_bytes.saturating_sub(earlier.ring_bytes),
             other_frees: self.other_frees.saturating_sub(earlier.other_frees),
+            replaced: self.replaced.saturating_sub(earlier.replaced),
             stepped: self.stepped.saturating_sub(earlier.stepped),
             losses: self.losses.since(&earlier.losses),
         }
@@ -76,6 +79,7 @@ pub(super) fn read(cells: &Cells, source: Source) -> Result<Counted, BpfError> {
         samples: sum(Counter::Samples as u32),
         stacks: sum(Counter::Stacks as u32),
         other_frees: sum(Counter::OtherFrees as u32),
+        replaced: sum(Counter::Replaced as u32),
         stepped: sum(Counter::Stepped as u32),
         ring_bytes: sum(Counter::RingBytes as u32),
         losses,

@@ -34,7 +34,10 @@ pub enum BpfError {
     #[error("loading the eBPF programs: {0}")]
     Load(String),
     /// The kernel has no links of many probes.
-    #[error("-e heap and -e allocs need Linux 6.6 or later (uprobes for many functions by one link), and this is Linux {}", release())]
+    #[error(
+        "-e heap, -e allocs and custom profiles need Linux 6.6 or later (uprobes for many functions by one link), and this is Linux {}",
+        release()
+    )]
     NoProbeLinks,
     /// The kernel's verifier does not follow programs that build stacks in a place they claim.
     #[error(
@@ -42,6 +45,12 @@ pub enum BpfError {
         release()
     )]
     TooOldToTrace,
+    /// The kernel does not tell a tracepoint's program which of several it is.
+    #[error("tracepoints in custom profiles need Linux 6.10 or later, and this is Linux {}; uprobe: and usdt: need 6.6", release())]
+    TooOldForTracepoints,
+    /// A probe of a custom profile has no place.
+    #[error("{0}")]
+    Custom(String),
     /// Probes could not be set in a process.
     #[error("setting probes in process {pid}: {source}{}", probe_advice(source))]
     Probe {
@@ -73,9 +82,14 @@ pub enum BpfError {
 
 /// Whether the kernel is older than all on which programs of probes are known to load.
 pub(super) fn is_before_probes() -> bool {
+    is_before((6, 6))
+}
+
+/// Whether the kernel is older than a release.
+pub(super) fn is_before((major, minor): (u32, u32)) -> bool {
     let release = release();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
-    (numbers.next(), numbers.next()) < (Some(6), Some(6))
+    (numbers.next(), numbers.next()) < (Some(major), Some(minor))
 }
 
 /// What the kernel calls itself.

@@ -1,6 +1,7 @@
 //! What a recording asks of the kernel side.
 
 use crate::config::{Event, ProbeWork, Tick, Traced};
+use crate::model::custom::CustomProfile;
 use crate::model::process::Pid;
 use profiler_common::settings::{KernelOffsets, Settings};
 use profiler_common::target::{TargetCgroup, TargetComm, TargetProcess};
@@ -24,6 +25,8 @@ pub struct CaptureOptions {
     pub calls: Option<Event>,
     /// What is recorded at the kernel's own tracepoints.
     pub traced: Vec<Traced>,
+    /// Custom profiles, in the order of their sources.
+    pub custom: Vec<CustomProfile>,
     /// The traps of calls have a budget: what they cost is measured, and less can be counted later.
     pub budget: bool,
     /// Bytes of the ring.

@@ -11,11 +11,14 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 const PROG_LOAD: libc::c_int = 5;
 const BTF_LOAD: libc::c_int = 18;
 const TYPE_KPROBE: u32 = 2;
+const TYPE_RAW_TRACEPOINT: u32 = 17;
 
 /// For what a program is loaded: `enum bpf_attach_type`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub(super) enum AttachType {
+    /// One of the kernel's tracepoints.
+    RawTracepoint = 0,
     /// Many probes by one link (6.6).
     Multi = 48,
     /// The same, at both ends of a call (6.13).
@@ -109,7 +112,7 @@ impl ProbeObject {
         prog_name.iter_mut().zip(name.bytes().take(15)).for_each(|(slot, byte)| *slot = byte);
         let types = function.func_info.func_info_bytes();
         let attr = LoadAttr {
-            prog_type: TYPE_KPROBE,
+            prog_type: if attach == AttachType::RawTracepoint { TYPE_RAW_TRACEPOINT } else { TYPE_KPROBE },
             insn_cnt: function.instructions.len() as u32,
             insns: function.instructions.as_ptr() as u64,
             license: license.as_ptr() as u64,

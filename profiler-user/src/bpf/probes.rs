@@ -16,7 +16,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 
 // include/uapi/linux/bpf.h
 const LINK_CREATE: libc::c_int = 28;
-const RETURN: u32 = 1;
+pub(super) const RETURN: u32 = 1;
 
 /// Words of a [`Site`] as the map's value.
 pub(super) const SITE_WORDS: usize = size_of::<Site>() / 8;
@@ -83,9 +83,23 @@ pub(super) struct Ran {
 
 /// Functions of one link.
 #[derive(Default)]
-struct Points {
+pub(super) struct Points {
     offsets: Vec<u64>,
     cookies: Vec<u64>,
+    /// Words in the file that are raised while somebody looks, if there are any; 0: none.
+    semaphores: Vec<u64>,
+}
+
+impl Points {
+    pub(super) fn push(&mut self, offset: u64, cookie: u64, semaphore: u64) {
+        self.offsets.push(offset);
+        self.cookies.push(cookie);
+        self.semaphores.push(semaphore);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.offsets.is_empty()
+    }
 }
 
 impl Probes {
@@ -134,8 +148,7 @@ impl Probes {
             let place = if is_free || matches!(self.programs, Programs::Allocs { .. }) { function.after_entry } else { function.at_entry };
             let cookie = self.site(function, place, allocator)?;
             let points = if is_free { &mut frees } else { &mut makers };
-            points.offsets.push(place.offset);
-            points.cookies.push(cookie);
+            points.push(place.offset, cookie, 0);
         }
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let mut links = Vec::new();
@@ -202,7 +215,7 @@ impl Probes {
 
     /// Links a probe of our own text, to see what its trap costs.
     pub(super) fn try_out(&self, path: &str, offset: u64, trap: Trap) -> io::Result<Vec<OwnedFd>> {
-        let points = Points { offsets: vec![offset], cookies: vec![0] };
+        let points = Points { offsets: vec![offset], cookies: vec![0], ..Points::default() };
         let link = |program, attach, flags| create_link(program, path, &points, (attach, flags, Pid(std::process::id())));
         Ok(match (&self.programs, trap) {
             (Programs::Allocs { entry } | Programs::Pair { entry, .. }, Trap::Entry) => vec![link(entry, AttachType::Multi, 0)?],
@@ -240,13 +253,18 @@ const fn call_number(call: AllocatorCall) -> u32 {
 }
 
 /// Whether the kernel has links of many probes. An older one takes the programs all the same. What is no file is refused in other words by one that has them.
-fn has_links_of_many(program: &OwnedFd) -> bool {
-    let points = Points { offsets: vec![0], cookies: vec![0] };
+pub(super) fn has_links_of_many(program: &OwnedFd) -> bool {
+    let points = Points { offsets: vec![0], cookies: vec![0], ..Points::default() };
     let refused = create_link(program, "/", &points, (AttachType::Multi, 0, Pid(std::process::id())));
     refused.err().and_then(|error| error.raw_os_error()) != Some(libc::EINVAL)
 }
 
-fn create_link(program: &OwnedFd, path: &str, points: &Points, (attach, multi_flags, pid): (AttachType, u32, Pid)) -> io::Result<OwnedFd> {
+pub(super) fn create_link(
+    program: &OwnedFd,
+    path: &str,
+    points: &Points,
+    (attach, multi_flags, pid): (AttachType, u32, Pid),
+) -> io::Result<OwnedFd> {
     let path = CString::new(path).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let attr = LinkAttr {
         prog_fd: program.as_raw_fd() as u32,
@@ -255,7 +273,7 @@ fn create_link(program: &OwnedFd, path: &str, points: &Points, (attach, multi_fl
         flags: 0,
         path: path.as_ptr() as u64,
         offsets: points.offsets.as_ptr() as u64,
-        ref_ctr_offsets: 0,
+        ref_ctr_offsets: if points.semaphores.iter().all(|semaphore| *semaphore == 0) { 0 } else { points.semaphores.as_ptr() as u64 },
         cookies: points.cookies.as_ptr() as u64,
         cnt: points.offsets.len() as u32,
         multi_flags,

@@ -2,6 +2,7 @@
 
 use super::arena::Arena;
 use super::counters::Cells;
+use super::custom::CustomProbes;
 use super::descriptors::Descriptors;
 use super::error::{BpfError, is_before_probes};
 use super::live_blocks::LiveBlocks;
@@ -18,8 +19,8 @@ use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{FExit, Iter, PerfEvent, RawTracePoint};
 use aya::{Btf, Ebpf, EbpfLoader, VerifierLogLevel};
 use profiler_common::limits::{
-    LOCKS_MAX, OPEN_DESCRIPTORS_MAX, OWN_PROCESSES_MAX, PENDING_CALLS_MAX, PROBE_PLACES_PER_CPU, SITES_MAX, SLEEPS_MAX, TARGET_CGROUPS_MAX,
-    TARGET_COMMS_MAX,
+    CUSTOM_SITES_MAX, LOCKS_MAX, OPEN_DESCRIPTORS_MAX, OWN_PROCESSES_MAX, PENDING_CALLS_MAX, PROBE_PLACES_PER_CPU, SITES_MAX, SLEEPS_MAX,
+    TARGET_CGROUPS_MAX, TARGET_COMMS_MAX,
 };
 use profiler_common::tally::{COUNTING_ALL, COUNTING_NOTHING, COUNTING_RETURNS};
 use profiler_common::target::{TARGET_PROCESSES, TargetCgroup, TargetComm};
@@ -51,6 +52,7 @@ pub(super) struct Programs {
     counting: Array<MapData, u32>,
     /// Where calls are probed and not ticks sampled.
     pub(super) probes: Option<Probes>,
+    pub(super) custom: Option<CustomProbes>,
 }
 
 /// A [`ProcessRanges`] as the map's value.
@@ -78,7 +80,11 @@ impl Programs {
         let waits = Waits::new(waits, sleeps);
         let sites = Array::try_from(take(&mut ebpf, "SITES")?).map_err(|error| map_error("SITES", &error))?;
         let probes = options.calls.map(|calls| Probes::load((calls, options.budget), EMBEDDED_OBJECT, &numbers, sites)).transpose()?;
-        let mut programs = Self { ebpf, ring, counters, targets, own, ranges, arena, tallies, live, descriptors, waits, counting, probes };
+        let sites = Array::try_from(take(&mut ebpf, "CUSTOM_SITES")?).map_err(|error| map_error("CUSTOM_SITES", &error))?;
+        let has_custom = !options.custom.is_empty();
+        let custom = has_custom.then(|| CustomProbes::load(&options.custom, EMBEDDED_OBJECT, &numbers, sites)).transpose()?;
+        let mut programs =
+            Self { ebpf, ring, counters, targets, own, ranges, arena, tallies, live, descriptors, waits, counting, probes, custom };
         for (pid, process) in &options.processes {
             programs.add_target(pid.0, process.start_boot_ns)?;
         }
@@ -89,6 +95,19 @@ impl Programs {
             programs.attach("forget_process", "sched_process_free")?;
         }
         Ok(programs)
+    }
+
+    /// Has recorded from now on all that is traced, custom profiles among it.
+    pub(super) fn trace_all(&mut self, traced: &[Traced]) -> Result<(), BpfError> {
+        traced.iter().try_for_each(|traced| self.trace(*traced))?;
+        self.custom.as_mut().map_or(Ok(()), CustomProbes::trace)
+    }
+
+    /// No more of it, but for those that count waits: they stand still with the probes, and are asked later what they have missed.
+    pub(super) fn stop_tracing_most(&mut self, traced: &[Traced]) {
+        self.custom.iter_mut().for_each(CustomProbes::stop_tracing);
+        let stopped = traced.iter().filter(|traced| !matches!(traced, Traced::Waits | Traced::NewThreads));
+        stopped.for_each(|traced| self.stop_tracing(*traced));
     }
 
     /// Has recorded from now on what the kernel's own tracepoints tell.
@@ -224,6 +243,9 @@ fn load_object(options: &CaptureOptions) -> Result<Ebpf, BpfError> {
     let mut comms = [TargetComm::default(); TARGET_COMMS_MAX];
     comms.iter_mut().zip(&options.comms).for_each(|(slot, comm)| *slot = *comm);
     let has_descriptors = options.traced.contains(&Traced::Descriptors);
+    let has_custom = !options.custom.is_empty();
+    let is_followed = options.calls == Some(Event::Heap) || has_custom;
+    let are_probed = options.calls.is_some() || has_custom;
     EbpfLoader::new()
         .btf(None)
         .verifier_log_level(VerifierLogLevel::DISABLE)
@@ -233,15 +255,16 @@ fn load_object(options: &CaptureOptions) -> Result<Ebpf, BpfError> {
         .override_global("TARGET_COMMS", comms.as_bytes(), true)
         .map_max_entries("RING", options.ring_bytes)
         .map_max_entries("TARGET_PROCESSES", options.target_processes)
-        .map_max_entries("PROBE_PLACES", if options.calls.is_some() || !options.traced.is_empty() { probe_places() } else { 1 })
+        .map_max_entries("PROBE_PLACES", if are_probed || !options.traced.is_empty() { probe_places() } else { 1 })
         .map_max_entries("SLEEPS", if options.settings.waits != 0 { SLEEPS_MAX } else { 1 })
         .map_max_entries("LOCKS", if options.settings.waits & WAITS_MUTEX != 0 { LOCKS_MAX } else { 1 })
         .map_max_entries("DELAYS", if waits::are_counted(options) { options.tallies } else { 1 })
         .map_max_entries("SITES", if options.calls.is_some() { SITES_MAX } else { 1 })
-        .map_max_entries("TALLIES", if options.calls.is_some() || has_descriptors { options.tallies } else { 1 })
+        .map_max_entries("CUSTOM_SITES", if has_custom { CUSTOM_SITES_MAX } else { 1 })
+        .map_max_entries("TALLIES", if are_probed || has_descriptors { options.tallies } else { 1 })
         .map_max_entries("DESCRIPTORS", if has_descriptors { OPEN_DESCRIPTORS_MAX } else { 1 })
-        .map_max_entries("LIVE", if options.calls == Some(Event::Heap) { options.live_blocks } else { 1 })
-        .map_max_entries("PENDING", if options.calls == Some(Event::Heap) { PENDING_CALLS_MAX } else { 64 })
+        .map_max_entries("LIVE", if is_followed { options.live_blocks } else { 1 })
+        .map_max_entries("PENDING", if is_followed { PENDING_CALLS_MAX } else { 64 })
         .load(EMBEDDED_OBJECT)
         .map_err(|error| BpfError::Load(describe(&error)))
 }

@@ -1,12 +1,14 @@
 //! How large the programs are to the running kernel: what its verifier walks through, and what it makes of them. For who builds the programs.
 
 use super::btf::KernelTypes;
-use super::error::BpfError;
+use super::custom::CustomProbes;
+use super::error::{BpfError, is_before_probes};
 use super::options::CaptureOptions;
 use super::probes::Probes;
 use super::program::Programs;
 use super::program_cost;
 use crate::config::{Event, ProbeWork, Tick, Traced};
+use crate::model::custom::{Action, CustomProbe, CustomProfile};
 use aya::programs::{ProgramInfo, loaded_programs};
 use profiler_common::limits::{RING_BYTES, TARGET_CGROUPS_MAX, TARGET_COMMS_MAX, TARGET_PROCESSES_MAX};
 use profiler_common::settings::{MODE_ANY, Settings, WALK_TABLES};
@@ -37,7 +39,9 @@ pub fn program_sizes() -> Result<Vec<ProgramSize>, BpfError> {
     let everything = everything()?;
     // A kernel that has no links of many probes has no use for their programs.
     let mut programs = match Programs::load(&everything) {
-        Err(BpfError::NoProbeLinks) => Programs::load(&CaptureOptions { calls: None, ..everything })?,
+        Err(BpfError::NoProbeLinks | BpfError::TooOldToTrace | BpfError::TooOldForTracepoints) => {
+            Programs::load(&CaptureOptions { calls: everything.calls.filter(|_| !is_before_probes()), custom: Vec::new(), ..everything })?
+        }
         other => other?,
     };
     let _descriptors = [programs.ticked(Tick::Clock)?, programs.ticked(Tick::Faults)?];
@@ -52,7 +56,8 @@ pub fn program_sizes() -> Result<Vec<ProgramSize>, BpfError> {
     let mut sizes =
         loaded.map(|(name, program)| Ok(size(name, &program.info().map_err(|_| unknown(name))?))).collect::<Result<Vec<_>, _>>()?;
     // Those of probes are not aya's.
-    for (name, program) in programs.probes.iter().flat_map(Probes::programs) {
+    let of_custom = programs.custom.iter().flat_map(CustomProbes::programs);
+    for (name, program) in programs.probes.iter().flat_map(Probes::programs).chain(of_custom) {
         let id = program_cost::number(program, "prog_id").ok_or_else(|| unknown(name))?;
         let info = loaded_programs().filter_map(Result::ok).find(|info| u64::from(info.id()) == id).ok_or_else(|| unknown(name))?;
         sizes.push(size(name, &info));
@@ -68,6 +73,13 @@ fn size(name: &str, info: &ProgramInfo) -> ProgramSize {
         translated_bytes: info.size_translated().unwrap_or(0),
         jited_bytes: info.size_jitted(),
     }
+}
+
+/// A profile with every sort of program.
+fn custom() -> Vec<CustomProfile> {
+    let probe = |text| CustomProbe::parse(Action::Add, text).ok();
+    let texts = ["uprobe:libc.so.6:malloc:key=arg0", "tracepoint:sched:sched_process_exit:key=tid"];
+    CustomProfile::new("all", false, texts.into_iter().filter_map(probe).collect()).into_iter().collect()
 }
 
 /// Every branch can be taken: the verifier does not look at code that the settings switch off.
@@ -106,6 +118,7 @@ fn everything() -> Result<CaptureOptions, BpfError> {
         ticking: Vec::new(),
         calls: Some(Event::Heap),
         traced: TRACED.to_vec(),
+        custom: custom(),
         budget: true,
         ring_bytes: RING_BYTES,
         target_processes: TARGET_PROCESSES_MAX,

@@ -1,5 +1,6 @@
 //! What the programs themselves cost, by the kernel's own statistics.
 
+use super::custom::CustomProbes;
 use super::probes::Probes;
 use super::program::Programs;
 use super::program_cost::{ProgramCost, number, of_descriptor};
@@ -17,7 +18,9 @@ pub(super) fn read(programs: &Programs) -> Vec<ProgramCost> {
         })
     });
     // Those of probes are not aya's.
-    let of_probes = programs.probes.iter().flat_map(Probes::programs).filter_map(|(name, program)| of_descriptor(name, program));
+    let of_custom = programs.custom.iter().flat_map(CustomProbes::programs);
+    let of_probes = programs.probes.iter().flat_map(Probes::programs);
+    let of_probes = of_probes.chain(of_custom).filter_map(|(name, program)| of_descriptor(name, program));
     costs.chain(of_probes).collect()
 }
 

@@ -1,7 +1,9 @@
 //! The kinds of profile: what each is called, and what its values mean. One row a kind.
 
+use super::custom::CustomProfile;
+
 /// The type of a value: what is counted, and in which unit.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ValueType {
     /// What, as pprof's `-sample_index` names it.
     pub name: &'static str,
@@ -37,6 +39,27 @@ fn is_allocator(name: &str) -> bool {
         rest.is_empty() || rest.starts_with('(') && rest.ends_with(')')
     };
     PREFIXES.iter().any(is_entry_point) || name.strip_prefix("operator new").is_some_and(is_new)
+}
+
+/// A profile that its user has named.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct CustomKind {
+    /// Its name.
+    pub name: &'static str,
+    /// Its columns: how many, and what they weigh where anything does.
+    pub columns: &'static [ValueType],
+    /// Something is removed: it is about what is still there.
+    pub tells_what_lives: bool,
+}
+
+impl CustomKind {
+    /// That of a profile. What is named by a user lives as long as the program: there are a handful.
+    pub fn of(profile: &CustomProfile) -> Self {
+        let name: &'static str = Box::leak(profile.name.clone().into_boxed_str());
+        let mut columns = vec![ValueType { name, unit: "count" }];
+        columns.extend(profile.has_weight().then_some(ValueType { name: "weight", unit: "count" }));
+        Self { name, columns: Box::leak(columns.into_boxed_slice()), tells_what_lives: profile.has_removes() }
+    }
 }
 
 /// A kind of profile.
@@ -78,6 +101,8 @@ pub enum Kind {
     Goroutine,
     /// Who allocates how much of all, seen by turns: no totals.
     AllocShares,
+    /// What was added, and not removed, by probes that the user has named.
+    Custom(CustomKind),
 }
 
 impl Kind {
@@ -100,6 +125,7 @@ impl Kind {
             Self::Threads => "threads",
             Self::Goroutine => "goroutine",
             Self::AllocShares => "alloc-shares",
+            Self::Custom(custom) => custom.name,
         }
     }
 
@@ -128,6 +154,7 @@ impl Kind {
             Self::Allocs => &[ValueType { name: "alloc_objects", unit: "count" }, ValueType { name: "alloc_space", unit: "bytes" }],
             Self::Threads => &[ValueType { name: "threads", unit: "count" }],
             Self::Goroutine => &[ValueType { name: "goroutine", unit: "count" }],
+            Self::Custom(custom) => custom.columns,
         }
     }
 
@@ -149,6 +176,7 @@ impl Kind {
             Self::Wall => ValueType { name: "wall", unit: "nanoseconds" },
             Self::Block | Self::Mutex => ValueType { name: "contentions", unit: "count" },
             Self::ThreadCreate => ValueType { name: "threadcreate", unit: "count" },
+            Self::Custom(custom) => ValueType { name: custom.name, unit: "count" },
         }
     }
 
@@ -169,6 +197,7 @@ impl Kind {
             Self::OffCpu | Self::Block | Self::Mutex => "waits",
             Self::Wall => "events",
             Self::ThreadCreate => "threads",
+            Self::Custom(_) => "adds",
         }
     }
 
@@ -184,7 +213,7 @@ impl Kind {
     /// The column that readers show unless they are asked for another.
     pub const fn default_column(self) -> usize {
         match self {
-            Self::Threads | Self::Goroutine | Self::Descriptors | Self::Sockets | Self::ThreadCreate => 0,
+            Self::Threads | Self::Goroutine | Self::Descriptors | Self::Sockets | Self::ThreadCreate | Self::Custom(_) => 0,
             Self::Heap | Self::HeapBase => 3,
             _ => 1,
         }
@@ -241,6 +270,8 @@ impl Kind {
             Self::Block => "nothing that was asked for waited for another thread in that time",
             Self::Mutex => "nobody waited for a lock of what was asked for in that time",
             Self::ThreadCreate => "nothing that was asked for started a thread in that time",
+            Self::Custom(CustomKind { tells_what_lives: true, .. }) => "nothing is left that was added in that time",
+            Self::Custom(_) => "nothing that was asked for came to a probe in that time",
             Self::Heap | Self::HeapBase | Self::Allocs | Self::AllocsOfHeap => {
                 "nothing that was asked for allocated enough in that time; --sample-bytes 1 records every block"
             }

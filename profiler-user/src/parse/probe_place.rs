@@ -42,12 +42,24 @@ pub(super) fn is_emulated(bytes: &[u8]) -> bool {
 /// `at_entry` and `after_entry` of a function, which begins at an address and at an offset of the file.
 pub(super) fn places(code: &MachineCode<'_>, entry: u64, offset: u64, call: AllocatorCall) -> (ProbePlace, ProbePlace) {
     let unemulated = ProbePlace { offset, pushed: 0, is_emulated: false };
-    let found = candidates(code, entry, call);
+    let found = candidates(code, entry, arguments(call), call == AllocatorCall::Free);
     let place = |candidate: &Candidate| ProbePlace { offset: offset + candidate.distance, pushed: candidate.pushed, is_emulated: true };
     let at_entry = found.iter().find(|candidate| candidate.pushed == 0 && !candidate.is_behind_check);
     let after_check = found.iter().find(|candidate| candidate.is_behind_check);
     let after_entry = after_check.or(at_entry).or(found.first());
     (at_entry.map_or(unemulated, place), after_entry.map_or(unemulated, place))
+}
+
+/// Where a probe of any function is cheap that needs all arguments, and the stack as the call has left it: its first `push`, which no loop comes back to. If there
+/// is none, its first instruction.
+pub(super) fn first_push(code: &MachineCode<'_>, entry: u64, offset: u64) -> u64 {
+    let all = [Register::RDI, Register::RSI, Register::RDX, Register::RCX, Register::R8, Register::R9];
+    let is_push = |candidate: &&Candidate| {
+        let bytes = code.at(entry + candidate.distance, 2);
+        matches!(bytes, [0x50..=0x57, ..] | [0x41, 0x50..=0x57])
+    };
+    let found = candidates(code, entry, &all, false);
+    found.iter().filter(|candidate| candidate.pushed == 0).find(is_push).map_or(offset, |candidate| offset + candidate.distance)
 }
 
 /// An emulated instruction at which the arguments are where they were.
@@ -58,7 +70,7 @@ struct Candidate {
     is_behind_check: bool,
 }
 
-fn candidates(code: &MachineCode<'_>, entry: u64, call: AllocatorCall) -> Vec<Candidate> {
+fn candidates(code: &MachineCode<'_>, entry: u64, arguments: &[Register], is_free: bool) -> Vec<Candidate> {
     let bytes = code.at(entry, (INSTRUCTIONS_MAX * INSTRUCTION_MAX_BYTES) as u64);
     let mut decoder = Decoder::with_ip(64, bytes, 0, DecoderOptions::NONE);
     let mut factory = InstructionInfoFactory::new();
@@ -76,8 +88,8 @@ fn candidates(code: &MachineCode<'_>, entry: u64, call: AllocatorCall) -> Vec<Ca
         if is_emulated(&bytes[at..]) {
             found.push(Candidate { distance: at as u64, pushed, is_behind_check });
         }
-        let leaves_without = call == AllocatorCall::Free && is_null_check(&before, &instruction);
-        if !leaves_without && instruction.flow_control() != FlowControl::Next || writes(&mut factory, &instruction, arguments(call)) {
+        let leaves_without = is_free && is_null_check(&before, &instruction);
+        if !leaves_without && instruction.flow_control() != FlowControl::Next || writes(&mut factory, &instruction, arguments) {
             break;
         }
         let Some(now) = pushed_after(&mut factory, &instruction, pushed) else { break };

@@ -1,26 +1,16 @@
-//! Files are looked through for an allocator's functions, or for Go's own profile, beside the recording: one thread that asks one reader, file after file.
+//! Files are looked through for an allocator's functions, or for Go's own profile, beside the recording.
 
+use super::file_finder::FileFinder;
 use crate::model::allocator::Allocator;
 use crate::model::answer::LoadSegment;
 use crate::model::go_heap::{GoHeapPlaces, NoGoHeap};
 use crate::model::mapping::ObjectId;
-use crate::reader::{Reader, ReaderOptions};
-use rustix::event::{EventfdFlags, eventfd};
+use crate::reader::Reader;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Duration;
 
-/// A reader that has had nothing to do for so long ends, and with it its memory.
-const IDLE: Duration = Duration::from_secs(5);
-/// How long one file may take.
-const DEADLINE: Duration = Duration::from_secs(5);
-/// Data of the reader, bytes.
-const DATA_BYTES: u64 = 64 << 20;
-
-type Wanted = (ObjectId, OwnedFd);
-type Found = (ObjectId, Finding);
+/// The thread that looks.
+pub(super) type AllocatorFinder = FileFinder<Finding>;
 
 /// What a file is to a heap profile.
 pub(super) enum Finding {
@@ -30,76 +20,9 @@ pub(super) enum Finding {
     Go(Result<(GoHeapPlaces, Vec<LoadSegment>), NoGoHeap>),
 }
 
-/// The thread, as the recording sees it.
-pub(super) struct AllocatorFinder {
-    wanted: Sender<Wanted>,
-    found: Receiver<Found>,
-    /// Taken from `found` while waiting.
-    kept: Vec<Found>,
-    waiting: usize,
-    /// Readable when something was found.
-    news: Arc<OwnedFd>,
-}
-
-impl AllocatorFinder {
-    /// Starts the thread; a reader is started when there is something to read.
-    pub(super) fn start() -> io::Result<Self> {
-        let (wanted, requests) = channel::<Wanted>();
-        let (answers, found) = channel();
-        let news = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let told = Arc::clone(&news);
-        let options = ReaderOptions { deadline: DEADLINE, data_limit_bytes: DATA_BYTES, ..ReaderOptions::default() };
-        std::thread::Builder::new()
-            .name("profiler-allocs".into())
-            .spawn(move || serve(Reader::new(options), &requests, &answers, &told))?;
-        Ok(Self { wanted, found, kept: Vec::new(), waiting: 0, news })
-    }
-
-    /// Readable when something was found.
-    pub(super) fn news(&self) -> io::Result<OwnedFd> {
-        self.news.as_fd().try_clone_to_owned()
-    }
-
-    /// Asks for a file.
-    pub(super) fn ask(&mut self, object: ObjectId, file: OwnedFd) {
-        if self.wanted.send((object, file)).is_ok() {
-            self.waiting += 1;
-        }
-    }
-
-    /// What was found since the last time.
-    pub(super) fn found(&mut self) -> Vec<Found> {
-        let mut count = [0; 8];
-        // Nothing may have been found, and then there is nothing to read.
-        let _ = rustix::io::read(&*self.news, &mut count);
-        let mut found = std::mem::take(&mut self.kept);
-        let more: Vec<Found> = self.found.try_iter().collect();
-        self.waiting -= more.len();
-        found.extend(more);
-        found
-    }
-
-    /// Waits for the next file; false when none is on its way, or it takes too long.
-    pub(super) fn wait(&mut self, most: Duration) -> bool {
-        if self.waiting == 0 {
-            return false;
-        }
-        let Ok(found) = self.found.recv_timeout(most) else { return false };
-        self.waiting -= 1;
-        self.kept.push(found);
-        true
-    }
-}
-
-fn serve(mut reader: Reader, requests: &Receiver<Wanted>, answers: &Sender<Found>, news: &OwnedFd) {
-    while let Some((object, file)) = next(&mut reader, requests) {
-        let finding = look(&mut reader, object, &file);
-        if answers.send((object, finding)).is_err() {
-            return;
-        }
-        // The count may be at its end, and is readable then.
-        let _ = rustix::io::write(news, &1u64.to_ne_bytes());
-    }
+/// Starts the thread.
+pub(super) fn start() -> io::Result<AllocatorFinder> {
+    FileFinder::start("profiler-allocs", look)
 }
 
 /// A file that cannot be read has no functions that could be probed.
@@ -108,17 +31,5 @@ fn look(reader: &mut Reader, object: ObjectId, file: &OwnedFd) -> Finding {
         Ok(Ok(places)) => Finding::Go(Ok((places, reader.identify(object, file.as_fd()).map(|facts| facts.segments).unwrap_or_default()))),
         Ok(Err(NoGoHeap::NotGo)) | Err(_) => Finding::Allocator(reader.allocator(object, file.as_fd()).unwrap_or_default()),
         Ok(Err(why)) => Finding::Go(Err(why)),
-    }
-}
-
-/// The next file; the reader ends when there is none for a while. None when the recording is over.
-fn next(reader: &mut Reader, requests: &Receiver<Wanted>) -> Option<Wanted> {
-    match requests.recv_timeout(IDLE) {
-        Ok(wanted) => Some(wanted),
-        Err(RecvTimeoutError::Disconnected) => None,
-        Err(RecvTimeoutError::Timeout) => {
-            reader.stop();
-            requests.recv().ok()
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! Whose allocators are probed: the processes of the target, and their children, in every file with an allocator's functions that they map.
 
-use super::allocator_finder::{AllocatorFinder, Finding};
+use super::allocator_finder::{AllocatorFinder, Finding, start};
+use super::probed::{Probed, Whom};
 use crate::bpf::{BpfError, Capture};
 use crate::model::answer::LoadSegment;
 use crate::model::event::ProcessEvent;
@@ -9,45 +10,25 @@ use crate::model::mapping::{MappedRange, MappingKind, ObjectId};
 use crate::model::process::Pid;
 use crate::object::ObjectStore;
 use crate::process::Processes;
-use crate::target::{Inherit, members};
-use profiler_common::glob::glob_matches;
-use profiler_common::limits::COMM_BYTES;
-use profiler_common::target::TargetComm;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How long the start of a recording waits until the files that are mapped already are looked through.
 const START_MAX: Duration = Duration::from_secs(10);
 
-/// Whom to arm.
-pub(super) struct Whom {
-    /// Processes, by id.
-    pub(super) pids: Vec<Pid>,
-    /// Patterns of names.
-    pub(super) comms: Vec<TargetComm>,
-    /// Folders of control groups.
-    pub(super) folders: Vec<PathBuf>,
-    /// Their children.
-    pub(super) inherit: Inherit,
-}
-
 /// The probes of a recording.
 pub(super) struct Arming {
-    whom: Whom,
+    probed: Probed,
     finder: AllocatorFinder,
     /// What files have; None while that is being found out.
     known: HashMap<ObjectId, Option<Finding>>,
-    followed: HashSet<Pid>,
     armed: HashSet<(Pid, ObjectId)>,
     /// Processes whose runtime is Go's, and the file that says so: nothing is probed there.
     go: HashMap<Pid, ObjectId>,
     /// Processes in none of whose files is an allocator's function.
     without: BTreeSet<Pid>,
-    /// Processes to be looked at.
-    changed: BTreeSet<Pid>,
     /// Nothing is to be armed now, but what would be is noted.
     is_paused: bool,
     /// Why the last process could not be armed.
@@ -57,18 +38,14 @@ pub(super) struct Arming {
 impl Arming {
     /// Arms nothing yet.
     pub(super) fn new(whom: Whom) -> io::Result<Self> {
-        let followed = whom.pids.iter().copied().collect();
-        let changed = whom.pids.iter().copied().collect();
         let (known, armed, go) = (HashMap::new(), HashSet::new(), HashMap::new());
         Ok(Self {
-            whom,
-            finder: AllocatorFinder::start()?,
+            probed: Probed::new(whom),
+            finder: start()?,
             known,
-            followed,
             armed,
             go,
             without: BTreeSet::new(),
-            changed,
             is_paused: false,
             trouble: None,
         })
@@ -84,10 +61,7 @@ impl Arming {
     /// # Errors
     /// Nothing could be armed, and why.
     pub(super) fn begin(&mut self, processes: &Processes, objects: &ObjectStore, capture: &mut Capture) -> Result<(), BpfError> {
-        self.follow_groups();
-        for pid in processes.pids() {
-            self.follow_by_name(pid, processes);
-        }
+        self.probed.begin(processes);
         let until = Instant::now() + START_MAX;
         self.look(processes, objects, capture);
         while Instant::now() < until && self.finder.wait(until - Instant::now()) {
@@ -107,35 +81,19 @@ impl Arming {
 
     /// Something has happened to a process.
     pub(super) fn note(&mut self, event: &ProcessEvent, capture: &mut Capture) {
-        match event {
-            ProcessEvent::Fork { pid, tid, parent } if pid.0 == tid.0 => {
-                if self.whom.inherit == Inherit::Children && self.followed.contains(parent) {
-                    self.followed.insert(*pid);
-                    self.changed.insert(*pid);
-                }
-            }
-            ProcessEvent::Exit { pid, tid } if pid.0 == tid.0 && self.followed.remove(pid) => {
-                self.armed.retain(|(armed, _)| armed != pid);
-                self.go.remove(pid);
-                capture.disarm(*pid);
-            }
-            // A link of ours stays with the process when it becomes another program.
-            ProcessEvent::Exec { pid, .. } | ProcessEvent::Renamed { pid, .. } | ProcessEvent::Map { pid, .. } => {
-                self.changed.insert(*pid);
-            }
-            ProcessEvent::Fork { .. } | ProcessEvent::Exit { .. } => {}
+        if self.probed.note(event)
+            && let ProcessEvent::Exit { pid, .. } = event
+        {
+            self.armed.retain(|(armed, _)| armed != pid);
+            self.go.remove(pid);
+            capture.disarm(*pid);
         }
     }
 
     /// Arms what is new; gives the processes that were looked at.
     pub(super) fn go_on(&mut self, processes: &Processes, objects: &ObjectStore, capture: &mut Capture) -> Vec<Pid> {
         self.take_over();
-        let changed: Vec<Pid> = self.changed.iter().copied().collect();
-        if changed.iter().any(|pid| !self.followed.contains(pid)) {
-            self.follow_groups();
-        }
-        changed.into_iter().for_each(|pid| self.follow_by_name(pid, processes));
-        let looked_at: Vec<Pid> = self.changed.iter().filter(|pid| self.followed.contains(pid)).copied().collect();
+        let looked_at = self.probed.go_on(processes);
         self.look(processes, objects, capture);
         looked_at
     }
@@ -146,33 +104,15 @@ impl Arming {
         }
     }
 
-    /// A process comes into a group by its parent, or by somebody who puts it there: then it was seen to become another program, or to map one.
-    fn follow_groups(&mut self) {
-        for pid in self.whom.folders.iter().flat_map(|folder| members(folder)) {
-            if self.followed.insert(pid) {
-                self.changed.insert(pid);
-            }
-        }
-    }
-
-    fn follow_by_name(&mut self, pid: Pid, processes: &Processes) {
-        let Some(comm) = processes.comm(pid) else { return };
-        let mut name = [0; COMM_BYTES];
-        name.iter_mut().zip(comm.bytes().take(COMM_BYTES - 1)).for_each(|(slot, byte)| *slot = byte);
-        if self.whom.comms.iter().any(|pattern| glob_matches(&pattern.pattern, &name)) && self.followed.insert(pid) {
-            self.changed.insert(pid);
-        }
-    }
-
     /// Looks at the processes that have changed. One whose files are not all known stays to be looked at.
     fn look(&mut self, processes: &Processes, objects: &ObjectStore, capture: &mut Capture) {
-        for pid in std::mem::take(&mut self.changed) {
-            let Some(space) = processes.space(pid).filter(|_| self.followed.contains(&pid)) else { continue };
+        for pid in self.probed.take_changed() {
+            let Some(space) = processes.space(pid) else { continue };
             let mapped: BTreeSet<ObjectId> = space.iter().filter_map(|range| object_of(&range.kind)).collect();
             if self.are_known(pid, &mapped, objects) {
                 self.arm(pid, &mapped, objects, capture);
             } else {
-                self.changed.insert(pid);
+                self.probed.again(pid);
             }
         }
     }
@@ -202,7 +142,7 @@ impl Arming {
             return;
         }
         // Only for those that were named: a process that has just begun has not mapped its libraries.
-        if self.whom.pids.contains(&pid) && !mapped.iter().any(|object| self.has_allocator(*object)) {
+        if self.probed.whom.pids.contains(&pid) && !mapped.iter().any(|object| self.has_allocator(*object)) {
             self.without.insert(pid);
         } else {
             self.without.remove(&pid);
@@ -273,6 +213,6 @@ pub(super) fn bias(mapped: &MappedRange, segments: &[LoadSegment]) -> Option<u64
     Some(mapped.start.wrapping_sub(address))
 }
 
-fn object_of(kind: &MappingKind) -> Option<ObjectId> {
+pub(super) fn object_of(kind: &MappingKind) -> Option<ObjectId> {
     if let MappingKind::Object(object) = kind { Some(*object) } else { None }
 }

@@ -1,6 +1,7 @@
 //! The end of a recording: what the kernel has counted is taken over, what was lost is added up, and each source's window is closed.
 
 use super::arming::Arming;
+use super::custom_arming::CustomArming;
 use super::descriptors::Execs;
 use super::go_heap::GoHeaps;
 use super::governor::Step;
@@ -10,6 +11,7 @@ use super::phases::Phase;
 use crate::aggregate::{Aggregated, Aggregator};
 use crate::bpf::{BpfError, Capture, Counted, Ticks};
 use crate::config::{Config, Event};
+use crate::model::custom::CustomProfile;
 use crate::model::kind::Kind;
 use crate::model::loss::{Balance, Loss, Losses};
 use crate::model::process::Pid;
@@ -33,6 +35,7 @@ pub(super) struct Closing<'a> {
     pub(super) own: &'a OwnProcesses,
     pub(super) execs: &'a Execs,
     pub(super) arming: Option<&'a Arming>,
+    pub(super) custom: Option<&'a CustomArming>,
     /// The number of each stack that ended waits, by its bits in a class.
     pub(super) wakers: &'a HashMap<u64, u64>,
     /// What Go's runtime has counted itself.
@@ -67,6 +70,11 @@ impl Closing<'_> {
         }
         if source == Source::DESCRIPTORS {
             return self.close_descriptors(&mut aggregator, ticks);
+        }
+        if let Some(Event::Custom(at)) =
+            self.config.events.iter().copied().find(|event| matches!(event, Event::Custom(_)) && event.source() == Some(source))
+        {
+            return Ok(vec![self.close_custom(at, source, aggregator, ticks)?]);
         }
         let mut counted = self.capture.counted(source)?;
         let (own, others): (Vec<_>, Vec<_>) = self.capture.delays(source)?.into_iter().partition(|(key, _)| self.own.counts(key));
@@ -127,6 +135,27 @@ impl Closing<'_> {
             windows.push(Window { kind: self.config.kind_of(*event), ..self.window(Source::DESCRIPTORS, &counting, losses, notes) });
         }
         Ok(windows)
+    }
+
+    /// Closes the window of a custom profile: of what was added, and not removed. What was removed was looked at for nothing.
+    fn close_custom(&self, at: u16, source: Source, mut aggregator: Aggregator, ticks: Ticks) -> Result<Window, BpfError> {
+        let (own, others): (Vec<_>, Vec<_>) = self.capture.tallies(source)?.into_iter().partition(|(key, _)| self.own.counts(key));
+        aggregator.settle_left(&others);
+        let aggregated = aggregator.finish();
+        let mut counted = self.capture.counted(source)?;
+        let of_ours: u64 = own.iter().map(|(_, counts)| counts.allocated).sum();
+        counted.filtered += counted.samples.saturating_sub(aggregated.events + aggregated.losses.of(Loss::StackMissing)).max(of_ours);
+        let counting = Counting { counted: &counted, ticks, aggregated: &aggregated, sampled: aggregated.events, span: self.span };
+        let mut losses = self.losses(&counting)?;
+        // Calls that began and have not returned.
+        losses.add(Loss::NoReturn, ticks.all.saturating_sub(counted.filtered + aggregated.events + losses.samples()));
+        let mut notes = self.custom.map_or(Vec::new(), |custom| custom.notes(usize::from(at)));
+        if self.config.custom.get(usize::from(at)).is_some_and(CustomProfile::has_removes) {
+            notes.push("there: added since the recording began, and not removed before it or its process ended".to_owned());
+            notes.push(format!("adds of a key that was there, whose place they took: {}", counted.replaced));
+            notes.push(format!("removals of keys that nobody has, such as older ones: {}", counted.other_frees));
+        }
+        Ok(Window { kind: self.config.kind_of(Event::Custom(at)), ..self.window(source, &counting, losses, notes) })
     }
 
     /// Closes the windows of a stretch of calls. What Go's runtimes have counted is of the whole time, and stands in the first one.

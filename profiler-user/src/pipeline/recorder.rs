@@ -1,12 +1,14 @@
 //! `Recorder`: what `profiler record` does, as a library.
 
-use super::arming::{Arming, Whom};
+use super::arming::Arming;
 use super::budget::LOOK;
 use super::command::{Command, CommandEnd};
+use super::custom_arming::CustomArming;
 use super::finishing::Finishing;
 use super::followed::Followed;
 use super::memory::{Memory, resident_bytes};
 use super::own_processes::OwnProcesses;
+use super::probed::Whom;
 use super::session::{Ended, Parts, Session};
 use super::signals::Signals;
 use super::stop::{Ends, after};
@@ -27,6 +29,7 @@ use crate::unwind::Costs;
 use profiler_common::settings::{self, Settings};
 use profiler_common::target::{TARGET_PROCESSES, TargetProcess};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -173,11 +176,12 @@ impl Recorder {
         if let Some(arming) = &arming {
             descriptors.push(arming.news().map_err(RecordError::Runtime)?);
         }
+        let custom = custom(&config, &filter, &mut descriptors).map_err(RecordError::Runtime)?;
         let wakers = Wakers::new(descriptors).map_err(RecordError::Runtime)?;
         let kernel = KernelLayout { slide: KernelSymbols::slide_of_this_boot() };
         // Before the clock starts and a command is let go: from here on a signal ends the recording, and never the profiler in the middle of it.
         let mut signals = Signals::new(command.is_some()).map_err(RecordError::Runtime)?;
-        let mut session = Session::start(capture, Parts { finishing, arming, own, followed, memory }, &config, kernel)?;
+        let mut session = Session::start(capture, Parts { finishing, arming, custom, own, followed, memory }, &config, kernel)?;
         control.started();
         command = command.map(Command::release).transpose()?;
         let named: Vec<Pid> = if command.is_none() { named_alone(&config) } else { Vec::new() };
@@ -265,6 +269,16 @@ fn whom(filter: &Filter, inherit: bool) -> Whom {
     }
 }
 
+/// Who looks for the places of custom probes, and is heard.
+fn custom(config: &Config, filter: &Filter, wakers: &mut Vec<OwnedFd>) -> io::Result<Option<CustomArming>> {
+    if !config.has_custom() {
+        return Ok(None);
+    }
+    let custom = CustomArming::new(whom(filter, config.inherit), &config.custom)?;
+    wakers.push(custom.finder_news()?);
+    Ok(Some(custom))
+}
+
 pub(super) fn capture_options(config: &Config, filter: &Filter, offsets: settings::KernelOffsets) -> CaptureOptions {
     CaptureOptions {
         settings: Settings {
@@ -306,6 +320,7 @@ pub(super) fn capture_options(config: &Config, filter: &Filter, offsets: setting
         ticking: config.ticking(),
         calls: config.calls(),
         traced: config.traced(),
+        custom: config.custom.clone(),
         budget: config.max_overhead.is_some(),
         ring_bytes: config.bounds.ring_bytes,
         target_processes: config.bounds.target_processes,

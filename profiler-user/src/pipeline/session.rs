@@ -3,6 +3,7 @@
 use super::arming::Arming;
 use super::calls::{Calls, Wanted};
 use super::closing::Closing;
+use super::custom_arming::CustomArming;
 use super::descriptors::Execs;
 use super::finishing::{Finishing, Sample};
 use super::followed::Followed;
@@ -58,6 +59,8 @@ pub(super) struct Parts {
     pub(super) finishing: Option<Finishing>,
     /// Where calls are probed.
     pub(super) arming: Option<Arming>,
+    /// Where custom profiles are recorded.
+    pub(super) custom: Option<CustomArming>,
     pub(super) own: OwnProcesses,
     pub(super) followed: Followed,
     pub(super) memory: Arc<Memory>,
@@ -90,6 +93,7 @@ pub(super) struct Session {
     /// None when stacks are walked by frame pointers alone.
     finishing: Option<Finishing>,
     arming: Option<Arming>,
+    custom: Option<CustomArming>,
     calls: Option<Calls>,
     /// When page faults were begun by the budget.
     faults_since: Option<(SystemTime, Instant)>,
@@ -106,7 +110,7 @@ impl Session {
     pub(super) fn start(mut capture: Capture, parts: Parts, config: &Config, kernel: KernelLayout) -> Result<Self, BpfError> {
         let (started, start) = (Instant::now(), SystemTime::now());
         // Where each event matters, tables come first: a stack that meets none is finished here, but not as many as there may be.
-        let is_prepared = parts.arming.is_some() || !config.traced().is_empty();
+        let is_prepared = parts.arming.is_some() || parts.custom.is_some() || !config.traced().is_empty();
         if !is_prepared {
             capture.start()?;
         }
@@ -115,6 +119,7 @@ impl Session {
             objects: ObjectStore::new(),
             finishing: parts.finishing,
             arming: parts.arming,
+            custom: parts.custom,
             calls: None,
             faults_since: None,
             execs: Execs::default(),
@@ -146,6 +151,9 @@ impl Session {
         if let Some(arming) = &mut self.arming {
             arming.begin(&self.processes, &self.objects, &mut self.capture)?;
             targets.extend(arming.armed());
+        }
+        if let Some(custom) = &mut self.custom {
+            targets.extend(custom.begin(&self.processes, &self.objects, &mut self.capture)?);
         }
         if let Some(finishing) = &mut self.finishing {
             for pid in targets {
@@ -185,7 +193,8 @@ impl Session {
 
     /// What the user is to be told since the last time.
     pub(super) fn news(&mut self) -> Vec<String> {
-        self.calls.as_mut().map(Calls::news).unwrap_or_default()
+        let of_custom = self.custom.as_mut().map(CustomArming::news).unwrap_or_default();
+        self.calls.as_mut().map(Calls::news).unwrap_or_default().into_iter().chain(of_custom).collect()
     }
 
     /// Takes over what has arrived and counts it.
@@ -208,6 +217,9 @@ impl Session {
                     if let Some(arming) = &mut self.arming {
                         arming.note(&event.event, &mut self.capture);
                     }
+                    if let Some(custom) = &mut self.custom {
+                        custom.note(&event.event, &mut self.capture);
+                    }
                     self.apply(event);
                 }
                 Drained::Stack(tally) => self.take(tally),
@@ -220,12 +232,11 @@ impl Session {
             }
             done.into_iter().for_each(|sample| self.count(&sample));
         }
-        if let Some(arming) = &mut self.arming {
-            for pid in arming.go_on(&self.processes, &self.objects, &mut self.capture) {
-                if let Some(finishing) = &mut self.finishing {
-                    finishing.prepare(pid, &self.processes, &self.objects, &mut self.capture);
-                }
-            }
+        let (processes, objects, capture) = (&self.processes, &self.objects, &mut self.capture);
+        let mut looked_at = self.arming.as_mut().map_or(Vec::new(), |arming| arming.go_on(processes, objects, capture));
+        looked_at.extend(self.custom.as_mut().map_or(Vec::new(), |custom| custom.go_on(processes, objects, capture)));
+        if let Some(finishing) = &mut self.finishing {
+            looked_at.into_iter().for_each(|pid| finishing.prepare(pid, processes, objects, capture));
         }
         self.keep_perf_maps();
         Ok(())
@@ -369,6 +380,7 @@ impl Session {
             own: &self.own,
             execs: &self.execs,
             arming: self.arming.as_ref(),
+            custom: self.custom.as_ref(),
             go,
             span: (self.start, duration),
         };

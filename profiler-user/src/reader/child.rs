@@ -6,6 +6,7 @@ use super::wire::{Answer, Presence, REQUEST_MAX_BYTES, Request, lines_allowed};
 use crate::model::answer::Detail;
 use crate::model::answer::{LINES_MAX, LINES_MEAN, LoadSegment, SymbolLine, bounded};
 use crate::model::mapping::ObjectId;
+use crate::model::probe_points::WantedPoints;
 use crate::model::profile::Unresolved;
 use crate::parse::allocator;
 use crate::parse::decl_line::{Declarations, Declared};
@@ -19,6 +20,7 @@ use crate::parse::linkage::Linkage;
 use crate::parse::native::{NativeSymbols, Paths, RawLine};
 use crate::parse::pclntab::{GoLine, GoTable};
 use crate::parse::perf_map::{self, PERF_MAP_MAX_BYTES};
+use crate::parse::probe_points::probe_points;
 use crate::sys::file_map::FileMap;
 use crate::sys::file_pages;
 use crate::sys::handover::{receive_all, send_all, send_descriptors};
@@ -119,6 +121,7 @@ impl State {
             Request::Allocator => allocator(),
             Request::GoHeap => go_heap(),
             Request::Goroutines => goroutines(),
+            Request::Points(wanted) => points(&wanted),
         };
         answer.unwrap_or_else(Answer::Refused)
     }
@@ -253,6 +256,11 @@ fn unwind_table() -> Result<Answer, String> {
 fn allocator() -> Result<Answer, String> {
     let map = map(OBJECT)?;
     allocator::allocator(map.bytes()).map(Answer::Allocator).map_err(|error| error.to_string())
+}
+
+fn points(wanted: &WantedPoints) -> Result<Answer, String> {
+    let map = map(OBJECT)?;
+    probe_points(map.bytes(), wanted).map(Answer::Points).map_err(|error| error.to_string())
 }
 
 fn go_heap() -> Result<Answer, String> {

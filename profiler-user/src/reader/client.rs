@@ -10,6 +10,7 @@ use crate::model::answer::{Detail, ObjectFacts, SymbolLine};
 use crate::model::go_heap::GoHeap;
 use crate::model::goroutines::Goroutines;
 use crate::model::mapping::ObjectId;
+use crate::model::probe_points::{FoundPoints, WantedPoints};
 use crate::model::profile::Unresolved;
 use crate::model::unwind::UnwindTable;
 use crate::sys::handover::{pair, receive_all, receive_descriptors, send_all};
@@ -217,6 +218,19 @@ impl Reader {
     pub fn goroutines(&mut self, object: ObjectId, file: BorrowedFd<'_>) -> Result<Goroutines, ReaderError> {
         match self.about(object, file, &Request::Goroutines)? {
             Answer::Goroutines(answer) => Ok(answer),
+            _ => Err(self.distrust(object)),
+        }
+    }
+
+    /// Where functions and marks are that a custom profile names.
+    ///
+    /// # Errors
+    /// No reader can be had, or the file is bad.
+    pub fn points(&mut self, object: ObjectId, file: BorrowedFd<'_>, wanted: &WantedPoints) -> Result<FoundPoints, ReaderError> {
+        match self.about(object, file, &Request::Points(wanted.clone()))? {
+            Answer::Points(found) if found.functions.len() == wanted.functions.len() && found.marks.len() == wanted.marks.len() => {
+                Ok(found)
+            }
             _ => Err(self.distrust(object)),
         }
     }

@@ -23,6 +23,7 @@ mod wire_allocator;
 mod wire_facts;
 mod wire_go_heap;
 mod wire_goroutines;
+mod wire_points;
 mod wire_unwind;
 
 pub use crate::model::answer::{LoadSegment, ObjectFacts, SymbolLine};

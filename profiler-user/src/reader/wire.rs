@@ -9,6 +9,7 @@ use crate::model::answer::{LINES_MAX, LINES_MEAN, ObjectFacts, SymbolLine, TEXT_
 use crate::model::go_heap::GoHeap;
 use crate::model::goroutines::Goroutines;
 use crate::model::mapping::ObjectId;
+use crate::model::probe_points::{FoundPoints, WantedPoints};
 use crate::model::profile::Unresolved;
 use crate::model::unwind::UnwindTable;
 use std::collections::HashMap;
@@ -59,6 +60,8 @@ pub(super) enum Request {
     GoHeap,
     /// Where does it keep its goroutines?
     Goroutines,
+    /// Where are these functions and marks?
+    Points(WantedPoints),
 }
 
 /// Whether a file belongs to a request.
@@ -89,6 +92,8 @@ pub(super) enum Answer {
     GoHeap(GoHeap),
     /// To [`Request::Goroutines`].
     Goroutines(Goroutines),
+    /// To [`Request::Points`].
+    Points(FoundPoints),
 }
 
 impl Request {
@@ -113,6 +118,7 @@ impl Request {
             Self::Allocator => out.u8(4),
             Self::GoHeap => out.u8(5),
             Self::Goroutines => out.u8(6),
+            Self::Points(wanted) => out.wanted_points(wanted),
         }
         out.0
     }
@@ -133,6 +139,7 @@ impl Request {
             4 => Self::Allocator,
             5 => Self::GoHeap,
             6 => Self::Goroutines,
+            7 => Self::Points(from.wanted_points()?),
             _ => return Err(Malformed("an unknown request")),
         };
         from.end().map(|()| request)
@@ -178,6 +185,7 @@ impl Answer {
                 out.u8(7);
                 out.goroutines(answer);
             }
+            Self::Points(found) => out.found_points(found),
         }
         out.0
     }
@@ -196,6 +204,7 @@ impl Answer {
             5 => Self::Allocator(from.allocator()?),
             6 => Self::GoHeap(from.go_heap()?),
             7 => Self::Goroutines(from.goroutines()?),
+            8 => Self::Points(from.found_points()?),
             _ => return Err(Malformed("an unknown answer")),
         };
         from.end().map(|()| answer)

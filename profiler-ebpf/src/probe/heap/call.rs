@@ -115,6 +115,12 @@ fn note_stepped(cookie: u64) {
     }
 }
 
+/// The key of a call that is at its first instruction, or at one before which nothing was pushed.
+#[inline(always)]
+pub fn entered_at(regs: *mut pt_regs) -> PendingKey {
+    PendingKey { thread: thread(), return_at: stack_pointer(regs) }
+}
+
 /// The key of a call that returns: its return address was just taken from the stack.
 #[inline(always)]
 pub fn returned_from(regs: *mut pt_regs) -> PendingKey {

@@ -1,6 +1,7 @@
 //! What was typed, and what it means: `RecordArgs` to `Config`, without doing anything.
 
-use crate::choices::{ClockArg, KindArg, MomentArg, ProbesOnlyArg, ProfileArg, SplitArg, events};
+use crate::choices::{ClockArg, KindArg, MomentArg, ProbesOnlyArg, SplitArg, events};
+use crate::custom::{CustomArgs, SAY_WHICH};
 use crate::snapshots::is_snapshot;
 use crate::values::{
     parse_delay, parse_duration, parse_format, parse_memory_limit, parse_pids, parse_sample_bytes, parse_share, parse_unwind_memory,
@@ -68,9 +69,8 @@ pub(crate) struct RecordArgs {
     /// Kind of profile; several as cpu,heap: one file each [default: cpu]
     #[arg(short = 'e', long = "event", value_name = "KIND", value_delimiter = ',', help_heading = "Sampling")]
     pub kinds: Vec<KindArg>,
-    /// What is added and removed, where it was added and is still there at the end, as runtime/pprof's custom profiles
-    #[arg(long = "profile", value_name = "NAME", value_delimiter = ',', help_heading = "Sampling")]
-    pub profiles: Vec<ProfileArg>,
+    #[command(flatten)]
+    pub custom: CustomArgs,
     /// Samples a second and CPU [default: 99; 997 for page faults]
     #[arg(short = 'F', long = "frequency", value_name = "HZ", value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = "Sampling")]
     pub frequency: Option<u32>,
@@ -170,7 +170,7 @@ pub(crate) struct Pids(pub(crate) Vec<u32>);
 impl RecordArgs {
     /// What is to be recorded.
     pub(crate) fn config(&self) -> Config {
-        let events = events(&self.kinds, &self.profiles, self.clock);
+        let events = events(&self.kinds, &self.custom.events(), self.clock);
         let mut bounds = Bounds { window_bytes: self.memory_limit / 2, ..Bounds::default() };
         bounds.ring_bytes = self.ring_bytes.map_or(bounds.ring_bytes, u32::next_power_of_two);
         bounds.tallies = self.tally_entries.unwrap_or(bounds.tallies);
@@ -184,6 +184,7 @@ impl RecordArgs {
         Config {
             targets: self.targets(),
             events,
+            custom: self.custom.custom().unwrap_or_default(),
             frequency_hz: self.frequency,
             max_overhead: self.max_overhead,
             moment: match self.moment {
@@ -256,18 +257,19 @@ impl RecordArgs {
             return Some("--diff must be shorter than -d: its first moment lies within the recording");
         }
         let looks = self.kinds.iter().filter(|kind| is_snapshot(kind)).count();
-        if (events(&self.kinds, &self.profiles, self.clock).len() + looks > 1 || self.max_overhead.is_some() || self.diff.is_some())
+        if (events(&self.kinds, &self.custom.events(), self.clock).len() + looks > 1 || self.max_overhead.is_some() || self.diff.is_some())
             && self.output.as_ref().is_some_and(|output| !output.to_string_lossy().contains("{kind}"))
         {
             return Some("each kind of profile is a file of its own; put {kind} into the name after -o, or leave -o out");
+        }
+        let is_probed = self.custom.has_probes_in_processes() || self.kinds.iter().any(is_of_calls);
+        if is_probed && self.targets().contains(&Target::All) {
+            return Some(SAY_WHICH);
         }
         if !self.kinds.iter().any(is_of_calls) {
             return None;
         }
         match () {
-            () if self.targets().contains(&Target::All) => Some(
-                "each allocation of a recorded process costs it a trap, so say which: -p PID, --comm GLOB, --cgroup PATH, --container ID, --unit NAME or -- CMD",
-            ),
             () if self.per_thread => Some("blocks are not told apart by thread; leave --per-thread out"),
             () if self.kernel_only || self.user_only && self.kinds.iter().all(is_of_calls) => {
                 Some("allocators are user code; leave --user-only and --kernel-only out")

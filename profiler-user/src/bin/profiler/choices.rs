@@ -33,15 +33,6 @@ pub(crate) enum KindArg {
     Goroutine,
 }
 
-/// Profiles that are ready-made, of what is added and removed.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum ProfileArg {
-    /// File descriptors that were got and are not closed. Every system call of the machine takes longer meanwhile
-    Fds,
-    /// Those of them that are sockets
-    Sockets,
-}
-
 /// Which moment is shown.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum MomentArg {
@@ -77,7 +68,7 @@ pub(crate) enum ProbesOnlyArg {
 }
 
 /// What is recorded, each once: the CPU unless something is asked for.
-pub(crate) fn events(kinds: &[KindArg], profiles: &[ProfileArg], clock: ClockArg) -> Vec<Event> {
+pub(crate) fn events(kinds: &[KindArg], profiles: &[Event], clock: ClockArg) -> Vec<Event> {
     let recorded = kinds.iter().filter(|kind| !is_snapshot(kind)).map(|kind| match (kind, clock) {
         (KindArg::Faults, _) => Event::PageFaults,
         (KindArg::Mmap, _) => Event::Mappings,
@@ -91,12 +82,8 @@ pub(crate) fn events(kinds: &[KindArg], profiles: &[ProfileArg], clock: ClockArg
         (KindArg::Cpu, ClockArg::Cycles) => Event::Cycles,
         (KindArg::Cpu | KindArg::Threads | KindArg::Goroutine, _) => Event::CpuClock,
     });
-    let profiles = profiles.iter().map(|profile| match profile {
-        ProfileArg::Fds => Event::Descriptors,
-        ProfileArg::Sockets => Event::Sockets,
-    });
     let mut events: Vec<Event> = Vec::new();
-    for event in recorded.chain(profiles) {
+    for event in recorded.chain(profiles.iter().copied()) {
         if !events.contains(&event) {
             events.push(event);
         }

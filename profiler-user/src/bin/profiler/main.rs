@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod choices;
+mod custom;
 mod record;
 mod snapshots;
 mod stacks;

@@ -39,6 +39,9 @@ pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
         let error = anyhow::anyhow!("nothing stands behind --: give the command that is to be recorded, or leave -- out");
         return Err(Failure { error, code: MISUSED });
     }
+    if let Err(why) = args.custom.custom() {
+        return Err(Failure { error: anyhow::anyhow!(why), code: MISUSED });
+    }
     if let Some(misfit) = args.misfit() {
         let kinds: Vec<&str> = args.config().kinds().iter().map(|kind| kind.name()).collect();
         let error = anyhow::anyhow!("-e {}: {misfit}", kinds.join(","));
@@ -59,7 +62,7 @@ pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure { code: if error.is_misuse() { MISUSED } else { FAILED }, error: error.into() })?;
     check_debug_dirs(&args.debug_dirs).map_err(|error| Failure { error, code: FAILED })?;
     check_machine().map_err(|error| Failure { error, code: FAILED })?;
-    if !args.profiles.is_empty() && !args.quiet {
+    if args.custom.has_system_calls() && !args.quiet {
         summary::say("system-call events are on while this records: each system call of the machine takes some 0.05 us longer\n");
     }
     snapshots::take(args).map_err(|error| Failure { error, code: FAILED })?;
@@ -185,6 +188,7 @@ fn comments(args: &RecordArgs, kind: Kind) -> Vec<String> {
         Kind::Threads | Kind::Goroutine => String::new(),
         Kind::Mmap => "-e mmap".to_owned(),
         Kind::Descriptors | Kind::Sockets => format!("--profile {}", kind.name()),
+        Kind::Custom(custom) => args.custom.written(custom.name),
         Kind::Heap | Kind::HeapBase | Kind::Allocs | Kind::AllocsOfHeap | Kind::AllocShares => {
             let budget = config.max_overhead.map_or(String::new(), |share| format!(" --max-overhead {}%", share * 100.0));
             format!("--sample-bytes {} -e {}{budget}", config.sample_bytes, if kind == Kind::HeapBase { "heap" } else { kind.name() })

@@ -1,0 +1,299 @@
+//! Custom profiles: a probe adds a key with the stack that added it, another one removes it. What each does, and where its key is, its site says.
+//!
+//! One program for each sort of probe; all of them are this one, which follows the site's recipe. The keys that live are kept with the blocks of heap, told
+//! apart by a hash of the source.
+
+use crate::emit;
+use crate::maps::{CUSTOM_SITES, LIVE, PENDING, TALLIES};
+use crate::place::{OfProbe, Place as _};
+use crate::probe::descriptor::{SystemCall, are_native};
+use crate::probe::heap::blocks::{Added, add, are_counted, take_away};
+use crate::probe::heap::call::{entered_at, returned_from};
+use crate::settings::setting;
+use crate::stack::{From, mix, process_hash, take};
+use crate::target::{is_own, is_wanted};
+use crate::task::{Current, read_kernel};
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::cty::c_void;
+use aya_ebpf::helpers::generated::{bpf_get_attach_cookie, bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_user};
+use aya_ebpf::programs::{ProbeContext, RawTracePointContext, RetProbeContext};
+use profiler_common::counter::Counter;
+use profiler_common::custom::{
+    ACTION_BEGIN, ACTION_END, ACTION_REMOVE, CustomSite, MEMORY_KERNEL, MEMORY_USER, SITE_AT_ENTRY, SITE_GLOBAL, SITE_KEYED,
+    SITE_MAY_BE_NULL, SITE_MAY_FAIL, VALUE_CONTEXT, VALUE_KEPT, VALUE_PROCESS, VALUE_THREAD, Value, cut, is_error,
+};
+use profiler_common::loss::Loss;
+use profiler_common::process::ProcessKey;
+use profiler_common::record::{RecordKind, TallyRecord};
+use profiler_common::sampling::{ONE_BLOCK, ONE_BYTE};
+use profiler_common::source::Source;
+use profiler_common::tally::{LiveBlock, LiveKey, PendingCall, PendingKey, TallyCounts, TallyKey};
+
+/// `BPF_NOEXIST` of include/uapi/linux/bpf.h.
+const NEW_ONLY: u64 = 1;
+/// Where a key that is kept from the entry of a call leaves room for what tells its probe from others at the same call.
+const PAIR_SHIFT: u32 = 55;
+
+/// One hit of a probe.
+struct Hit<'a> {
+    site: &'a CustomSite,
+    source: Source,
+    /// Where the context is, as a number: which part of it is read, is for the site to say.
+    context: u64,
+    id: u64,
+    task: Current,
+    process: ProcessKey,
+}
+
+impl<'a> Hit<'a> {
+    /// By the cookie of the probe; None while nothing is counted.
+    #[inline(always)]
+    fn at(context: *mut c_void) -> Option<Self> {
+        if !are_counted() {
+            return None;
+        }
+        // SAFETY: the context of a program that is attached with a cookie.
+        let cookie = unsafe { bpf_get_attach_cookie(context) };
+        // SAFETY: a live map value, which user space writes before it arms the probe.
+        let site: &'a CustomSite = unsafe { &*CUSTOM_SITES.get_ptr(cookie as u32)? };
+        let source = Source::try_from(site.source as u16).ok()?;
+        // SAFETY: no arguments, no preconditions.
+        let id = unsafe { bpf_get_current_pid_tgid() };
+        let task = Current::task();
+        let process = task.process((id >> 32) as u32);
+        Some(Self { site, source, context: core::hint::black_box(context as u64), id, task, process })
+    }
+
+    #[inline(always)]
+    fn has(&self, flag: u32) -> bool {
+        self.site.flags & flag != 0
+    }
+
+    /// A number that the site asks for. `kept` is what the entry of the call has kept of it.
+    #[inline(always)]
+    fn value(&self, value: &Value, kept: u64) -> u64 {
+        let mut number = match value.from {
+            VALUE_CONTEXT => read_kernel::<u64>(self.context.wrapping_add(u64::from(value.at))),
+            VALUE_THREAD => return self.id & 0xffff_ffff,
+            VALUE_PROCESS => return self.id >> 32,
+            VALUE_KEPT => return kept,
+            _ => return value.number,
+        };
+        let address = number.wrapping_add(value.number);
+        if value.memory == MEMORY_KERNEL {
+            number = read_kernel(address);
+        } else if value.memory == MEMORY_USER {
+            number = read_user(address, value.bytes);
+        }
+        cut(number, value.bytes, value.is_signed != 0)
+    }
+
+    /// Whether a key says that the call has failed which returned it.
+    #[inline(always)]
+    fn is_failure(&self, key: u64) -> bool {
+        self.has(SITE_MAY_FAIL) && is_error(key) || self.has(SITE_MAY_BE_NULL) && key == 0
+    }
+
+    /// Under what a key lives. A process that becomes another program begins anew, as its memory does.
+    #[inline(always)]
+    fn live_key(&self, key: u64) -> LiveKey {
+        let source = u64::from(self.source.number());
+        if self.has(SITE_GLOBAL) {
+            return LiveKey { block: key, process: mix(setting!(seed), source) & 0xffff_ffff };
+        }
+        let image = mix(process_hash(&self.process), u64::from(self.process.exec_generation));
+        LiveKey { block: key, process: u64::from(self.process.tgid) << 32 | mix(image, source) & 0xffff_ffff }
+    }
+
+    /// Whether nothing was asked for that happens here.
+    #[inline(always)]
+    fn is_other(&self) -> bool {
+        self.site.mask != 0 && self.value(&self.site.tested, 0) & self.site.mask == 0
+    }
+
+    /// Takes a key away.
+    #[inline(always)]
+    fn remove(&self) {
+        let key = self.value(&self.site.key, 0);
+        if self.is_failure(key) {
+            return;
+        }
+        match take_away(&self.live_key(key)) {
+            Some(held) => self.ended(&held),
+            None => OfProbe::add(self.source, Counter::OtherFrees, 1),
+        }
+    }
+
+    #[inline(always)]
+    fn ended(&self, held: &LiveBlock) {
+        add(held, Added::Freed);
+        OfProbe::add(self.source, Counter::Frees, 1);
+    }
+
+    /// Adds a key where its stack is at hand.
+    #[inline(always)]
+    fn add(&self, from: &From<'_>) {
+        OfProbe::add(self.source, Counter::Runs, 1);
+        let key = self.value(&self.site.key, 0);
+        if self.is_failure(key) {
+            return OfProbe::add(self.source, Counter::Filtered, 1);
+        }
+        let weight = self.value(&self.site.weight, 0);
+        if let Some(tally) = self.named(from) {
+            self.added(key, weight, tally);
+        }
+    }
+
+    /// Counts a key that was added, and follows it.
+    #[inline(always)]
+    fn added(&self, key: u64, weight: u64, tally: TallyKey) {
+        let block = LiveBlock { tally, bytes: weight, stands_for: ONE_BLOCK, stands_for_bytes: weight.wrapping_mul(ONE_BYTE) };
+        add(&block, Added::Allocated);
+        OfProbe::add(self.source, Counter::Samples, 1);
+        if self.has(SITE_KEYED) {
+            self.follow(&self.live_key(key), &block);
+        }
+    }
+
+    #[inline(always)]
+    fn follow(&self, key: &LiveKey, block: &LiveBlock) {
+        if let Some(old) = take_away(key) {
+            self.ended(&old);
+            OfProbe::add(self.source, Counter::Replaced, 1);
+        }
+        if LIVE.insert(key, *block, 0).is_err() {
+            // No room: when it is removed is not known, so it does not count as there.
+            add(block, Added::Freed);
+            OfProbe::lose(self.source, Loss::LiveFull);
+        }
+    }
+
+    /// A call begins that will add a key.
+    #[inline(always)]
+    fn begin(&self, call: PendingKey) {
+        OfProbe::add(self.source, Counter::Runs, 1);
+        let Some(tally) = self.named(&From::Probe { is_entry: true }) else { return };
+        let new = LiveBlock { tally, bytes: self.value(&self.site.weight, 0), ..LiveBlock::default() };
+        let pending = PendingCall { new, old_block: self.value(&self.site.key, 0), ..PendingCall::default() };
+        if PENDING.insert(&self.pair(call), pending, 0).is_err() {
+            OfProbe::lose(self.source, Loss::NoReturn);
+        }
+    }
+
+    /// It returns. One that had begun before it was probed is not known.
+    #[inline(always)]
+    fn end(&self, call: PendingKey) {
+        let call = self.pair(call);
+        let Some(pending) = PENDING.get_ptr(&call) else { return };
+        // SAFETY: a live map value, which only this thread writes.
+        let (tally, weight, key) = unsafe { ((*pending).new.tally, (*pending).new.bytes, (*pending).old_block) };
+        if PENDING.remove(&call).is_err() {
+            return;
+        }
+        let (key, weight) = (self.value(&self.site.key, key), self.value(&self.site.weight, weight));
+        if self.is_failure(key) {
+            return OfProbe::add(self.source, Counter::Filtered, 1);
+        }
+        self.added(key, weight, tally);
+    }
+
+    #[inline(always)]
+    fn pair(&self, call: PendingKey) -> PendingKey {
+        PendingKey { thread: call.thread, return_at: call.return_at ^ u64::from(self.site.pair) << PAIR_SHIFT }
+    }
+
+    /// Takes the stack and makes sure that there is a count for it. What found no room is lost, and counted.
+    #[inline(always)]
+    fn named(&self, from: &From<'_>) -> Option<TallyKey> {
+        let Some(place) = OfProbe::claim() else {
+            OfProbe::lose(self.source, Loss::NoScratch);
+            return None;
+        };
+        let key = self.named_in(place, from);
+        place.leave();
+        key
+    }
+
+    #[inline(always)]
+    fn named_in(&self, place: OfProbe, from: &From<'_>) -> Option<TallyKey> {
+        let Some(stack) = take(place, from, &self.process, self.task) else {
+            OfProbe::lose(self.source, Loss::NoScratch);
+            return None;
+        };
+        let key = TallyKey::new(self.source, stack.hash, 0);
+        if TALLIES.get_ptr(&key).is_some() {
+            return Some(key);
+        }
+        // SAFETY: no arguments, no preconditions.
+        let time_ns = unsafe { bpf_ktime_get_ns() };
+        let (kind, tid) = (RecordKind::Tally as u16, self.id as u32);
+        let record = TallyRecord { kind, reserved: 0, tid, process: self.process, time_ns, key };
+        if !emit::tally(self.source, &record, &stack) {
+            return None;
+        }
+        if TALLIES.insert(&key, TallyCounts::default(), NEW_ONLY).is_ok() || TALLIES.get_ptr(&key).is_some() {
+            return Some(key);
+        }
+        OfProbe::lose(self.source, Loss::TallyFull);
+        None
+    }
+}
+
+/// As many bytes of the process's memory as fit into a number.
+#[inline(always)]
+fn read_user(address: u64, bytes: u32) -> u64 {
+    let mut number = 0u64;
+    let bytes = core::hint::black_box(bytes);
+    if bytes == 0 || bytes > 8 {
+        return 0;
+    }
+    // SAFETY: the helper writes at most 8 bytes to the local, or fails.
+    unsafe { bpf_probe_read_user((&raw mut number).cast(), bytes, address as *const _) };
+    number
+}
+
+/// A probed function is called.
+#[inline(always)]
+pub fn called(context: &ProbeContext) {
+    let Some(hit) = Hit::at(context.as_ptr()) else { return };
+    match hit.site.action {
+        ACTION_REMOVE => hit.remove(),
+        ACTION_BEGIN => hit.begin(entered_at(context.regs)),
+        _ => hit.add(&From::Probe { is_entry: hit.has(SITE_AT_ENTRY) }),
+    }
+}
+
+/// It returns.
+#[inline(always)]
+pub fn returned(context: &RetProbeContext) {
+    let Some(hit) = Hit::at(context.as_ptr()) else { return };
+    match hit.site.action {
+        ACTION_REMOVE => hit.remove(),
+        ACTION_END => hit.end(returned_from(context.regs)),
+        _ => hit.add(&From::Probe { is_entry: false }),
+    }
+}
+
+/// A tracepoint is met.
+#[inline(always)]
+pub fn traced(context: &RawTracePointContext) {
+    let Some(hit) = Hit::at(context.as_ptr()) else { return };
+    if hit.site.system_call != 0 {
+        let call = SystemCall::of(context.arg(0));
+        if call.number() + 1 != hit.site.system_call || !are_native(&call) {
+            return;
+        }
+    }
+    if hit.is_other() {
+        return;
+    }
+    // Whoever has a key may remove it, also when it has another name by now and would not be asked for.
+    if hit.site.action == ACTION_REMOVE {
+        return hit.remove();
+    }
+    let tgid = hit.process.tgid;
+    if hit.task.is_of_kernel() || (setting!(own_count) != 0 && is_own(tgid)) || !is_wanted(hit.task, tgid) {
+        return;
+    }
+    hit.add(&From::Probe { is_entry: hit.has(SITE_AT_ENTRY) });
+}
