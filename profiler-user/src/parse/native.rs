@@ -70,32 +70,50 @@ impl NativeSymbols {
             Detail::SymbolsOnly => None,
         };
         match from_debug_info {
-            Some(found) if found.iter().all(|lines| !lines.is_empty()) => Ok(found),
+            Some(found) if found.iter().all(|lines| lines.last().is_some_and(|outermost| !outermost.name.is_empty())) => Ok(found),
             Some(mut found) => {
                 self.fill_from_symbols(addresses, &mut found);
                 Ok(found)
             }
-            None => self.ask(self.symbols_alone(), addresses),
+            None => self.symbols_alone(addresses),
         }
     }
 
-    fn symbols_alone(&self) -> Elf {
+    /// Without debug information that can be read: whether there is any symbol table is the object's own matter.
+    fn symbols_alone(&self, addresses: &[u64]) -> Result<Vec<Vec<RawLine>>, ParseError> {
         let mut source = Elf::new(&self.paths.object);
         source.debug_syms = false;
-        source
+        let mut found = self.ask(source, addresses)?;
+        self.fill_from_symbols(addresses, &mut found);
+        Ok(found)
     }
 
-    /// What the debug information does not know, or has no name for, the symbol table may.
+    /// The symbol tables there are: that of the debug file has what was stripped off the object.
+    fn symbol_tables(&self) -> impl Iterator<Item = Elf> {
+        self.paths.debug.iter().chain([&self.paths.object]).map(|path| {
+            let mut source = Elf::new(path);
+            source.debug_syms = false;
+            source
+        })
+    }
+
+    /// What the debug information does not know, or has no name for, a symbol table may. (Of functions that are optimized across files it often has the name in
+    /// another unit, which blazesym does not follow.)
     fn fill_from_symbols(&self, addresses: &[u64], found: &mut [Vec<RawLine>]) {
-        let missing: Vec<usize> =
-            (0..found.len()).filter(|at| found[*at].last().is_none_or(|outermost| outermost.name.is_empty())).collect();
-        let asked: Vec<u64> = missing.iter().map(|at| addresses[*at]).collect();
-        let Ok(answers) = self.ask(self.symbols_alone(), &asked) else { return };
-        for (at, answer) in missing.into_iter().zip(answers) {
-            match (found[at].last_mut(), answer.into_iter().next_back()) {
-                (Some(outermost), Some(symbol)) => outermost.name = symbol.name,
-                (None, Some(symbol)) => found[at].push(symbol),
-                _ => {}
+        for table in self.symbol_tables() {
+            let missing: Vec<usize> =
+                (0..found.len()).filter(|at| found[*at].last().is_none_or(|outermost| outermost.name.is_empty())).collect();
+            if missing.is_empty() {
+                return;
+            }
+            let asked: Vec<u64> = missing.iter().map(|at| addresses[*at]).collect();
+            let Ok(answers) = self.ask(table, &asked) else { continue };
+            for (at, answer) in missing.into_iter().zip(answers) {
+                match (found[at].last_mut(), answer.into_iter().next_back()) {
+                    (Some(outermost), Some(symbol)) => outermost.name = symbol.name,
+                    (None, Some(symbol)) => found[at].push(symbol),
+                    _ => {}
+                }
             }
         }
     }
