@@ -80,7 +80,7 @@ fn comparable(name: &str) -> String {
     if matches!(name, "[unknown]" | UNNAMED | "") {
         return UNNAMED.to_owned();
     }
-    let end = [".isra.", ".constprop.", ".part.", ".cold", "@@", "@plt"].iter().filter_map(|suffix| name.find(suffix)).min();
+    let end = [".isra.", ".constprop.", ".part.", ".cold", ".lto_priv.", "@@", "@plt"].iter().filter_map(|suffix| name.find(suffix)).min();
     name[..end.unwrap_or(name.len())].to_owned()
 }
 
