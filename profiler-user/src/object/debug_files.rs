@@ -72,15 +72,23 @@ impl DebugFiles {
     pub fn by_alt_link(&self, path: &[u8], build_id: &[u8]) -> Vec<OpenedFile> {
         let mut found = self.by_build_id(build_id);
         let path = Path::new(OsStr::from_bytes(path));
-        let shared = path.file_name().map(|name| Path::new(".dwz").join(name));
         for (place, folders) in &self.places {
-            found.extend(shared.as_ref().and_then(|shared| open(&place.join(shared), *folders).ok()));
+            found.extend(shared_paths(path).iter().filter_map(|shared| open(&place.join(shared), *folders).ok()));
         }
         let is_plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
         let place = self.places.iter().find(|(place, _)| is_plain && path.starts_with(place));
         found.extend(place.and_then(|(_, folders)| open(path, *folders).ok()));
         found
     }
+}
+
+/// Where in a folder of debug files shared ones are: directly in `.dwz`, or in the folder of an architecture there, as Debian has them
+/// (`.dwz/x86_64-linux-gnu/NAME.debug`; the links to them are relative).
+fn shared_paths(path: &Path) -> Vec<PathBuf> {
+    let Some(name) = path.file_name() else { return Vec::new() };
+    let folder = path.parent().and_then(Path::file_name).filter(|folder| *folder != ".dwz");
+    let plain = Path::new(".dwz").join(name);
+    folder.map(|folder| Path::new(".dwz").join(folder).join(name)).into_iter().chain([plain]).collect()
 }
 
 /// Whether an object is what lies at a path in our own root.
@@ -187,6 +195,14 @@ mod tests {
         // The same place would not do for anyone but its user: the folder of temporary files is everybody's.
         assert!(matches!(open(&place.join("real"), Folders::RootOnly), Err(OpenError::Refused(_))));
         std::fs::remove_dir_all(&place).expect("removed");
+    }
+
+    #[test]
+    fn shared_debug_information_may_lie_in_the_folder_of_an_architecture() {
+        let of = |path: &str| shared_paths(Path::new(path)).into_iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+        assert_eq!(of("../../.dwz/x86_64-linux-gnu/xz.debug"), [".dwz/x86_64-linux-gnu/xz.debug", ".dwz/xz.debug"]);
+        assert_eq!(of("/usr/lib/debug/.dwz/xz.debug"), [".dwz/xz.debug"]);
+        assert!(of("/..").is_empty());
     }
 
     #[test]

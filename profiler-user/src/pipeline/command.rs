@@ -3,6 +3,7 @@
 use super::watch::watch;
 use crate::model::process::Pid;
 use crate::sys::spawn::{HeldChild, RunningChild, SpawnError, spawn_held};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use std::ffi::OsString;
 use std::os::fd::AsFd as _;
 use tokio::io::unix::AsyncFd;
@@ -45,6 +46,13 @@ impl Command {
             }
             running => Ok(running),
         }
+    }
+
+    /// Whether it has not ended.
+    pub(super) fn is_running(&self) -> bool {
+        let Self::Running { child, .. } = self else { return true };
+        // A descriptor of a process is readable from its end on.
+        rustix::event::poll(&mut [PollFd::new(&child.as_fd(), PollFlags::IN)], Some(&Timespec::default())).is_ok_and(|ready| ready == 0)
     }
 
     /// Returns when it has ended; it is not yet waited for.

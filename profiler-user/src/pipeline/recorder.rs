@@ -86,18 +86,24 @@ impl Control for () {}
 
 /// Records what a [`Config`] describes.
 ///
-/// ```no_run
+/// ```
 /// use profiler::config::{Config, Target};
 /// use profiler::pipeline::Recorder;
-/// use std::time::Duration;
 ///
 /// // Parsers of foreign files run in a child without rights, which is this program started again.
 /// profiler::init();
-/// let config = Config { targets: vec![Target::Pid(1)], duration: Some(Duration::from_secs(5)), ..Config::default() };
-/// let recording = Recorder::new(config).record(&mut ())?;
-/// for profile in recording.profiles() {
-///     println!("{}: {} samples", profile.kind.name(), profile.samples.len());
-/// }
+/// # if let Err(missing) = profiler::capability::missing_for_record() {
+/// #     assert!(std::env::var_os("CI").is_none(), "{missing}");
+/// #     eprintln!("SKIPPED: {missing}");
+/// #     return Ok(());
+/// # }
+/// let busy = ["sh", "-c", "i=0; while [ $i -lt 300000 ]; do i=$((i + 1)); done; exit 3"];
+/// let config = Config { targets: vec![Target::Command(busy.map(Into::into).to_vec())], ..Config::default() };
+/// let mut recording = Recorder::new(config).record(&mut ())?;
+/// let profiles = recording.profiles();
+/// assert_eq!(profiles[0].kind.name(), "cpu");
+/// assert!(profiles[0].samples.iter().all(|sample| sample.values[0] > 0) && !profiles[0].samples.is_empty());
+/// assert_eq!(recording.wait_for_command()?.map(|end| end.code), Some(3));
 /// # Ok::<(), profiler::pipeline::RecordError>(())
 /// ```
 #[derive(Debug)]
@@ -345,6 +351,11 @@ impl Recording {
         let left = (self.config.memory_limit / 8 * 7).saturating_sub(resident_bytes());
         let mut sources = Sources::new(&self.objects, &self.config.debug_dirs, left);
         symbolize(&self.windows, &mut sources)
+    }
+
+    /// Whether the recorded command has not ended yet: the time was over before it, or a second signal gave it up.
+    pub fn is_command_running(&self) -> bool {
+        self.command.as_ref().is_some_and(Command::is_running)
     }
 
     /// Waits for the recorded command, if there was one, and gives its status. Signals that arrive meanwhile are passed on to it.

@@ -23,8 +23,8 @@ use kernel::{KernelError, KernelSymbols};
 use native::NativeReader;
 use std::path::PathBuf;
 
-/// Readers that work side by side, where each has room enough for a large file's symbols.
-const READERS: u64 = 2;
+/// Readers that work side by side at most: one a CPU, where each has room enough for a large file's symbols.
+const READERS_MAX: usize = 4;
 /// Data that a compiler of 150 MB wants.
 const READER_BYTES_WANTED: u64 = 40 << 20;
 
@@ -42,7 +42,8 @@ impl<'a> Sources<'a> {
     /// The files that were opened, debug files in the named folders and the system's, the kernel's own symbols.
     pub fn new(objects: &'a ObjectStore, debug_dirs: &[PathBuf], memory_bytes: u64) -> Self {
         // They share what they find out of bad files.
-        let (readers, data_limit_bytes) = shares(memory_bytes);
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let (readers, data_limit_bytes) = shares(memory_bytes, cpus.min(READERS_MAX) as u64);
         let first = Reader::new(ReaderOptions { data_limit_bytes, ..ReaderOptions::default() });
         let others: Vec<Reader> = (1..readers).map(|_| first.another()).collect();
         let readers = std::iter::once(first).chain(others).map(|reader| Box::new(reader) as Box<dyn NativeReader>);
@@ -55,10 +56,11 @@ impl<'a> Sources<'a> {
     }
 }
 
-/// How many readers, and what data each may have.
-fn shares(memory_bytes: u64) -> (u64, u64) {
+/// How many readers, of those that could work side by side, and what data each may have.
+fn shares(memory_bytes: u64, most: u64) -> (u64, u64) {
     let each = |readers: u64| (memory_bytes / readers).saturating_sub(REST_BYTES_MAX);
-    if each(READERS) >= READER_BYTES_WANTED { (READERS, each(READERS)) } else { (1, each(1).max(DATA_BYTES_MIN)) }
+    let readers = (2..=most).rev().find(|readers| each(*readers) >= READER_BYTES_WANTED).unwrap_or(1);
+    (readers, each(readers).max(DATA_BYTES_MIN))
 }
 
 /// Gives the frames of a recording's windows their names: a profile for each. They have one dictionary, and each of its frames is asked for once.

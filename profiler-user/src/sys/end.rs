@@ -11,16 +11,42 @@ pub fn fail_on_file_size() {
     }
 }
 
-/// Lets the signals that a recording hears end this process at once again, but for those that are ignored. For when it is about to wait for somebody, such
-/// as the reader of a FIFO, who may never come.
-pub fn end_on_signals() {
-    for signal in HEARD {
-        // SAFETY: zero is a valid action; the calls get pointers to a live local, or none, and the default action runs no code of ours.
-        unsafe {
-            let mut action: libc::sigaction = std::mem::zeroed();
-            if libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0 && action.sa_sigaction != libc::SIG_IGN {
-                libc::signal(signal, libc::SIG_DFL);
-            }
+/// Lets the signals that a recording hears end this process at once again, but for those that are ignored. For when it is about to do what takes its time,
+/// or to wait for somebody, such as the reader of a FIFO, who may never come. They are unheard again when what is returned is dropped.
+#[must_use = "signals are unheard again when it is dropped"]
+pub fn end_on_signals() -> EndingSignals {
+    let changed = HEARD.into_iter().filter(|signal| disposition(*signal).is_some_and(|held| held != libc::SIG_IGN)).collect();
+    let ending = EndingSignals { changed };
+    ending.set(libc::SIG_DFL);
+    ending
+}
+
+/// Signals that end this process for a while.
+pub struct EndingSignals {
+    changed: Vec<libc::c_int>,
+}
+
+impl EndingSignals {
+    fn set(&self, disposition: libc::sighandler_t) {
+        for signal in &self.changed {
+            // SAFETY: neither disposition runs code of ours.
+            unsafe { libc::signal(*signal, disposition) };
         }
+    }
+}
+
+impl Drop for EndingSignals {
+    /// A recording has ended by now, and its signals have no other use.
+    fn drop(&mut self) {
+        self.set(libc::SIG_IGN);
+    }
+}
+
+/// What happens at a signal now.
+fn disposition(signal: libc::c_int) -> Option<libc::sighandler_t> {
+    // SAFETY: zero is a valid action, and the call writes to a live local.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        (libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0).then_some(action.sa_sigaction)
     }
 }

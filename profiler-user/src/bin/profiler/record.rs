@@ -2,7 +2,7 @@
 
 use crate::args::RecordArgs;
 use crate::snapshots;
-use crate::summary::{self, ProgressLine};
+use crate::summary::{self, NamingLine, ProgressLine};
 use anyhow::Context as _;
 use profiler::capability;
 use profiler::config::Tick;
@@ -114,7 +114,7 @@ fn failure(error: RecordError) -> Failure {
 
 /// Symbolizes, encodes and writes.
 fn finish(args: &RecordArgs, recording: &Recording) -> anyhow::Result<()> {
-    let mut profiles = recording.profiles();
+    let mut profiles = named(args, recording);
     for profile in &mut profiles {
         profile.comments.extend(comments(args, profile.kind));
     }
@@ -139,6 +139,18 @@ fn finish(args: &RecordArgs, recording: &Recording) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Finds the names, which can take a while after a long recording. What ended the recording ends this, too, unless a command may still have a use for it.
+fn named(args: &RecordArgs, recording: &Recording) -> Vec<Profile> {
+    if recording.is_command_running() {
+        return recording.profiles();
+    }
+    let line = NamingLine::show(args.quiet);
+    let ending = end_on_signals();
+    let profiles = recording.profiles();
+    drop((ending, line));
+    profiles
+}
+
 /// Writes the profiles, whole or split; gives the names of the files of each.
 fn write(args: &RecordArgs, profiles: &[Profile]) -> anyhow::Result<Vec<Vec<PathBuf>>> {
     let parts_of = |profile: &Profile| if args.split.is_some() { split(profile) } else { vec![profile.clone()] };
@@ -152,9 +164,8 @@ fn write(args: &RecordArgs, profiles: &[Profile]) -> anyhow::Result<Vec<Vec<Path
     // All at once: no two of them have one name.
     let names = sink::file::expand_all(args.output(), &abouts)?;
     // Whoever reads may never come. Signals that a command may still need are left to be passed on.
-    if args.words.is_empty() && names.iter().any(|name| sink::file::may_wait(name)) {
-        end_on_signals();
-    }
+    let may_wait = args.words.is_empty() && names.iter().any(|name| sink::file::may_wait(name));
+    let _ending = may_wait.then(end_on_signals);
     let mut files = vec![Vec::new(); profiles.len()];
     for (((of, part), about), name) in parts.iter().zip(abouts).zip(names) {
         if args.output() == Path::new("-") {

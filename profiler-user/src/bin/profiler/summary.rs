@@ -70,6 +70,30 @@ impl Control for ProgressLine {
     }
 }
 
+/// What a terminal shows while names are found.
+pub(crate) struct NamingLine {
+    is_shown: bool,
+}
+
+impl NamingLine {
+    /// Shows it, unless it is to be quiet.
+    pub(crate) fn show(quiet: bool) -> Self {
+        let is_shown = !quiet && std::io::stderr().is_terminal();
+        if is_shown {
+            say("finding names (Ctrl-C ends without a profile)");
+        }
+        Self { is_shown }
+    }
+}
+
+impl Drop for NamingLine {
+    fn drop(&mut self) {
+        if self.is_shown {
+            say("\r\x1b[K");
+        }
+    }
+}
+
 /// Prints the end of a recording.
 pub(crate) fn print(profile: &Profile, files: &[PathBuf], format: Format) {
     let mut text = String::new();
