@@ -37,6 +37,7 @@ fn misuse_is_refused_before_anything_happens() -> Result<()> {
     misused(&["-o", "x.folded.gz"], "--format")?;
     misused(&["--user-only", "--kernel-only"], "--kernel-only")?;
     misused(&["-o", "{moon}.prof"], "moon")?;
+    misused(&["--comm", ""], "--comm <GLOB>")?;
     misused(&["--no-such-flag"], "--no-such-flag")
 }
 
@@ -143,6 +144,24 @@ fn a_target_that_runs_nothing_is_an_empty_profile_and_a_warning() -> Result<()> 
     assert_eq!(profile.total(0), 0);
     assert_eq!(profile.sample_types.len(), 2, "an empty profile is a valid one");
     ensure!(outcome.stderr.to_lowercase().contains("no samples"), "nothing warns that nothing ran:\n{}", outcome.stderr);
+    Ok(())
+}
+
+#[test]
+fn a_name_that_nothing_has_is_an_empty_profile_and_a_warning() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    let _others = Subject::start(&build("spin", Build::C)?, ["1000"])?;
+    // As a pattern the bracket that nothing closes stands for itself.
+    for glob in ["no-such-name-*", "[spin"] {
+        let outcome = Profiler::record()?.args(["--comm", glob, "-F", "199", "-d", "1"]).run()?.success()?;
+        let profile = outcome.profile()?;
+        assert_eq!(profile.taken().total(0), 0, "{glob}: {:?}", profile.label_values("comm"));
+        let balance = profile.balance()?;
+        ensure!(balance.filtered > 0 && balance.samples == 0, "{glob}: what others did was seen, and left out: {balance:?}");
+        ensure!(outcome.stderr.contains("no samples: nothing that was asked for"), "{glob}: nothing warns of it:\n{}", outcome.stderr);
+    }
     Ok(())
 }
 

@@ -285,3 +285,26 @@ fn signals_of_every_kind_reach_the_command() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn the_command_has_the_signals_ignored_that_were_ignored_before_us_and_no_other() -> Result<()> {
+    if !ready(&[Need::Root]) {
+        return Ok(());
+    }
+    // SIGPIPE is ignored by Rust's runtime, SIGXFSZ by the profiler itself; SIGUSR1 by nobody.
+    let numbered = [("PIPE", 13), ("XFSZ", 25), ("USR1", 10)];
+    for ignored in ["", "PIPE", "XFSZ", "PIPE XFSZ USR1"] {
+        let trap = if ignored.is_empty() { String::new() } else { format!("trap '' {ignored}; ") };
+        let script = format!("{trap}exec {} record -- cat /proc/self/status", profiler_tests::run::binary().display());
+        // The test's own runtime starts its children with the default for SIGPIPE.
+        let outcome = Profiler::shell(&script)?.start()?.finish()?.success()?;
+        let status = String::from_utf8(outcome.stdout)?;
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).map(str::trim).unwrap_or("none");
+        let mask = u64::from_str_radix(mask, 16)?;
+        for (name, number) in numbered {
+            let is_ignored = mask & 1 << (number - 1) != 0;
+            ensure!(is_ignored == ignored.contains(name), "SIG{name} in the command, with `{ignored}` ignored before: {is_ignored}");
+        }
+    }
+    Ok(())
+}

@@ -7,7 +7,9 @@ use profiler_tests::run::{Profiler, online_cpus};
 use profiler_tests::skip::{Need, can_record, ready};
 use profiler_tests::subject::{Build, Subject, build, source};
 use rustix::process::Signal;
+use std::ffi::OsStr;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// What must hold of every profile of the whole machine, whatever happened.
@@ -118,6 +120,61 @@ fn a_drain_that_stands_still_loses_samples_and_counts_every_one() -> Result<()> 
     let balance = balanced(&profile)?;
     ensure!(lost(&profile, "ring full")? > 0, "a drain that stood still lost nothing: {balance:?}, {:?}", profile.losses()?);
     ensure!(balance.samples > 500, "after it went on, samples arrived again: {balance:?}");
+    Ok(())
+}
+
+/// A command on CPU 0 alone.
+fn on_one_cpu<A: AsRef<OsStr>>(words: impl IntoIterator<Item = A>) -> Command {
+    let mut command = Command::new("taskset");
+    command.args(["-c", "0"]).args(words);
+    command
+}
+
+/// Stops the drain, lets something happen, and ends the recording: at once, or after the drain has gone on. How many process events were lost, which the
+/// profile states and the terminal shows.
+fn lost_while_stopped(storm: impl FnOnce() -> Result<()>, goes_on: bool) -> Result<i64> {
+    let mut running = Profiler::record()?.args(["-a", "-F", "99"]).start()?;
+    running.wait_until_recording()?;
+    running.signal(Signal::STOP)?;
+    storm()?;
+    if goes_on {
+        running.signal(Signal::CONT)?;
+        // After a drain there is room for a few more records, and with the first of them the kernel tells of those that had none.
+        for _ in 0..20 {
+            ensure!(on_one_cpu([build("short", Build::C)?.as_os_str(), "20".as_ref()]).stdout(Stdio::null()).status()?.success(), "short");
+        }
+    }
+    running.signal(Signal::INT)?;
+    running.signal(Signal::CONT)?;
+    let outcome = running.finish()?.success()?;
+    let profile = outcome.profile()?;
+    balanced(&profile)?;
+    let lost = lost(&profile, "process events dropped")?;
+    ensure!(lost == 0 || outcome.stderr.contains("process events dropped"), "the terminal does not show it:\n{}", outcome.stderr);
+    Ok(lost)
+}
+
+#[test]
+fn process_events_that_found_no_room_are_counted_once_each() -> Result<()> {
+    if !can_record(&[Build::C]) || !ready(&[Need::Program("taskset")]) {
+        return Ok(());
+    }
+    let maps = build("maps", Build::C)?;
+    let mapping = || Subject::start_command(on_one_cpu([maps.as_os_str(), "60000".as_ref()])).map(drop);
+    let forking = || {
+        let ended = on_one_cpu(["sh", "-c", "i=0; while [ $i -lt 5000 ]; do (:); i=$((i+1)); done"]).status()?;
+        ensure!(ended.success(), "{ended}");
+        Ok(())
+    };
+    for goes_on in [false, true] {
+        // 60,000 records of more than 64 bytes and a ring of 1 MiB, a quarter of it on a machine with many CPUs.
+        let lost = lost_while_stopped(mapping, goes_on)?;
+        ensure!((60_000 - (1 << 20) / 64..63_000).contains(&lost), "{lost} lost of 60,000 mappings; goes on: {goes_on}");
+        // 10,000 records of 40 bytes in each of three rings: the kernel tells of forks wherever it tells of mappings or names. The rings hold 1 MiB, 128 KiB and
+        // 32 KiB, or a quarter of it.
+        let lost = lost_while_stopped(forking, goes_on)?;
+        ensure!((15_000..25_000).contains(&lost), "{lost} lost of 5,000 forks and exits; goes on: {goes_on}");
+    }
     Ok(())
 }
 

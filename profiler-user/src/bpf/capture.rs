@@ -8,7 +8,7 @@ use super::descriptors;
 use super::error::BpfError;
 use super::hotplug::{CpuChange, Hotplug};
 use super::options::CaptureOptions;
-use super::order::{Drained, Order};
+use super::order::{Drained, Last, Order};
 use super::program::Programs;
 use super::program_cost::ProgramCost;
 use super::records::take_record;
@@ -263,7 +263,7 @@ impl Capture {
             }
         }
         let (order, losses) = (&mut self.order, &mut self.losses);
-        self.side_band.drain(|record| match record {
+        self.side_band.drain(last, |record| match record {
             Some(Record::Event(event)) => {
                 if let ProcessEvent::Map { pid, range } = &event.event {
                     batch.arrived.push((*pid, range.clone()));
@@ -379,15 +379,6 @@ pub struct Ticks {
     pub all: u64,
     /// Ticks for which our program was not run because the CPU ran nothing: it slept, or the host had taken it away.
     pub unseen_away: u64,
-}
-
-/// Whether a drain is the last one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Last {
-    /// More will come.
-    No,
-    /// The clock has stopped.
-    Yes,
 }
 
 /// Now, on the clock of the records.

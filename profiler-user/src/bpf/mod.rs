@@ -41,13 +41,13 @@ mod waits;
 
 pub use arena::{Arena, wait_for_programs};
 pub use btf::{KernelTypes, controller_index};
-pub use capture::{Batch, Capture, Last, Ticks, monotonic_now};
+pub use capture::{Batch, Capture, Ticks, monotonic_now};
 pub use counters::Counted;
 pub use custom::{Spots, Spotted};
 pub use error::BpfError;
 pub use map_memory::map_bytes;
 pub use options::CaptureOptions;
-pub use order::Drained;
+pub use order::{Drained, Last};
 pub use program::EMBEDDED_OBJECT;
 pub use program_cost::ProgramCost;
 pub use program_size::{ProgramSize, program_sizes};

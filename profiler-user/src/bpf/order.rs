@@ -15,6 +15,15 @@
 use crate::model::event::{MonotonicNs, TimedEvent};
 use crate::model::stack::{RawStack, Tally};
 
+/// Whether a drain is the last one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Last {
+    /// More will come.
+    No,
+    /// The clock has stopped.
+    Yes,
+}
+
 /// A sample is in the ring within this time of its own timestamp.
 const IN_FLIGHT_NS: u64 = 1_000_000;
 

@@ -38,6 +38,8 @@ pub(super) const SOFTWARE_PAGE_FAULTS: u64 = 2;
 pub(super) const SOFTWARE_DUMMY: u64 = 9;
 pub(super) const SAMPLE_TIME: u64 = 1 << 2;
 const READ_TIME_ENABLED: u64 = 1 << 0;
+/// How many records found no room in the event's ring (Linux 6.0).
+pub(super) const READ_LOST: u64 = 1 << 4;
 
 /// Bits of [`Attributes::flags`].
 pub(super) mod flag {
@@ -67,7 +69,8 @@ pub(super) struct PerfEvent {
 impl PerfEvent {
     /// Opens an event for everything that runs on a CPU.
     pub(super) fn open(attributes: &Attributes, cpu: u32) -> io::Result<Self> {
-        let attributes = Attributes { size: size_of::<Attributes>() as u32, read_format: READ_TIME_ENABLED, ..*attributes };
+        let attributes =
+            Attributes { size: size_of::<Attributes>() as u32, read_format: READ_TIME_ENABLED | attributes.read_format, ..*attributes };
         // SAFETY: the structure is initialized and as long as its `size` says; the kernel only reads it.
         let file = unsafe {
             libc::syscall(
@@ -113,6 +116,13 @@ impl PerfEvent {
         let mut words = [[0; 8]; 2];
         rustix::io::read(&self.file, words.as_flattened_mut())?;
         Ok(u64::from_ne_bytes(words[1]))
+    }
+
+    /// How many records found no room in its ring so far. It must have been opened with [`READ_LOST`]. Interrupts the event's CPU: nothing to ask often.
+    pub(super) fn lost(&self) -> io::Result<u64> {
+        let mut words = [[0; 8]; 3];
+        rustix::io::read(&self.file, words.as_flattened_mut())?;
+        Ok(u64::from_ne_bytes(words[2]))
     }
 }
 

@@ -3,11 +3,15 @@
 //! New names have an event of their own, which wakes us at the first record: an exec is one, and the files that it maps want to be opened before the process
 //! is gone. Mappings, and threads that come and go, wake nobody until their ring begins to fill: a wake-up in the middle of its `mprotect` costs a process 25 us, and
 //! there are some that change their mappings all the time.
+//!
+//! What found no room, the kernel tells in a record of its own, but only together with the next one that does find room. The last losses of a recording, or of
+//! a CPU that goes away, would stay untold; so each event is asked for its whole number at its end.
 
 use super::cpus;
 use super::error::BpfError;
 use super::mmap_ring::MmapRing;
-use super::perf_event::{Attributes, PerfEvent, SAMPLE_TIME, SOFTWARE_DUMMY, TYPE_SOFTWARE, flag};
+use super::order::Last;
+use super::perf_event::{Attributes, PerfEvent, READ_LOST, SAMPLE_TIME, SOFTWARE_DUMMY, TYPE_SOFTWARE, flag};
 use crate::model::event::{MonotonicNs, ProcessEvent, TimedEvent};
 use crate::model::mapping::{InodeId, MappedRange};
 use crate::model::process::{Pid, Tid};
@@ -36,9 +40,38 @@ const MANY_CPUS: usize = 8;
 /// The dummy events and their rings, by CPU.
 #[derive(Debug)]
 pub(super) struct SideBand {
-    cpus: BTreeMap<u32, [(PerfEvent, MmapRing); 3]>,
+    cpus: BTreeMap<u32, [Channel; 3]>,
     /// What the rings are divided by.
     share: usize,
+    /// Records that CPUs which are gone had no room for, not yet handed over.
+    lost_with_cpus: u64,
+}
+
+/// An event and its ring.
+#[derive(Debug)]
+struct Channel {
+    event: PerfEvent,
+    ring: MmapRing,
+    /// What it is known to have lost, by its records.
+    told: u64,
+}
+
+impl Channel {
+    fn drain(&mut self, each: &mut impl FnMut(Option<Record>)) {
+        self.ring.drain(|bytes| {
+            if let Some(record) = decode(bytes) {
+                if let Some(Record::Lost(records)) = record {
+                    self.told += records;
+                }
+                each(record);
+            }
+        });
+    }
+
+    /// What it has lost and no record tells of. A kernel that cannot be asked says nothing.
+    fn untold(&self) -> u64 {
+        self.event.lost().map_or(0, |lost| lost.saturating_sub(self.told))
+    }
 }
 
 /// What a record says.
@@ -55,7 +88,7 @@ impl SideBand {
     pub(super) fn open() -> Result<Self, BpfError> {
         let online = cpus::online()?;
         let share = if online.len() > MANY_CPUS { 4 } else { 1 };
-        let mut band = Self { cpus: BTreeMap::new(), share };
+        let mut band = Self { cpus: BTreeMap::new(), share, lost_with_cpus: 0 };
         for cpu in online {
             band.add(cpu)?;
         }
@@ -67,22 +100,30 @@ impl SideBand {
         if self.cpus.contains_key(&cpu) {
             return Ok(());
         }
-        let open = |flags: u64, ring_bytes: usize, wakeup: usize| -> Result<Option<(PerfEvent, MmapRing)>, BpfError> {
+        let open = |flags: u64, ring_bytes: usize, wakeup: usize| -> Result<Option<Channel>, BpfError> {
             let attributes = Attributes {
                 kind: TYPE_SOFTWARE,
                 config: SOFTWARE_DUMMY,
                 sample_type: SAMPLE_TIME,
+                read_format: READ_LOST,
                 flags: flags | flag::SAMPLE_ID_ALL | flag::WATERMARK | flag::USE_CLOCK_ID,
                 wakeup: wakeup as u32,
                 clock_id: libc::CLOCK_MONOTONIC,
                 ..Attributes::default()
             };
             let event = match PerfEvent::open(&attributes, cpu) {
+                // Before Linux 6.0, which another check refuses in better words.
+                Err(source) if source.raw_os_error() == Some(libc::EINVAL) => {
+                    PerfEvent::open(&Attributes { read_format: 0, ..attributes }, cpu)
+                }
+                opened => opened,
+            };
+            let event = match event {
                 Err(source) if source.raw_os_error() == Some(libc::ENODEV) => return Ok(None),
                 other => other.map_err(|source| BpfError::PerfEvent { event: "process events", cpu, source })?,
             };
             let ring = MmapRing::map(&event, ring_bytes)?;
-            Ok(Some((event, ring)))
+            Ok(Some(Channel { event, ring, told: 0 }))
         };
         let (mapping_bytes, task_bytes) = (MAPPING_RING_BYTES / self.share, TASK_RING_BYTES / self.share);
         let mappings = open(flag::MMAP | flag::MMAP2, mapping_bytes, MAPPING_WAKE_BYTES)?;
@@ -96,28 +137,31 @@ impl SideBand {
 
     /// Lets go of a CPU that went off line, after a last drain.
     pub(super) fn remove(&mut self, cpu: u32) {
-        self.cpus.remove(&cpu);
+        let channels = self.cpus.remove(&cpu);
+        self.lost_with_cpus += channels.iter().flatten().map(Channel::untold).sum::<u64>();
     }
 
-    /// Hands over everything that waits, CPU by CPU.
-    pub(super) fn drain(&mut self, mut each: impl FnMut(Option<Record>)) {
-        for (_, ring) in self.cpus.values_mut().flatten() {
-            ring.drain(|bytes| {
-                if let Some(record) = decode(bytes) {
-                    each(record);
-                }
-            });
+    /// Hands over everything that waits, CPU by CPU; the last time also what was lost and no record told of.
+    pub(super) fn drain(&mut self, last: Last, mut each: impl FnMut(Option<Record>)) {
+        self.cpus.values_mut().flatten().for_each(|channel| channel.drain(&mut each));
+        let untold = match last {
+            Last::No => 0,
+            Last::Yes => self.cpus.values().flatten().map(Channel::untold).sum(),
+        };
+        let lost = untold + std::mem::take(&mut self.lost_with_cpus);
+        if lost > 0 {
+            each(Some(Record::Lost(lost)));
         }
     }
 
     /// Descriptors that become readable when records wait.
     pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.cpus.values().flatten().map(|(event, _)| event.as_fd())
+        self.cpus.values().flatten().map(|channel| channel.event.as_fd())
     }
 
     /// Bytes of all rings.
     pub(super) fn bytes(&self) -> usize {
-        self.cpus.values().flatten().map(|(_, ring)| ring.bytes()).sum()
+        self.cpus.values().flatten().map(|channel| channel.ring.bytes()).sum()
     }
 }
 

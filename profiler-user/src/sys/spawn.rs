@@ -5,6 +5,7 @@
 
 mod interpreter;
 
+use super::end::restore_ignored;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{PidfdFlags, pidfd_open};
@@ -229,7 +230,7 @@ fn become_command(prepared: &Prepared, parents_gate: libc::c_int, on_child: libc
 }
 
 /// Signals that are caught go back to their default, so that one ends a child that waits; ignored ones stay so (`nohup`) but for SIGPIPE, which Rust's
-/// runtime ignores, SIGXFSZ, which we ignore, and SIGCHLD, which is what it was. Then none is blocked.
+/// runtime ignores, SIGXFSZ, which we ignore, and SIGCHLD: these are what they were. Then none is blocked.
 ///
 /// # Safety
 /// Only in a child that is about to exec.
@@ -243,8 +244,7 @@ unsafe fn restore_signals(on_child: libc::sighandler_t) {
                 libc::signal(signal, libc::SIG_DFL);
             }
         }
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-        libc::signal(libc::SIGXFSZ, libc::SIG_DFL);
+        restore_ignored();
         libc::signal(libc::SIGCHLD, on_child);
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
