@@ -1,6 +1,6 @@
-/* jit [FILE OFFSET]: runs a loop of machine code that it made itself, until SIGTERM. Without FILE the code lies in anonymous memory, as a compiler at run
- * time puts it; with FILE the code is written into that file at OFFSET (whatever else the file holds stays), which is then mapped and run. Prints
- * `code ADDRESS LENGTH`, then `ready`. x86-64 and arm64. */
+/* jit [FILE [OFFSET]]: runs a loop of machine code that it made itself, until SIGTERM. Without FILE the code lies in anonymous memory, as a compiler at run
+ * time puts it; with FILE and OFFSET the code is written into that file there (whatever else the file holds stays), which is then mapped and run; with FILE alone, a
+ * device, the file is mapped privately and the code written into that memory. Prints `code ADDRESS LENGTH`, then `ready`. x86-64 and arm64. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
@@ -42,7 +42,9 @@ int main(int argc, char **argv) {
         at = mapped + (offset - base);
         close(file);
     } else {
-        at = mmap(NULL, page, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        int file = argc > 1 ? open(argv[1], O_RDWR) : -1;
+        if (argc > 1 && file < 0) return 2;
+        at = mmap(NULL, page, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | (file < 0 ? MAP_ANONYMOUS : 0), file, 0);
         if (at == MAP_FAILED) return 3;
         memcpy(at, CODE, sizeof CODE);
         __builtin___clear_cache((char *)at, (char *)at + sizeof CODE);
