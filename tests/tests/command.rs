@@ -1,6 +1,6 @@
 //! `profiler record -- CMD`: the command runs as it would without us, its end is our end, and its status is our status.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use profiler_tests::profile::Profile;
 use profiler_tests::run::Profiler;
 use profiler_tests::skip::{Need, can_record, ready};
@@ -109,14 +109,18 @@ fn the_command_is_seen_from_its_first_instruction_to_its_last() -> Result<()> {
         return Ok(());
     }
     let short = build("short", Build::C)?;
-    let outcome = Profiler::record()?.args(["-F", "1999", "--", &short.to_string_lossy(), "200"]).run()?.success()?;
-    let profile = outcome.profile()?.labelled("comm", "short");
-    let milliseconds = profile.total(1) as f64 / 1e6;
-    // 200 ms by its own clock, which stops before it leaves; loading and leaving come on top.
-    ensure!((195.0..260.0).contains(&milliseconds), "a program of 200 ms of CPU time has {milliseconds} ms in the profile");
-    let started = profile.only(|sample| profile.leaf_mapping(sample).is_some_and(|mapping| mapping.filename.contains("ld-")));
-    ensure!(!started.samples.is_empty() || profile.cumulative().keys().any(|name| name.contains("exec")), "nothing of its start was seen");
-    Ok(())
+    // A start is less than a millisecond, and two samples at this rate, or one, or none.
+    for _ in 0..10 {
+        let outcome = Profiler::record()?.args(["-F", "1999", "--", &short.to_string_lossy(), "200"]).run()?.success()?;
+        let profile = outcome.profile()?.labelled("comm", "short");
+        let milliseconds = profile.total(1) as f64 / 1e6;
+        // 200 ms by its own clock, which stops before it leaves; loading and leaving come on top.
+        ensure!((195.0..260.0).contains(&milliseconds), "a program of 200 ms of CPU time has {milliseconds} ms in the profile");
+        if profile.cumulative().keys().any(|name| name.starts_with("_dl_") || name.contains("exec")) {
+            return Ok(());
+        }
+    }
+    bail!("nothing of its start was seen in ten of them")
 }
 
 #[test]

@@ -86,8 +86,8 @@ impl Control for () {}
 
 /// Records what a [`Config`] describes.
 ///
-/// ```
-/// use profiler::config::{Config, Target};
+/// ```standalone_crate
+/// use profiler::config::{Config, Mode, Target};
 /// use profiler::pipeline::Recorder;
 ///
 /// // Parsers of foreign files run in a child without rights, which is this program started again.
@@ -97,12 +97,13 @@ impl Control for () {}
 /// #     eprintln!("SKIPPED: {missing}");
 /// #     return Ok(());
 /// # }
-/// let busy = ["sh", "-c", "i=0; while [ $i -lt 300000 ]; do i=$((i + 1)); done; exit 3"];
-/// let config = Config { targets: vec![Target::Command(busy.map(Into::into).to_vec())], ..Config::default() };
+/// let busy = ["sh", "-c", "i=0; while [ $i -lt 1000000 ]; do i=$((i + 1)); done; exit 3"];
+/// let config = Config { targets: vec![Target::Command(busy.map(Into::into).to_vec())], mode: Mode::User, ..Config::default() };
 /// let mut recording = Recorder::new(config).record(&mut ())?;
 /// let profiles = recording.profiles();
 /// assert_eq!(profiles[0].kind.name(), "cpu");
-/// assert!(profiles[0].samples.iter().all(|sample| sample.values[0] > 0) && !profiles[0].samples.is_empty());
+/// assert!(profiles[0].total(0) > 0);
+/// assert!(profiles[0].locations.iter().any(|location| location.lines.is_ok()), "some of the shell's code, or of its libraries', has a name");
 /// assert_eq!(recording.wait_for_command()?.map(|end| end.code), Some(3));
 /// # Ok::<(), profiler::pipeline::RecordError>(())
 /// ```

@@ -2,7 +2,7 @@
 
 use super::native::{LinesOrWhy, NativeReader};
 use super::split::split;
-use super::{Sources, symbolize};
+use super::{READER_BYTES_WANTED, Sources, shares, symbolize};
 use crate::model::address::FileAddress;
 use crate::model::kind::Kind;
 use crate::model::label::{Label, LabelValue};
@@ -14,7 +14,7 @@ use crate::model::stack::Frame;
 use crate::model::window::{Counts, Dictionary, SampleKey, ThreadInfo, Window};
 use crate::object::ObjectStore;
 use crate::process::LINKED_TEXT;
-use crate::reader::{ObjectFacts, ReaderError, SymbolLine, SymbolizeRequest};
+use crate::reader::{DATA_BYTES_MIN, ObjectFacts, REST_BYTES_MAX, ReaderError, SymbolLine, SymbolizeRequest};
 use foldhash::{HashMap, HashMapExt as _};
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex};
@@ -281,4 +281,16 @@ fn a_part_is_named_after_the_program_that_the_process_was_most() {
     let [one] = &parts[..] else { panic!("one part, not {}", parts.len()) };
     assert_eq!(one.mappings[0].filename.as_ref(), "/bin/work");
     assert_eq!((one.processes[0].main, one.check()), (Some(0), Ok(())));
+}
+
+#[test]
+fn there_are_as_many_readers_as_cpus_and_as_have_room() {
+    let room_for = |readers: u64| readers * (REST_BYTES_MAX + READER_BYTES_WANTED);
+    assert_eq!(shares(room_for(8), 4), (4, 2 * (REST_BYTES_MAX + READER_BYTES_WANTED) - REST_BYTES_MAX));
+    assert_eq!(shares(room_for(4), 4), (4, READER_BYTES_WANTED));
+    assert_eq!(shares(room_for(4) - 4, 4).0, 3);
+    assert_eq!(shares(room_for(4), 2).0, 2);
+    assert_eq!(shares(room_for(4), 1).0, 1);
+    // A small limit is for one, which cannot do with less.
+    assert_eq!(shares(0, 4), (1, DATA_BYTES_MIN));
 }

@@ -19,12 +19,8 @@ static AT_START: extern "C" fn() = note_what_is_ignored;
 
 extern "C" fn note_what_is_ignored() {
     for signal in IGNORED_HERE {
-        // SAFETY: zero is a valid action; the call gets a pointer to a live local.
-        unsafe {
-            let mut action: libc::sigaction = std::mem::zeroed();
-            if libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0 && action.sa_sigaction == libc::SIG_IGN {
-                IGNORED_AT_START.fetch_or(1 << signal, Ordering::Relaxed);
-            }
+        if held(signal) == Some(libc::SIG_IGN) {
+            IGNORED_AT_START.fetch_or(1 << signal, Ordering::Relaxed);
         }
     }
 }
@@ -49,39 +45,56 @@ pub fn fail_on_file_size() {
     }
 }
 
-/// Lets the signals that a recording hears end this process at once again, but for those that are ignored. For when it is about to do what takes its time,
-/// or to wait for somebody, such as the reader of a FIFO, who may never come. They are unheard again when what is returned is dropped.
+/// Lets the signals that a recording hears end this process at once again, but for those that are ignored. For when it is about to wait for somebody, such as
+/// the reader of a FIFO, who may never come. They are unheard again when what is returned is dropped.
 #[must_use = "signals are unheard again when it is dropped"]
 pub fn end_on_signals() -> EndingSignals {
-    let changed = HEARD.into_iter().filter(|signal| disposition(*signal).is_some_and(|held| held != libc::SIG_IGN)).collect();
-    let ending = EndingSignals { changed };
-    ending.set(libc::SIG_DFL);
-    ending
+    EndingSignals::set(libc::SIG_DFL, 0)
 }
+
+/// The same, but the first of each is still not heard: it may have been meant for the recording, which ended by itself just before. For what takes its time.
+#[must_use = "signals are unheard again when it is dropped"]
+pub fn end_on_second_signals() -> EndingSignals {
+    EndingSignals::set(let_pass as extern "C" fn(libc::c_int) as libc::sighandler_t, libc::SA_RESETHAND | libc::SA_RESTART)
+}
+
+/// What a signal does that is not heard: the kernel has given it back its default by now.
+extern "C" fn let_pass(_signal: libc::c_int) {}
 
 /// Signals that end this process for a while.
 pub struct EndingSignals {
-    changed: Vec<libc::c_int>,
+    /// With what was done at each before.
+    changed: Vec<(libc::c_int, libc::sigaction)>,
 }
 
 impl EndingSignals {
-    fn set(&self, disposition: libc::sighandler_t) {
-        for signal in &self.changed {
-            // SAFETY: neither disposition runs code of ours.
-            unsafe { libc::signal(*signal, disposition) };
-        }
+    fn set(disposition: libc::sighandler_t, flags: libc::c_int) -> Self {
+        let is_heard = |signal: &libc::c_int| held(*signal).is_some_and(|held| held != libc::SIG_IGN);
+        let set_one = |signal| {
+            // SAFETY: zero is a valid action, which then is one of the two above; the call reads and writes live locals.
+            unsafe {
+                let mut action: libc::sigaction = std::mem::zeroed();
+                let mut before = action;
+                (action.sa_sigaction, action.sa_flags) = (disposition, flags);
+                (libc::sigaction(signal, &raw const action, &raw mut before) == 0).then_some((signal, before))
+            }
+        };
+        Self { changed: HEARD.into_iter().filter(is_heard).filter_map(set_one).collect() }
     }
 }
 
 impl Drop for EndingSignals {
-    /// A recording has ended by now, and its signals have no other use.
+    /// As it was, and not ignored: a signal that is ignored is taken for one that was so before us.
     fn drop(&mut self) {
-        self.set(libc::SIG_IGN);
+        for (signal, before) in &self.changed {
+            // SAFETY: the action is one that was in force before; the call reads a live one.
+            unsafe { libc::sigaction(*signal, &raw const *before, std::ptr::null_mut()) };
+        }
     }
 }
 
 /// What happens at a signal now.
-fn disposition(signal: libc::c_int) -> Option<libc::sighandler_t> {
+fn held(signal: libc::c_int) -> Option<libc::sighandler_t> {
     // SAFETY: zero is a valid action, and the call writes to a live local.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();

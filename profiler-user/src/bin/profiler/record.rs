@@ -14,7 +14,7 @@ use profiler::model::text::shell_word;
 use profiler::pipeline::{RecordError, Recorder, Recording};
 use profiler::sink;
 use profiler::symbolize::split::split;
-use profiler::sys::end::end_on_signals;
+use profiler::sys::end::{end_on_second_signals, end_on_signals};
 use profiler::sys::spawn::SpawnError;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -139,13 +139,14 @@ fn finish(args: &RecordArgs, recording: &Recording) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Finds the names, which can take a while after a long recording. What ended the recording ends this, too, unless a command may still have a use for it.
+/// Finds the names, which can take a while after a long recording. Who does not want to wait asks twice, unless a command may still have a use for the signal:
+/// the first one may have been meant to end the recording.
 fn named(args: &RecordArgs, recording: &Recording) -> Vec<Profile> {
     if recording.is_command_running() {
         return recording.profiles();
     }
     let line = NamingLine::show(args.quiet);
-    let ending = end_on_signals();
+    let ending = end_on_second_signals();
     let profiles = recording.profiles();
     drop((ending, line));
     profiles

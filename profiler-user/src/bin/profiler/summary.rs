@@ -80,7 +80,7 @@ impl NamingLine {
     pub(crate) fn show(quiet: bool) -> Self {
         let is_shown = !quiet && std::io::stderr().is_terminal();
         if is_shown {
-            say("finding names (Ctrl-C ends without a profile)");
+            say("finding names (Ctrl-C twice ends without a profile)");
         }
         Self { is_shown }
     }
