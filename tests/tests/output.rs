@@ -285,17 +285,12 @@ fn the_terminal_gets_the_hottest_functions_the_losses_and_the_next_command() -> 
     Ok(())
 }
 
-#[test]
-fn a_fifo_that_nobody_reads_does_not_hold_us_for_ever() -> Result<()> {
-    if !can_record(&[Build::C]) {
-        return Ok(());
-    }
-    let subject = spinning()?;
-    let profiler = Profiler::record()?.pid(subject.pid());
+/// Records into a FIFO that nobody opens, until the profiler waits for somebody who does, and asks it to end.
+fn ended_at_a_fifo(configure: impl FnOnce(Profiler) -> Profiler) -> Result<()> {
+    let profiler = Profiler::record()?;
     let fifo = profiler.folder().join("fifo");
     ensure!(Command::new("mkfifo").arg(&fifo).status()?.success(), "mkfifo");
-    let mut running = profiler.args(["-d", "0.2", "-o", "fifo"]).start()?;
-    running.wait_until_recording()?;
+    let running = configure(profiler.args(["-o", "fifo"])).start()?;
     // `wait_for_partner` of fs/pipe.c: in open(2), for a reader.
     let waiting_for = format!("/proc/{}/wchan", running.pid());
     waiting::until("it to wait for a reader", || Ok(fs::read_to_string(&waiting_for)?.contains("partner").then_some(())))?;
@@ -303,6 +298,23 @@ fn a_fifo_that_nobody_reads_does_not_hold_us_for_ever() -> Result<()> {
     let outcome = running.finish()?;
     ensure!(!outcome.status.success(), "it was ended");
     Ok(())
+}
+
+#[test]
+fn a_fifo_that_nobody_reads_does_not_hold_us_for_ever() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    let subject = spinning()?;
+    ended_at_a_fifo(|profiler| profiler.pid(subject.pid()).args(["-d", "0.2"]))
+}
+
+#[test]
+fn nor_does_it_after_a_command_has_ended() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    ended_at_a_fifo(|profiler| profiler.args(["--", "true"]))
 }
 
 #[test]

@@ -119,5 +119,7 @@ fn an_interrupt_that_is_typed_ends_a_recording_without_a_command_and_writes_it()
     terminal.finish()?;
     assert_eq!(status.trim(), "0");
     Profile::read(&folder.join("cpu.prof"))?;
+    let shown = fs::read_to_string(folder.join("shown"))?;
+    ensure!(shown.contains("finding names (Ctrl-C twice ends without a profile)"), "{shown}");
     Ok(())
 }

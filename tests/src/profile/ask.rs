@@ -120,6 +120,12 @@ impl Profile {
         Some(&self.mappings[leaf.mapping?])
     }
 
+    /// The files that a sample's frames are in, leaf first; frames without a mapping are left out.
+    pub fn files<'a>(&'a self, sample: &Sample) -> Vec<&'a str> {
+        let mappings = sample.locations.iter().filter_map(|location| self.locations[*location].mapping);
+        mappings.map(|mapping| self.mappings[mapping].filename.as_str()).collect()
+    }
+
     /// The comment that begins with `beginning`, without it.
     pub fn comment(&self, beginning: &str) -> Option<&str> {
         self.comments.iter().find_map(|comment| comment.strip_prefix(beginning)).map(str::trim)

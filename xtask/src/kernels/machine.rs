@@ -53,10 +53,12 @@ impl Machine {
     }
 
     /// The emulator and what it emulates. Emulated even where /dev/kvm is there: nested, it may stop at an instruction that its own host does not know.
+    /// Its processors take turns in one thread: in threads of their own, one may run an instruction that another has patched away just before,
+    /// and a kernel whose programs come and go stops at its own breakpoint (`int3` in `schedule`).
     pub(super) fn emulator(self) -> &'static [&'static str] {
         match self {
-            Self::X86_64 => &["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max"],
-            Self::Arm64 => &["qemu-system-aarch64", "-M", "virt", "-accel", "tcg,thread=multi", "-cpu", "max"],
+            Self::X86_64 => &["qemu-system-x86_64", "-accel", "tcg,thread=single", "-cpu", "max"],
+            Self::Arm64 => &["qemu-system-aarch64", "-M", "virt", "-accel", "tcg,thread=single", "-cpu", "max"],
         }
     }
 

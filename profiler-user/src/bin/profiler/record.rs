@@ -118,7 +118,7 @@ fn finish(args: &RecordArgs, recording: &Recording) -> anyhow::Result<()> {
     for profile in &mut profiles {
         profile.comments.extend(comments(args, profile.kind));
     }
-    let files = write(args, &profiles)?;
+    let files = write(args, &profiles, recording.is_command_running())?;
     if args.quiet {
         return Ok(());
     }
@@ -153,7 +153,7 @@ fn named(args: &RecordArgs, recording: &Recording) -> Vec<Profile> {
 }
 
 /// Writes the profiles, whole or split; gives the names of the files of each.
-fn write(args: &RecordArgs, profiles: &[Profile]) -> anyhow::Result<Vec<Vec<PathBuf>>> {
+fn write(args: &RecordArgs, profiles: &[Profile], is_command_running: bool) -> anyhow::Result<Vec<Vec<PathBuf>>> {
     let parts_of = |profile: &Profile| if args.split.is_some() { split(profile) } else { vec![profile.clone()] };
     let parts: Vec<(usize, Profile)> =
         profiles.iter().enumerate().flat_map(|(of, profile)| parts_of(profile).into_iter().map(move |part| (of, part))).collect();
@@ -165,7 +165,7 @@ fn write(args: &RecordArgs, profiles: &[Profile]) -> anyhow::Result<Vec<Vec<Path
     // All at once: no two of them have one name.
     let names = sink::file::expand_all(args.output(), &abouts)?;
     // Whoever reads may never come. Signals that a command may still need are left to be passed on.
-    let may_wait = args.words.is_empty() && names.iter().any(|name| sink::file::may_wait(name));
+    let may_wait = !is_command_running && names.iter().any(|name| sink::file::may_wait(name));
     let _ending = may_wait.then(end_on_signals);
     let mut files = vec![Vec::new(); profiles.len()];
     for (((of, part), about), name) in parts.iter().zip(abouts).zip(names) {
