@@ -31,7 +31,7 @@ fn it_reads_what_go_writes_as_go_reads_it() -> Result<()> {
     assert_eq!(profile.sample_types, [("samples".to_owned(), "count".to_owned()), ("cpu".to_owned(), "nanoseconds".to_owned())]);
     assert_eq!((profile.period, profile.period_type.0.as_str()), (10_000_000, "cpu"));
     let spin = profile.cumulative()["main.spinHere"];
-    ensure!(spin > 50 && spin as f64 > 0.9 * profile.total(0) as f64, "{:?}", profile.flat());
+    ensure!(spin > 10 && spin as f64 > 0.9 * profile.total(0) as f64, "{:?}", profile.flat());
     ensure!(profile.labelled("phase", "one").total(0) >= spin, "{:?}", profile.label_values("phase"));
     let raw = pprof(["-raw", &path.to_string_lossy()])?.text;
     let sum = raw.lines().skip_while(|line| *line != "samples/count cpu/nanoseconds").skip(1).take_while(|line| *line != "Locations");
