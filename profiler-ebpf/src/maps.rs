@@ -63,7 +63,8 @@ pub struct Ranges {
     pub list: u64,
     pub at: u64,
     pub entries: u64,
-    /// The range at hand: from where, how long, what it is.
+    /// The range at hand: of which list, from where, how long, what it is.
+    pub list_at_hand: u64,
     pub start: u64,
     pub length: u64,
     pub kind: u64,

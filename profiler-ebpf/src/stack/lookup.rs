@@ -16,7 +16,7 @@ const CHUNK_MASK: u64 = ARENA_CHUNK_WORDS as u64 - 1;
 /// Takes the list of a process image, if there is one.
 #[inline(always)]
 pub fn take_list(ranges: &mut Ranges, process: &ProcessKey) {
-    (ranges.list, ranges.length) = (0, 0);
+    ranges.list = 0;
     let Some(entry) = PROCESS_RANGES.get_ptr_mut(process.tgid) else { return };
     // SAFETY: a live map value; user space replaces it as a whole.
     let mut held: ProcessRanges = unsafe { core::ptr::read_volatile(entry) };
@@ -54,7 +54,8 @@ pub fn rule<P: Place>(place: P, ranges: &mut Ranges, address: u64) -> Option<Rul
 
 #[inline(always)]
 fn search(ranges: &mut Ranges, address: u64) -> Option<Rule> {
-    if address.wrapping_sub(ranges.start) >= ranges.length {
+    // The range at hand may be another sample's; it holds as long as the list does.
+    if ranges.list_at_hand != ranges.list || address.wrapping_sub(ranges.start) >= ranges.length {
         find(ranges, address)?;
     }
     if ranges.kind == u64::from(RANGE_TABLE) {
@@ -96,6 +97,7 @@ fn find(ranges: &mut Ranges, address: u64) -> Option<()> {
     ranges.kind = u64::from(entry.kind());
     ranges.part = u64::from(entry.part());
     ranges.place = entry.table >> 32;
+    ranges.list_at_hand = ranges.list;
     Some(())
 }
 
