@@ -7,6 +7,7 @@ use super::counters::{self, Counted};
 use super::descriptors;
 use super::error::BpfError;
 use super::hotplug::{CpuChange, Hotplug};
+use super::live_blocks::Ages;
 use super::options::CaptureOptions;
 use super::order::{Drained, Last, Order};
 use super::program::Programs;
@@ -181,6 +182,22 @@ impl Capture {
     /// The map could not be read.
     pub fn tallies(&self, source: Source) -> Result<Vec<(TallyKey, TallyCounts)>, BpfError> {
         tallies::read(&self.programs.tallies, source)
+    }
+
+    /// One sampled block that lives in 2 to the power of this is followed, where there is no room for more.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn live_level(&self) -> Result<u32, BpfError> {
+        self.programs.live.level()
+    }
+
+    /// How old the sampled blocks are that live, where that was asked for. Nothing writes any more.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn ages(&self) -> Result<Option<Ages>, BpfError> {
+        self.programs.live.ages()
     }
 
     /// The file descriptors that were got and are not closed. Nothing writes any more.

@@ -29,6 +29,8 @@ pub(super) struct Arming {
     go: HashMap<Pid, ObjectId>,
     /// Processes in none of whose files is an allocator's function.
     without: BTreeSet<Pid>,
+    /// Processes that ended, and nothing of them was probed by then.
+    missed: u64,
     /// Nothing is to be armed now, but what would be is noted.
     is_paused: bool,
     /// Why the last process could not be armed.
@@ -46,6 +48,7 @@ impl Arming {
             armed,
             go,
             without: BTreeSet::new(),
+            missed: 0,
             is_paused: false,
             trouble: None,
         })
@@ -62,15 +65,20 @@ impl Arming {
     /// Nothing could be armed, and why.
     pub(super) fn begin(&mut self, processes: &Processes, objects: &ObjectStore, capture: &mut Capture) -> Result<(), BpfError> {
         self.probed.begin(processes);
+        self.settle(processes, objects, capture);
+        match self.trouble.take() {
+            Some(trouble) if self.armed.is_empty() && self.go.is_empty() => Err(trouble),
+            _ => Ok(()),
+        }
+    }
+
+    /// Arms what is there, and waits until the files are looked through, but not for ever.
+    pub(super) fn settle(&mut self, processes: &Processes, objects: &ObjectStore, capture: &mut Capture) {
         let until = Instant::now() + START_MAX;
         self.look(processes, objects, capture);
         while Instant::now() < until && self.finder.wait(until - Instant::now()) {
             self.take_over();
             self.look(processes, objects, capture);
-        }
-        match self.trouble.take() {
-            Some(trouble) if self.armed.is_empty() && self.go.is_empty() => Err(trouble),
-            _ => Ok(()),
         }
     }
 
@@ -84,8 +92,10 @@ impl Arming {
         if self.probed.note(event)
             && let ProcessEvent::Exit { pid, .. } = event
         {
+            let armed = self.armed.len();
             self.armed.retain(|(armed, _)| armed != pid);
-            self.go.remove(pid);
+            let was_known = armed != self.armed.len() || self.go.remove(pid).is_some() || self.without.contains(pid);
+            self.missed += u64::from(!was_known && !self.is_paused);
             capture.disarm(*pid);
         }
     }
@@ -183,7 +193,11 @@ impl Arming {
 
     /// What there is to say of processes: where nothing could be probed, an empty profile would be a lie.
     pub(super) fn notes(&self) -> impl Iterator<Item = String> + '_ {
-        self.without.iter().map(|pid| format!("process {}: no allocator's functions were found (a static program without symbols?)", pid.0))
+        let without = self
+            .without
+            .iter()
+            .map(|pid| format!("process {}: no allocator's functions were found (a static program without symbols?)", pid.0));
+        without.chain((self.missed > 0).then(|| format!("processes that ended before they could be probed: {}", self.missed)))
     }
 
     /// The processes whose runtime keeps a profile itself: whose, where it is found, or why not.

@@ -76,18 +76,23 @@ impl CustomArming {
     /// What is missing, or why nothing could be armed.
     pub(super) fn begin(&mut self, processes: &Processes, objects: &ObjectStore, capture: &mut Capture) -> Result<BTreeSet<Pid>, BpfError> {
         self.probed.begin(processes);
-        let until = Instant::now() + START_MAX;
-        self.look(processes, objects, capture);
-        while Instant::now() < until && self.finder.wait(until - Instant::now()) {
-            self.take_over();
-            self.look(processes, objects, capture);
-        }
+        self.settle(processes, objects, capture);
         if let Some(trouble) = self.trouble.take() {
             return Err(trouble);
         }
         match self.missing.iter().find(|(at, _)| !self.placed.contains(at)) {
             Some((_, why)) => Err(BpfError::Custom(why.clone())),
             None => Ok(self.armed.iter().map(|(pid, _)| *pid).collect()),
+        }
+    }
+
+    /// Arms what is there, and waits until the files are looked through, but not for ever.
+    pub(super) fn settle(&mut self, processes: &Processes, objects: &ObjectStore, capture: &mut Capture) {
+        let until = Instant::now() + START_MAX;
+        self.look(processes, objects, capture);
+        while Instant::now() < until && self.finder.wait(until - Instant::now()) {
+            self.take_over();
+            self.look(processes, objects, capture);
         }
     }
 

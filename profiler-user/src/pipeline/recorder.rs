@@ -1,20 +1,21 @@
 //! `Recorder`: what `profiler record` does, as a library.
 
 use super::arming::Arming;
+use super::asked::{capture_options, named_alone, whom};
 use super::budget::LOOK;
 use super::command::{Command, CommandEnd};
 use super::custom_arming::CustomArming;
 use super::finishing::Finishing;
 use super::followed::Followed;
+use super::held::Held;
 use super::memory::{Memory, resident_bytes};
 use super::own_processes::OwnProcesses;
-use super::probed::Whom;
 use super::session::{Ended, Parts, Session};
 use super::signals::Signals;
 use super::stop::{Ends, after};
 use super::wakers::Wakers;
-use crate::bpf::{BpfError, Capture, CaptureOptions, KernelTypes, Last, ProgramCost, controller_index, map_bytes, monotonic_now};
-use crate::config::{Config, Event, Mode, Target, Walk};
+use crate::bpf::{BpfError, Capture, KernelTypes, Last, ProgramCost, controller_index, map_bytes};
+use crate::config::{Config, Target, Walk};
 use crate::memory::MemoryError;
 use crate::model::process::Pid;
 use crate::model::profile::Profile;
@@ -26,7 +27,6 @@ use crate::symbolize::{Sources, symbolize};
 use crate::sys::spawn::SpawnError;
 use crate::target::{self, Filter, TargetError};
 use crate::unwind::Costs;
-use profiler_common::settings::{self, Settings};
 use profiler_common::target::{TARGET_PROCESSES, TargetProcess};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -155,7 +155,11 @@ impl Recorder {
             filter.bits |= TARGET_PROCESSES;
             filter.processes.push((command.pid(), TargetProcess { start_boot_ns: 0 }));
         }
-        let options = capture_options(&config, &filter, types.offsets()?);
+        let mut options = capture_options(&config, &filter, types.offsets()?);
+        // Before it is let go, and may be stopped.
+        let is_held = config.calls().is_some() || config.has_custom_in_processes();
+        let mut held = command.as_ref().filter(|_| is_held).map(|_| Held::new()).transpose().map_err(RecordError::Runtime)?;
+        options.settings.held = held.as_ref().zip(command.as_ref()).map_or(0, |(_, command)| command.pid().0);
         let mut capture = Capture::open(&options)?;
         if config.inherit {
             // Children that were started between the first look and the moment from which they are followed.
@@ -193,13 +197,16 @@ impl Recorder {
         command = command.map(Command::release).transpose()?;
         let named: Vec<Pid> = if command.is_none() { named_alone(&config) } else { Vec::new() };
         let ending = Ending {
+            held: held.as_mut(),
             command: command.as_ref(),
             named: &named,
             duration: config.ends_after(),
             signals: &mut signals,
             wants_looks: config.wants_looks(),
         };
-        until_ended(&mut session, &wakers, ending, control).await?;
+        let ended = until_ended(&mut session, &wakers, ending, control).await;
+        session.end_hold(held, command.as_ref());
+        ended?;
         let Ended { windows, objects, capture, unwinding } = session.finish(&config)?;
         let self_cost = if config.self_cost { capture.self_cost() } else { Vec::new() };
         Ok((Recording { windows, objects, self_cost, unwinding, config, command, hearing: None }, signals))
@@ -208,6 +215,8 @@ impl Recorder {
 
 /// What may end a recording.
 struct Ending<'a> {
+    /// The command may be stopped, and is to be let go on.
+    held: Option<&'a mut Held>,
     command: Option<&'a Command>,
     named: &'a [Pid],
     duration: Option<Duration>,
@@ -218,7 +227,7 @@ struct Ending<'a> {
 
 /// Drains until something ends the recording.
 async fn until_ended(session: &mut Session, wakers: &Wakers, ending: Ending<'_>, control: &mut dyn Control) -> Result<(), RecordError> {
-    let Ending { command, named, duration, signals, wants_looks } = ending;
+    let Ending { mut held, command, named, duration, signals, wants_looks } = ending;
     let mut looks = tokio::time::interval(LOOK);
     let ends = Ends::watch(named);
     let time_over = after(duration);
@@ -244,6 +253,11 @@ async fn until_ended(session: &mut Session, wakers: &Wakers, ending: Ending<'_>,
                     return Ok(());
                 }
             }
+            () = news_of_command(held.as_deref_mut()) => {
+                if let (Some(held), Some(command)) = (held.as_deref_mut(), command) {
+                    session.look_at_command(held, command)?;
+                }
+            }
             () = wakers.due() => session.drain(Last::No)?,
             _ = looks.tick(), if wants_looks => session.look()?,
         }
@@ -260,19 +274,11 @@ async fn until_ended(session: &mut Session, wakers: &Wakers, ending: Ending<'_>,
     }
 }
 
-/// The processes whose end is the end of the recording: when nothing but processes was asked for.
-fn named_alone(config: &Config) -> Vec<Pid> {
-    let pids = config.targets.iter().map(|target| if let Target::Pid(pid) = target { Some(Pid(*pid)) } else { None });
-    pids.collect::<Option<Vec<_>>>().unwrap_or_default()
-}
-
-/// Whose calls are probed.
-fn whom(filter: &Filter, inherit: bool) -> Whom {
-    Whom {
-        pids: filter.processes.iter().map(|(pid, _)| *pid).collect(),
-        comms: filter.comms.clone(),
-        folders: filter.folders.clone(),
-        inherit: inherit.into(),
+/// Returns when something has happened to a command that may be stopped.
+async fn news_of_command(held: Option<&mut Held>) {
+    match held {
+        Some(held) => held.told().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -284,64 +290,6 @@ fn custom(config: &Config, filter: &Filter, wakers: &mut Vec<OwnedFd>) -> io::Re
     let custom = CustomArming::new(whom(filter, config.inherit), &config.custom)?;
     wakers.push(custom.finder_news()?);
     Ok(Some(custom))
-}
-
-pub(super) fn capture_options(config: &Config, filter: &Filter, offsets: settings::KernelOffsets) -> CaptureOptions {
-    CaptureOptions {
-        settings: Settings {
-            sample_bytes: config.sample_bytes,
-            seed: seed(),
-            kernel_stacks: u32::from(config.mode != Mode::User),
-            user_stacks: u32::from(config.mode != Mode::Kernel),
-            mode: match config.mode {
-                Mode::Any => settings::MODE_ANY,
-                Mode::User => settings::MODE_USER,
-                Mode::Kernel => settings::MODE_KERNEL,
-            },
-            target: filter.bits,
-            cgroups: filter.cgroups.len() as u32,
-            comms: filter.comms.len() as u32,
-            inherit: u32::from(config.inherit),
-            wake_bytes: config.bounds.ring_bytes / 4,
-            weigh_period: u32::from(config.events.contains(&Event::Cycles)),
-            own_count: u32::from(!config.include_self),
-            walk: match config.walk {
-                Walk::Tables => settings::WALK_TABLES,
-                Walk::FramePointers => settings::WALK_FRAME_POINTERS,
-            },
-            address_bits: crate::sys::address_bits(),
-            stop_at_sample: u32::from(config.bounds.stop_at_sample),
-            count_stepped: u32::from(config.max_overhead.is_some()),
-            waits: config.waits(),
-            sleep_ns: config.sleep_ns,
-            block_ns: config.block_ns,
-            start_ns: monotonic_now().0,
-            mutex_fraction: config.mutex_fraction,
-            per_thread: u32::from(config.per_thread),
-            wakers: u32::from(config.wakers()),
-        },
-        offsets,
-        processes: filter.processes.clone(),
-        cgroups: filter.cgroups.clone(),
-        comms: filter.comms.clone(),
-        ticking: config.ticking(),
-        calls: config.calls(),
-        traced: config.traced(),
-        custom: config.custom.clone(),
-        budget: config.max_overhead.is_some(),
-        ring_bytes: config.bounds.ring_bytes,
-        target_processes: config.bounds.target_processes,
-        tallies: config.bounds.tallies,
-        live_blocks: config.bounds.live_blocks,
-        probes: config.bounds.probes,
-        self_cost: config.self_cost,
-    }
-}
-
-/// A random number that no process can guess: stack hashes of this run are not those of any other.
-fn seed() -> u64 {
-    use std::hash::{BuildHasher as _, RandomState};
-    RandomState::new().hash_one(std::process::id())
 }
 
 impl Recording {

@@ -1,0 +1,12 @@
+//! What is asked of a heap beside what is in use.
+
+use std::time::Duration;
+
+/// How long blocks live, where that is to be shown.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct HeapConfig {
+    /// What is in use is told apart by its age.
+    pub age: bool,
+    /// What is freed within this time is told apart.
+    pub temporary: Option<Duration>,
+}
