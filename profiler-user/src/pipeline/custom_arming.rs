@@ -247,7 +247,7 @@ fn library(place: &Place) -> Option<&str> {
 }
 
 /// Whether a file is meant: by its path, its name, or its name without a version.
-fn is_file(library: &str, path: &[u8]) -> bool {
+pub(super) fn is_file(library: &str, path: &[u8]) -> bool {
     let library = library.as_bytes();
     if library.contains(&b'/') {
         return library == path;

@@ -14,6 +14,7 @@ mod estimate;
 mod file_finder;
 mod finishing;
 mod followed;
+mod given;
 mod go_heap;
 mod goroutines;
 mod governor;

@@ -183,7 +183,11 @@ impl Recorder {
             descriptors.push(finishing.news().map_err(RecordError::Runtime)?);
         }
         let followed = Followed::new(filter.processes.iter().map(|(pid, _)| *pid), config.inherit);
-        let arming = config.calls().map(|_| Arming::new(whom(&filter, config.inherit))).transpose().map_err(RecordError::Runtime)?;
+        let arming = config
+            .calls()
+            .map(|_| Arming::new(whom(&filter, config.inherit), &config.heap.allocators))
+            .transpose()
+            .map_err(RecordError::Runtime)?;
         if let Some(arming) = &arming {
             descriptors.push(arming.news().map_err(RecordError::Runtime)?);
         }

@@ -175,7 +175,7 @@ impl Session {
     /// The maps of the kernel side cannot be read or written.
     pub(super) fn look(&mut self) -> Result<(), BpfError> {
         let (Some(calls), Some(arming)) = (&mut self.calls, &mut self.arming) else { return Ok(()) };
-        match calls.look(arming, &self.objects, &mut self.capture)? {
+        match calls.look(arming, (&self.processes, &self.objects), &mut self.capture)? {
             Wanted::Nothing => Ok(()),
             Wanted::Faults => self.begin_faults(),
         }

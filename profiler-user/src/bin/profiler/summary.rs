@@ -184,7 +184,8 @@ fn waits(profile: &Profile) -> String {
 }
 
 /// Comments that the terminal shows: what there is to say of single processes, what a budget has taken, and how sure what is in use is.
-const SHOWN: [&str; 5] = ["process ", "processes that ended ", "budget: ", "there was more at once ", "inuse_space is an estimate "];
+const SHOWN: [&str; 6] =
+    ["process ", "--allocator ", "processes that ended ", "budget: ", "there was more at once ", "inuse_space is an estimate "];
 
 /// What there is to say beside the sums.
 fn notes(profile: &Profile) -> String {
