@@ -16,6 +16,10 @@ use profiler_common::sampling::{LEVEL_MAX, is_followed};
 use profiler_common::source::Source;
 use profiler_common::tally::{LiveBlock, LiveKey};
 
+// include/uapi/asm-generic/errno-base.h
+const E2BIG: i32 = -7;
+const EEXIST: i32 = -17;
+
 /// Takes a block from those that live. Of two that try at once one has it.
 #[inline(always)]
 pub fn take_away(key: &LiveKey) -> Option<LiveBlock> {
@@ -38,41 +42,61 @@ pub fn freed(source: Source, block: &LiveBlock) {
     }
 }
 
+/// What became of a block that was to be put in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Put {
+    In,
+    /// One of its address is there.
+    IsThere,
+    /// There is no room.
+    Full,
+    /// The kernel had no memory at hand.
+    Failed,
+}
+
 /// Puts a block, which was counted as allocated, among those that live. If one lives there already, its end was not seen.
 #[inline(always)]
 pub fn follow(source: Source, key: &LiveKey, block: &LiveBlock) {
     // SAFETY: no arguments, no preconditions.
     let (ticket, since_ns) = unsafe { (bpf_get_prandom_u32(), bpf_ktime_get_ns()) };
     let mut block = LiveBlock { ticket: ticket as u32, since_ns, level: level(), ..*block };
-    if is_followed(block.ticket, block.level) && !insert(key, &block) {
+    if !is_followed(block.ticket, block.level) {
+        return not_followed(source, &block);
+    }
+    let mut put = insert(key, &block);
+    if put == Put::IsThere {
         if let Some(old) = take_away(key) {
             count(&old.tally, &old.with_others(), Added::Freed);
             OfProbe::lose(source, Loss::FreeUnseen);
-        } else {
-            make_room();
-            block.level = level();
         }
-        // Where another program is at it still, this block is lost: those that have been let go by now are too few.
-        if is_followed(block.ticket, block.level) && !insert(key, &block) {
-            return not_followed(source, &block);
+        put = insert(key, &block);
+    } else if put == Put::Full {
+        make_room();
+        block.level = level();
+        if is_followed(block.ticket, block.level) {
+            // Where another program is at it still, this block is lost: those that have been let go by now are too few.
+            put = insert(key, &block);
         }
     }
-    if !is_followed(block.ticket, block.level) {
+    if put != Put::In {
         not_followed(source, &block);
     }
 }
 
 /// Puts a block in, with what it stands for beside itself.
 #[inline(always)]
-fn insert(key: &LiveKey, block: &LiveBlock) -> bool {
-    if LIVE.insert(key, *block, NEW_ONLY).is_err() {
-        return false;
+fn insert(key: &LiveKey, block: &LiveBlock) -> Put {
+    match LIVE.insert(key, *block, NEW_ONLY) {
+        Ok(()) => {}
+        Err(E2BIG) => return Put::Full,
+        Err(EEXIST) => return Put::IsThere,
+        Err(_) => return Put::Failed,
     }
     if block.level != 0 {
         count_back(&block.tally, &block.with_others());
         count(&block.tally, &block.alone(), Added::Freed);
     }
-    true
+    Put::In
 }
 
 /// It is not known when it is freed, so it does not count as living; others stand for it.

@@ -5,12 +5,12 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use profiler_common::counter::COUNTERS;
 use profiler_common::custom::CustomSite;
 use profiler_common::descriptor::{Descriptor, DescriptorKey};
+use profiler_common::hold::Hold;
 use profiler_common::limits::{
     CUSTOM_SITES_MAX, DELAYS_MAX, LIVE_BLOCKS_MAX, LOCKS_MAX, OPEN_DESCRIPTORS_MAX, OWN_PROCESSES_MAX, PENDING_CALLS_MAX,
     PROBE_CACHE_SLOTS, RING_BYTES, RULE_CACHE_SLOTS, SENT_STACK_SLOTS, SITES_MAX, SLEEPS_MAX, STACK_FRAMES_MAX, TALLIES_MAX,
     TARGET_PROCESSES_MAX, UNFINISHED_BYTES_MAX, UNFINISHED_SLOTS, UNWIND_PROCESSES_MAX,
 };
-use profiler_common::hold::Hold;
 use profiler_common::record::{StackHeader, UnfinishedAt};
 use profiler_common::source::SOURCES;
 use profiler_common::tally::{LiveBlock, LiveKey, PendingCall, PendingKey, Site, TallyCounts, TallyKey, Thinning};

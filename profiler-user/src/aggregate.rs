@@ -222,7 +222,7 @@ mod tests {
         let mut aggregator = Aggregator::default();
         let key = SampleKey { process: ProcessId(0), thread: None, stack: StackId(1), class: 64 };
         let kernel = TallyKey::new(Source::CALLS, 1, 64);
-        let blocks = |count| Blocks { count, bytes: 60 * count, stand_for: count << 16, stand_for_bytes: 60 * count << 8 };
+        let blocks = |count| Blocks { count, bytes: 60 * count, stand_for: count << 16, stand_for_bytes: (60 * count) << 8 };
         let counts = TallyCounts { allocated: blocks(10), freed: blocks(6), temporary: blocks(5) };
         let (young, old) = (Age::of(std::time::Duration::ZERO), Age::of(std::time::Duration::from_secs(5)));
         aggregator.name(kernel, key, Ended::Root);

@@ -31,8 +31,6 @@ use way::{Got, Way, way};
 const SOURCE: Source = Source::DESCRIPTORS;
 /// Numbers of one `close_range` that are looked at.
 const CLOSED_MAX: u32 = 65_536;
-/// `BPF_NOEXIST` of include/uapi/linux/bpf.h.
-const NEW_ONLY: u64 = 1;
 /// `CLOSE_RANGE_UNSHARE` of the same header as the next one.
 const RANGE_UNSHARES: u64 = 2;
 /// `CLOSE_RANGE_CLOEXEC` of include/uapi/linux/close_range.h: they are closed at the next exec.

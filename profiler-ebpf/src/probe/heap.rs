@@ -8,8 +8,8 @@ pub mod blocks;
 pub mod call;
 
 use crate::emit;
-use crate::place::{OfProbe, Place as _};
 use crate::live::{follow, freed, put_back, take_away};
+use crate::place::{OfProbe, Place as _};
 use crate::settings::setting;
 use crate::stack::{From, process_hash, take};
 use crate::tally::{Added, begin, count, is_known};

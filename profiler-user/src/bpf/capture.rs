@@ -3,11 +3,11 @@
 use super::arena::Arena;
 use super::arena::wait_for_programs;
 use super::away::TimesAway;
+use super::clock::monotonic_now;
 use super::counters::{self, Counted};
 use super::descriptors;
 use super::error::BpfError;
 use super::hotplug::{CpuChange, Hotplug};
-use super::live_blocks::Ages;
 use super::options::CaptureOptions;
 use super::order::{Drained, Last, Order};
 use super::program::Programs;
@@ -24,7 +24,7 @@ use super::trap_cost::{Spent, TrapCost};
 use super::waits::Asleep;
 use crate::config::{ProbeWork, Tick, Traced};
 use crate::model::allocator::Allocator;
-use crate::model::event::{MonotonicNs, ProcessEvent};
+use crate::model::event::ProcessEvent;
 use crate::model::loss::{Loss, Losses};
 use crate::model::mapping::MappedRange;
 use crate::model::process::Pid;
@@ -182,22 +182,6 @@ impl Capture {
     /// The map could not be read.
     pub fn tallies(&self, source: Source) -> Result<Vec<(TallyKey, TallyCounts)>, BpfError> {
         tallies::read(&self.programs.tallies, source)
-    }
-
-    /// One sampled block that lives in 2 to the power of this is followed, where there is no room for more.
-    ///
-    /// # Errors
-    /// The map could not be read.
-    pub fn live_level(&self) -> Result<u32, BpfError> {
-        self.programs.live.level()
-    }
-
-    /// How old the sampled blocks are that live, where that was asked for. Nothing writes any more.
-    ///
-    /// # Errors
-    /// The map could not be read.
-    pub fn ages(&self) -> Result<Option<Ages>, BpfError> {
-        self.programs.live.ages()
     }
 
     /// The file descriptors that were got and are not closed. Nothing writes any more.
@@ -396,10 +380,4 @@ pub struct Ticks {
     pub all: u64,
     /// Ticks for which our program was not run because the CPU ran nothing: it slept, or the host had taken it away.
     pub unseen_away: u64,
-}
-
-/// Now, on the clock of the records.
-pub fn monotonic_now() -> MonotonicNs {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    MonotonicNs(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64)
 }

@@ -1,6 +1,6 @@
 //! The sampled blocks that live: what processes leave behind when they end is forgotten, so that it takes no room from others. It stays counted as it was.
 
-use super::capture::monotonic_now;
+use super::clock::monotonic_now;
 use super::error::BpfError;
 use crate::model::life::Age;
 use aya::maps::{Array, HashMap, MapData, MapError};

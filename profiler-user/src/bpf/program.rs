@@ -88,7 +88,7 @@ impl Programs {
         let has_custom = !options.custom.is_empty();
         let custom = has_custom.then(|| CustomProbes::load(&options.custom, EMBEDDED_OBJECT, &numbers, sites)).transpose()?;
         let hold = Array::try_from(take(&mut ebpf, "HOLD")?).map_err(|error| map_error("HOLD", &error))?;
-        let hold = (options.settings.held != 0).then(|| Hold::load(hold, &numbers)).transpose()?;
+        let hold = (options.settings.held != 0).then(|| Hold::load(EMBEDDED_OBJECT, hold, &numbers)).transpose()?;
         let mut programs =
             Self { ebpf, ring, counters, targets, own, ranges, arena, tallies, live, descriptors, waits, counting, probes, custom, hold };
         if programs.hold.is_some() {

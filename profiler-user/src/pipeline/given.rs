@@ -1,6 +1,6 @@
 //! Allocators that the user has named: in which files their functions are meant, and what there is to say of those that are nowhere.
 
-use super::custom_arming::is_file;
+use super::file_name::is_file;
 use crate::model::allocator::{Allocator, AllocatorFunction, GivenAllocator, GivenFunction};
 use std::collections::BTreeSet;
 

@@ -5,7 +5,8 @@ use super::arming::object_of;
 use super::command::Command;
 use super::file_finder::FileFinder;
 use super::session::Session;
-use crate::bpf::{BpfError, Capture, Last};
+use crate::bpf::{BpfError, Capture, CaptureOptions, Last};
+use crate::config::Config;
 use crate::model::mapping::ObjectId;
 use crate::model::probe_points::{Found, WantedPoints};
 use crate::model::process::Pid;
@@ -35,7 +36,15 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub(super) fn new() -> io::Result<Self> {
+    /// Has a command whose functions are probed stopped; before it is let go.
+    pub(super) fn of(config: &Config, command: Option<&Command>, options: &mut CaptureOptions) -> io::Result<Option<Self>> {
+        let is_probed = config.calls().is_some() || config.has_custom_in_processes();
+        let Some(command) = command.filter(|_| is_probed) else { return Ok(None) };
+        options.settings.held = command.pid().0;
+        Self::new().map(Some)
+    }
+
+    fn new() -> io::Result<Self> {
         let wanted = WantedPoints { functions: vec![LINKED.to_owned()], marks: Vec::new() };
         let finder = FileFinder::start("profiler-loader", move |reader, object, file| {
             let found = reader.points(object, file.as_fd(), &wanted).ok()?;
@@ -114,9 +123,8 @@ impl Session {
     /// Nobody is stopped any more, and whoever is goes on.
     pub(super) fn end_hold(&mut self, held: Option<Held>, command: Option<&Command>) {
         let (Some(held), Some(command)) = (held, command) else { return };
-        let before = self.capture.stops().unwrap_or(u64::MAX);
-        self.capture.end_hold();
-        if before != held.handled {
+        // What cannot be read may have been stopped.
+        if self.capture.end_hold().unwrap_or(u64::MAX) != held.handled {
             command.signal(libc::SIGCONT);
         }
     }

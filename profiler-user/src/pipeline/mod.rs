@@ -12,6 +12,7 @@ mod descriptors;
 mod dumping;
 mod estimate;
 mod file_finder;
+mod file_name;
 mod finishing;
 mod followed;
 mod given;

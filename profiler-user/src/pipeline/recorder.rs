@@ -156,19 +156,9 @@ impl Recorder {
             filter.processes.push((command.pid(), TargetProcess { start_boot_ns: 0 }));
         }
         let mut options = capture_options(&config, &filter, types.offsets()?);
-        // Before it is let go, and may be stopped.
-        let is_held = config.calls().is_some() || config.has_custom_in_processes();
-        let mut held = command.as_ref().filter(|_| is_held).map(|_| Held::new()).transpose().map_err(RecordError::Runtime)?;
-        options.settings.held = held.as_ref().zip(command.as_ref()).map_or(0, |(_, command)| command.pid().0);
+        let mut held = Held::of(&config, command.as_ref(), &mut options).map_err(RecordError::Runtime)?;
         let mut capture = Capture::open(&options)?;
-        if config.inherit {
-            // Children that were started between the first look and the moment from which they are followed.
-            for (pid, _) in target::resolve(&config.targets, config.inherit.into(), &|name| controller_index(&types, name))?.processes {
-                if filter.processes.iter().all(|(known, _)| *known != pid) {
-                    capture.add_target(pid)?;
-                }
-            }
-        }
+        follow_children(&config, &types, &filter, &mut capture)?;
         drop(types);
         let this = (!config.include_self).then(std::process::id);
         let own = OwnProcesses::new(this, command.as_ref().map(Command::pid));
@@ -215,6 +205,18 @@ impl Recorder {
         let self_cost = if config.self_cost { capture.self_cost() } else { Vec::new() };
         Ok((Recording { windows, objects, self_cost, unwinding, config, command, hearing: None }, signals))
     }
+}
+
+/// Takes in children that were started between the first look and the moment from which they are followed.
+fn follow_children(config: &Config, types: &KernelTypes, filter: &Filter, capture: &mut Capture) -> Result<(), RecordError> {
+    if config.inherit {
+        for (pid, _) in target::resolve(&config.targets, config.inherit.into(), &|name| controller_index(types, name))?.processes {
+            if filter.processes.iter().all(|(known, _)| *known != pid) {
+                capture.add_target(pid)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What may end a recording.
