@@ -161,9 +161,9 @@ pub static CUSTOM_SITES: Array<CustomSite> = Array::with_max_entries(CUSTOM_SITE
 #[map]
 pub static TALLIES: HashMap<TallyKey, TallyCounts> = HashMap::with_max_entries(TALLIES_MAX, NO_PREALLOC);
 
-/// How many keys each process has in `TALLIES`.
+/// How many keys each process has in `TALLIES`; also those that have ended, whose keys are still there.
 #[map]
-pub static TALLY_OWNERS: HashMap<u32, u64> = HashMap::with_max_entries(TARGET_PROCESSES_MAX, NO_PREALLOC);
+pub static TALLY_OWNERS: HashMap<u32, u64> = HashMap::with_max_entries(TALLIES_MAX, NO_PREALLOC);
 
 /// How many there are in all.
 #[map]

@@ -31,19 +31,20 @@ pub fn begin(source: Source, key: &TallyKey, tgid: u32) -> bool {
     if is_known(key) {
         return true;
     }
+    let (Some(used), keys) = (TALLIES_USED.get_ptr_mut(0), u64::from(setting!(tally_keys))) else { return full(source) };
+    // SAFETY: a live map value, which is only written by atomic operations.
+    let used_keys = unsafe { core::ptr::read_volatile(used) };
+    if used_keys >= keys {
+        return full(source);
+    }
     if TALLY_OWNERS.get_ptr(tgid).is_none() {
         // Another thread may have been quicker.
         let _ = TALLY_OWNERS.insert(tgid, 0u64, NEW_ONLY);
     }
-    let (Some(own), Some(used)) = (TALLY_OWNERS.get_ptr_mut(tgid), TALLIES_USED.get_ptr_mut(0)) else {
-        OfProbe::lose(source, Loss::TallyFull);
-        return false;
-    };
-    // SAFETY: live map values, which are only written by atomic operations.
-    let (own_keys, used_keys) = unsafe { (core::ptr::read_volatile(own), core::ptr::read_volatile(used)) };
-    if own_keys.wrapping_add(used_keys) >= u64::from(setting!(tally_keys)) {
-        OfProbe::lose(source, Loss::TallyFull);
-        return false;
+    let Some(own) = TALLY_OWNERS.get_ptr_mut(tgid) else { return full(source) };
+    // SAFETY: as above.
+    if unsafe { core::ptr::read_volatile(own) }.wrapping_add(used_keys) >= keys {
+        return full(source);
     }
     if TALLIES.insert(key, TallyCounts::default(), NEW_ONLY).is_ok() {
         // SAFETY: as above.
@@ -53,9 +54,11 @@ pub fn begin(source: Source, key: &TallyKey, tgid: u32) -> bool {
         }
         return true;
     }
-    if is_known(key) {
-        return true;
-    }
+    is_known(key) || full(source)
+}
+
+#[inline(always)]
+fn full(source: Source) -> bool {
     OfProbe::lose(source, Loss::TallyFull);
     false
 }

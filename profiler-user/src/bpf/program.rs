@@ -21,7 +21,7 @@ use aya::programs::{FExit, Iter, PerfEvent, RawTracePoint};
 use aya::{Btf, Ebpf, EbpfLoader, VerifierLogLevel};
 use profiler_common::limits::{
     CUSTOM_SITES_MAX, LOCKS_MAX, OPEN_DESCRIPTORS_MAX, OWN_PROCESSES_MAX, PENDING_CALLS_MAX, PROBE_PLACES_PER_CPU, SITES_MAX, SLEEPS_MAX,
-    TARGET_CGROUPS_MAX, TARGET_COMMS_MAX, TARGET_PROCESSES_MAX,
+    TARGET_CGROUPS_MAX, TARGET_COMMS_MAX,
 };
 use profiler_common::tally::{COUNTING_ALL, COUNTING_NOTHING, COUNTING_RETURNS};
 use profiler_common::target::{TARGET_PROCESSES, TargetCgroup, TargetComm};
@@ -278,7 +278,7 @@ fn load_object(options: &CaptureOptions) -> Result<Ebpf, BpfError> {
         .map_max_entries("SITES", if options.calls.is_some() { SITES_MAX } else { 1 })
         .map_max_entries("CUSTOM_SITES", if has_custom { CUSTOM_SITES_MAX } else { 1 })
         .map_max_entries("TALLIES", if are_probed || has_descriptors { options.tallies } else { 1 })
-        .map_max_entries("TALLY_OWNERS", if are_probed || has_descriptors { TARGET_PROCESSES_MAX } else { 1 })
+        .map_max_entries("TALLY_OWNERS", if are_probed || has_descriptors { options.tallies } else { 1 })
         .map_max_entries("DESCRIPTORS", if has_descriptors { OPEN_DESCRIPTORS_MAX } else { 1 })
         .map_max_entries("LIVE", if is_followed { options.live_blocks } else { 1 })
         .map_max_entries("PENDING", if is_followed { PENDING_CALLS_MAX } else { 64 })
