@@ -19,6 +19,7 @@
 //!        counted ─────────────► DELAYS ───────────────────► waits by stack                       wait.rs
 //!   probe of a custom profile ─► custom programs
 //!        what it adds or removes ◄ CUSTOM_SITES ◄─────────── recipes of keys and weights              custom.rs
+//!   a command becomes a program, its loader has mapped libraries ──► stopped until probes are armed: HOLD   hold.rs
 //!   fork / exit ──► follow the targets' children in TARGET_PROCESSES                          target.rs
 //! ```
 //!
@@ -36,6 +37,7 @@ pub mod descriptor;
 pub mod ended;
 pub mod futex;
 pub mod glob;
+pub mod hold;
 pub mod limits;
 pub mod loss;
 pub mod process;

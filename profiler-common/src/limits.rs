@@ -52,9 +52,9 @@ pub const SITES_MAX: u32 = 4096;
 pub const CUSTOM_SITES_MAX: u32 = 1024;
 /// Stretches of an allocator's own code that a site has.
 pub const SITE_OWN_MAX: usize = 4;
-/// Keys of what is counted in the kernel, over all processes.
+/// Keys of what is counted in the kernel, over all processes. One process has no more of them than are left for others.
 pub const TALLIES_MAX: u32 = 65_536;
-/// Sampled blocks that may live at once, over all processes.
+/// Sampled blocks that are followed at once, over all processes; where more live, one in a power of two is followed.
 pub const LIVE_BLOCKS_MAX: u32 = 1 << 18;
 /// File descriptors that may be open at once, over all processes, and are followed.
 pub const OPEN_DESCRIPTORS_MAX: u32 = 1 << 17;

@@ -47,7 +47,7 @@ losses! {
     NoScratch = 8, "no scratch";
     /// The map of what is counted in the kernel is full.
     TallyFull = 9, "tally map full";
-    /// More blocks live than their map holds: the block is counted as allocated, and as freed at once.
+    /// More blocks live than their map holds: this one is not followed, and others stand for it.
     LiveFull = 10, "live map full";
     /// A sampled call that never returned: its thread ended, or jumped over it.
     NoReturn = 11, "call never returned";

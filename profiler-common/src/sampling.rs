@@ -53,7 +53,23 @@ pub fn weight(size: u64, odds: u64) -> Weight {
         return Weight { blocks: ONE_BLOCK, bytes: size * ONE_BYTE };
     }
     let blocks = (ONE_BLOCK << 32) / odds;
-    Weight { blocks, bytes: (size * blocks) / (ONE_BLOCK / ONE_BYTE) }
+    Weight { blocks, bytes: bytes_for(size, blocks) }
+}
+
+/// The bytes that a block stands for, in units of 2^-8, when it stands for so many blocks.
+#[inline(always)]
+pub const fn bytes_for(size: u64, blocks: u64) -> u64 {
+    size.wrapping_mul(blocks) / (ONE_BLOCK / ONE_BYTE)
+}
+
+/// The highest level of [`is_followed`].
+pub const LEVEL_MAX: u32 = 31;
+
+/// Whether a sampled block is one of those that are followed, where one in 2^`level` is: by a random number of its own, so that one that is followed at a level was
+/// followed at all below it. Whatever the level has become, a block is followed with the same odds, and stands for what they say: the sum is unbiased.
+#[inline(always)]
+pub const fn is_followed(ticket: u32, level: u32) -> bool {
+    level == 0 || ticket >> (32 - level) == 0
 }
 
 /// The longest `longest` of [`delay_odds`], ns: what keeps the arithmetic within 64 bits.
@@ -136,6 +152,16 @@ mod tests {
             }
         }
         assert_eq!((delay_odds(0, 1), delay_stands_for(0, 1)), (0, 0));
+    }
+
+    #[test]
+    fn half_of_those_that_are_followed_are_at_the_next_level() {
+        let tickets = (0..1u32 << 16).map(|at| at << 16);
+        for level in 0..=8 {
+            assert_eq!(tickets.clone().filter(|ticket| is_followed(*ticket, level)).count(), 1 << (16 - level));
+            assert!(tickets.clone().filter(|ticket| is_followed(*ticket, level + 1)).all(|ticket| is_followed(ticket, level)));
+        }
+        assert!(is_followed(0, LEVEL_MAX) && is_followed(1, LEVEL_MAX) && !is_followed(2, LEVEL_MAX));
     }
 
     #[test]

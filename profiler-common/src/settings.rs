@@ -16,6 +16,8 @@ pub struct Settings {
     pub block_ns: u64,
     /// When the recording began, on `CLOCK_MONOTONIC`.
     pub start_ns: u64,
+    /// A block that is freed within so many ns is a temporary one; 0: none is.
+    pub temporary_ns: u64,
     /// 1: take the kernel part of stacks.
     pub kernel_stacks: u32,
     /// 1: take the user part of stacks.
@@ -52,6 +54,10 @@ pub struct Settings {
     pub per_thread: u32,
     /// 1: of each sleep it is kept who ended it.
     pub wakers: u32,
+    /// Keys that the kernel counts blocks under, over all processes.
+    pub tally_keys: u32,
+    /// A process that is stopped when it becomes another program, and when that has its libraries, until it is let go on; 0: none.
+    pub held: u32,
 }
 
 /// By the tables of the files, finished in user space where one is missing.

@@ -1,6 +1,7 @@
 //! What is counted in maps of the kernel: blocks by stack and size class, and the blocks that live.
 
 use crate::limits::SITE_OWN_MAX;
+use crate::sampling::bytes_for;
 use crate::source::Source;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -38,26 +39,98 @@ impl TallyKey {
     }
 }
 
-/// What was counted of blocks; what a sample stands for is that of [`crate::sampling::Weight`].
+/// Blocks that were sampled, and what they stand for: that is of [`crate::sampling::Weight`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Blocks {
+    /// How many.
+    pub count: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The blocks that they stand for, in units of 2^-16.
+    pub stand_for: u64,
+    /// The bytes that they stand for, in units of 2^-8.
+    pub stand_for_bytes: u64,
+}
+
+impl Blocks {
+    fn each(&self, other: &Self, of: impl Fn(u64, u64) -> u64) -> Self {
+        Self {
+            count: of(self.count, other.count),
+            bytes: of(self.bytes, other.bytes),
+            stand_for: of(self.stand_for, other.stand_for),
+            stand_for_bytes: of(self.stand_for_bytes, other.stand_for_bytes),
+        }
+    }
+
+    /// Both together. What was taken away more often than it was added goes round 2^64, and comes back.
+    pub fn plus(&self, other: &Self) -> Self {
+        self.each(other, u64::wrapping_add)
+    }
+
+    /// Without those.
+    pub fn less(&self, other: &Self) -> Self {
+        self.each(other, u64::wrapping_sub)
+    }
+
+    /// Without those, and nothing where those are more, as estimates may be.
+    pub fn beyond(&self, other: &Self) -> Self {
+        self.each(other, |mine, theirs| u64::try_from(mine.wrapping_sub(theirs) as i64).unwrap_or(0))
+    }
+
+    /// Of each number the lesser one.
+    pub fn at_most(&self, other: &Self) -> Self {
+        self.each(other, u64::min)
+    }
+
+    /// So many times, as a power of two.
+    #[inline(always)]
+    pub const fn doubled(&self, times: u32) -> Self {
+        Self {
+            count: self.count << times,
+            bytes: self.bytes << times,
+            stand_for: self.stand_for << times,
+            stand_for_bytes: self.stand_for_bytes << times,
+        }
+    }
+}
+
+/// What was counted of blocks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct TallyCounts {
-    /// Sampled blocks that were allocated.
-    pub allocated: u64,
-    /// Their bytes.
-    pub allocated_bytes: u64,
-    /// The blocks that they stand for, in units of 2^-16.
-    pub allocated_for: u64,
-    /// The bytes that they stand for, in units of 2^-8.
-    pub allocated_for_bytes: u64,
-    /// Of the sampled blocks those that were freed since; as above.
-    pub freed: u64,
-    /// As above.
-    pub freed_bytes: u64,
-    /// As above.
-    pub freed_for: u64,
-    /// As above.
-    pub freed_for_bytes: u64,
+    /// Those that were allocated.
+    pub allocated: Blocks,
+    /// Those of them that were freed since. Where not all that live are followed, those that are stand for others: what is not in use is an estimate then,
+    /// and may for a while be less than nothing.
+    pub freed: Blocks,
+    /// Those of `freed` that lived no longer than was asked for.
+    pub temporary: Blocks,
+}
+
+impl TallyCounts {
+    /// What was allocated and not freed.
+    pub fn in_use(&self) -> Blocks {
+        self.allocated.beyond(&self.freed)
+    }
+
+    /// Both together.
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            allocated: self.allocated.plus(&other.allocated),
+            freed: self.freed.plus(&other.freed),
+            temporary: self.temporary.plus(&other.temporary),
+        }
+    }
+
+    /// What was counted since an earlier moment.
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            allocated: self.allocated.less(&before.allocated),
+            freed: self.freed.less(&before.freed),
+            temporary: self.temporary.less(&before.temporary),
+        }
+    }
 }
 
 /// Which block: its address in a process image.
@@ -77,7 +150,7 @@ impl LiveKey {
     }
 }
 
-/// A sampled block that lives.
+/// A sampled block that lives, and is followed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct LiveBlock {
@@ -87,8 +160,36 @@ pub struct LiveBlock {
     pub bytes: u64,
     /// The blocks that it stands for, in units of 2^-16.
     pub stands_for: u64,
-    /// The bytes that it stands for, in units of 2^-8.
-    pub stands_for_bytes: u64,
+    /// When it was allocated, on `CLOCK_MONOTONIC`.
+    pub since_ns: u64,
+    /// A random number of its own: whether it is followed when not all are ([`crate::sampling::is_followed`]).
+    pub ticket: u32,
+    /// It stands for 2^`level` sampled blocks: the others are not followed.
+    pub level: u32,
+}
+
+impl LiveBlock {
+    /// It alone.
+    #[inline(always)]
+    pub const fn alone(&self) -> Blocks {
+        Blocks { count: 1, bytes: self.bytes, stand_for: self.stands_for, stand_for_bytes: bytes_for(self.bytes, self.stands_for) }
+    }
+
+    /// With those that it stands for because they are not followed.
+    #[inline(always)]
+    pub const fn with_others(&self) -> Blocks {
+        self.alone().doubled(self.level)
+    }
+}
+
+/// What is done where more blocks live than there is room for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Thinning {
+    /// 1: a program makes room.
+    pub is_busy: u64,
+    /// One block in 2^`level` is followed.
+    pub level: u64,
 }
 
 /// A call that was sampled, until it returns.
@@ -198,5 +299,34 @@ pub mod cookie {
     #[inline(always)]
     pub const fn forwards(cookie: u64) -> bool {
         cookie & FORWARDS != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Blocks, LiveBlock, TallyCounts, TallyKey};
+
+    #[test]
+    fn what_is_followed_stands_for_what_is_not() {
+        let block = LiveBlock { bytes: 100, stands_for: 3 << 16, level: 3, ..LiveBlock::default() };
+        assert_eq!(block.alone(), Blocks { count: 1, bytes: 100, stand_for: 3 << 16, stand_for_bytes: 300 << 8 });
+        assert_eq!(block.with_others(), Blocks { count: 8, bytes: 800, stand_for: 24 << 16, stand_for_bytes: 2400 << 8 });
+        // One of eight was followed, and the seven others were counted as freed.
+        let eight = block.with_others();
+        let seven = eight.less(&block.alone());
+        let counts = TallyCounts { allocated: eight, freed: seven.less(&seven), ..TallyCounts::default() };
+        assert_eq!(counts.in_use(), eight);
+        assert_eq!(TallyKey::default().class(), 0);
+    }
+
+    #[test]
+    fn more_that_was_freed_than_allocated_is_nothing_in_use() {
+        let (one, two) = (Blocks { count: 1, bytes: 9, ..Blocks::default() }, Blocks { count: 2, bytes: 4, ..Blocks::default() });
+        let counts = TallyCounts { allocated: one, freed: two, ..TallyCounts::default() };
+        assert_eq!(counts.in_use(), Blocks { count: 0, bytes: 5, ..Blocks::default() });
+        // Less than nothing was freed where what is followed stands for more.
+        let counts = TallyCounts { allocated: one, freed: one.less(&two), ..TallyCounts::default() };
+        assert_eq!(counts.in_use().count, 2);
+        assert_eq!(counts.since(&counts).plus(&counts), counts);
     }
 }

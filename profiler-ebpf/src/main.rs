@@ -5,11 +5,13 @@
 
 mod delay;
 mod emit;
+mod live;
 mod maps;
 mod place;
 mod probe;
 mod settings;
 mod stack;
+mod tally;
 mod target;
 mod task;
 
@@ -152,6 +154,20 @@ pub fn heap_free(context: ProbeContext) -> u32 {
 #[unsafe(link_section = "iter/task")]
 pub extern "C" fn threads(context: *mut core::ffi::c_void) -> i32 {
     probe::snapshot::thread(context.cast());
+    0
+}
+
+/// A task has become another program: `sched_process_exec(task, old pid, program)`, in its context.
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+pub fn command_began(_context: RawTracePointContext) -> i32 {
+    probe::hold::began();
+    0
+}
+
+/// A loader has mapped libraries, or is about to.
+#[uprobe]
+pub fn command_linked(_context: ProbeContext) -> u32 {
+    probe::hold::linked();
     0
 }
 

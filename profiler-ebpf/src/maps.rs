@@ -5,6 +5,7 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use profiler_common::counter::COUNTERS;
 use profiler_common::custom::CustomSite;
 use profiler_common::descriptor::{Descriptor, DescriptorKey};
+use profiler_common::hold::Hold;
 use profiler_common::limits::{
     CUSTOM_SITES_MAX, DELAYS_MAX, LIVE_BLOCKS_MAX, LOCKS_MAX, OPEN_DESCRIPTORS_MAX, OWN_PROCESSES_MAX, PENDING_CALLS_MAX,
     PROBE_CACHE_SLOTS, RING_BYTES, RULE_CACHE_SLOTS, SENT_STACK_SLOTS, SITES_MAX, SLEEPS_MAX, STACK_FRAMES_MAX, TALLIES_MAX,
@@ -12,7 +13,7 @@ use profiler_common::limits::{
 };
 use profiler_common::record::{StackHeader, UnfinishedAt};
 use profiler_common::source::SOURCES;
-use profiler_common::tally::{LiveBlock, LiveKey, PendingCall, PendingKey, Site, TallyCounts, TallyKey};
+use profiler_common::tally::{LiveBlock, LiveKey, PendingCall, PendingKey, Site, TallyCounts, TallyKey, Thinning};
 use profiler_common::target::TargetProcess;
 use profiler_common::unwind::Registers;
 use profiler_common::unwind::range::ProcessRanges;
@@ -161,7 +162,19 @@ pub static CUSTOM_SITES: Array<CustomSite> = Array::with_max_entries(CUSTOM_SITE
 #[map]
 pub static TALLIES: HashMap<TallyKey, TallyCounts> = HashMap::with_max_entries(TALLIES_MAX, NO_PREALLOC);
 
-/// Sampled blocks that live.
+/// How many keys each process has in `TALLIES`; also those that have ended, whose keys are still there.
+#[map]
+pub static TALLY_OWNERS: HashMap<u32, u64> = HashMap::with_max_entries(TALLIES_MAX, NO_PREALLOC);
+
+/// How many there are in all.
+#[map]
+pub static TALLIES_USED: Array<u64> = Array::with_max_entries(1, 0);
+
+/// Which of the sampled blocks that live are followed.
+#[map]
+pub static THINNING: Array<Thinning> = Array::with_max_entries(1, 0);
+
+/// Sampled blocks that live, and are followed.
 #[map]
 pub static LIVE: HashMap<LiveKey, LiveBlock> = HashMap::with_max_entries(LIVE_BLOCKS_MAX, NO_PREALLOC);
 
@@ -176,6 +189,10 @@ pub static PENDING: LruHashMap<PendingKey, PendingCall> = LruHashMap::with_max_e
 /// What the programs of probes do: one of the `COUNTING_*`.
 #[map]
 pub static COUNTING: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Whom `Settings::held` has stopped, and how often.
+#[map]
+pub static HOLD: Array<Hold> = Array::with_max_entries(1, 0);
 
 /// Threads that have left their CPU, by id.
 #[map]

@@ -29,6 +29,9 @@ pub static SETTINGS: Settings = Settings {
     mutex_fraction: 0,
     per_thread: 0,
     wakers: 0,
+    tally_keys: 0,
+    temporary_ns: 0,
+    held: 0,
 };
 
 #[unsafe(no_mangle)]

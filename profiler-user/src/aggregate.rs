@@ -1,12 +1,13 @@
 //! Aggregate: samples to counts by key, in one window. Knows no format and no kernel; bounded, and what finds no room is counted.
 
+use crate::model::life::{self, Age};
 use crate::model::loss::{Endings, Loss, Losses};
 use crate::model::window::{Counts, SampleKey};
 use foldhash::HashMap;
 use profiler_common::ended::Ended;
 use profiler_common::sampling::ONE_BLOCK;
 use profiler_common::source::Source;
-use profiler_common::tally::{TallyCounts, TallyKey};
+use profiler_common::tally::{Blocks, TallyCounts, TallyKey};
 use profiler_common::wait::{CLASS_BITS, CLASS_BLOCKED, CLASS_RUNNABLE, DelayCounts, waker_bits};
 
 /// Bytes of one key with its counts and the map's spare room.
@@ -61,15 +62,32 @@ impl Aggregator {
     /// Takes over what the kernel has counted itself. What nobody has named is lost.
     pub fn settle(&mut self, counted: &[(TallyKey, TallyCounts)]) {
         // Under some nothing was counted after all: their calls failed.
-        for (kernel_key, counts) in counted.iter().filter(|(_, counts)| counts.allocated > 0) {
+        for (kernel_key, counts) in counted.iter().filter(|(_, counts)| counts.allocated.count > 0) {
             let Some((key, ended)) = self.named.get(kernel_key) else {
-                self.losses.add(Loss::StackMissing, counts.allocated);
+                self.losses.add(Loss::StackMissing, counts.allocated.count);
                 continue;
             };
+            let (rest, soon) = without_temporary(counts);
             let mine = self.blocks.entry(*key).or_default();
-            *mine = sum(mine, counts);
-            self.events += counts.allocated;
-            self.endings.add(*ended, counts.allocated);
+            *mine = mine.plus(&rest);
+            if soon.allocated != Blocks::default() {
+                let mine = self.blocks.entry(SampleKey { class: life::temporary(key.class), ..*key }).or_default();
+                *mine = mine.plus(&soon);
+            }
+            self.events += counts.allocated.count;
+            self.endings.add(*ended, counts.allocated.count);
+        }
+    }
+
+    /// Tells what lives, of what was taken over, apart by its age.
+    pub fn settle_ages(&mut self, ages: &std::collections::HashMap<(TallyKey, Age), Blocks>) {
+        for ((kernel_key, age), blocks) in ages {
+            let Some((key, _)) = self.named.get(kernel_key) else { continue };
+            let Some(mine) = self.blocks.get_mut(key) else { continue };
+            let aged = blocks.at_most(&mine.in_use());
+            mine.allocated = mine.allocated.less(&aged);
+            let of_age = self.blocks.entry(SampleKey { class: life::with_age(key.class, *age), ..*key }).or_default();
+            of_age.allocated = of_age.allocated.plus(&aged);
         }
     }
 
@@ -86,14 +104,14 @@ impl Aggregator {
     /// Counts what was added and not removed under keys of the kernel's own. What nobody has named is lost.
     pub fn settle_left(&mut self, counted: &[(TallyKey, TallyCounts)]) {
         for (kernel_key, counts) in counted {
-            let events = counts.allocated.saturating_sub(counts.freed);
+            let left = counts.in_use();
+            let events = left.count;
             if events == 0 {
                 continue;
             }
             match self.named.get(kernel_key).copied() {
                 Some((key, ended)) => {
-                    let weight = counts.allocated_bytes.wrapping_sub(counts.freed_bytes);
-                    self.add(key, Counts { events, weight }, ended);
+                    self.add(key, Counts { events, weight: left.bytes }, ended);
                 }
                 None => self.losses.add(Loss::StackMissing, events),
             }
@@ -151,22 +169,19 @@ impl Aggregator {
     }
 
     /// Closes the window.
-    pub fn finish(self) -> Aggregated {
+    pub fn finish(mut self) -> Aggregated {
+        // All of it was told apart.
+        self.blocks.retain(|_, counts| counts.allocated != Blocks::default());
         Aggregated { tallies: self.tallies, blocks: self.blocks, endings: self.endings, losses: self.losses, events: self.events }
     }
 }
 
-fn sum(one: &TallyCounts, other: &TallyCounts) -> TallyCounts {
-    TallyCounts {
-        allocated: one.allocated + other.allocated,
-        allocated_bytes: one.allocated_bytes + other.allocated_bytes,
-        allocated_for: one.allocated_for + other.allocated_for,
-        allocated_for_bytes: one.allocated_for_bytes + other.allocated_for_bytes,
-        freed: one.freed + other.freed,
-        freed_bytes: one.freed_bytes + other.freed_bytes,
-        freed_for: one.freed_for + other.freed_for,
-        freed_for_bytes: one.freed_for_bytes + other.freed_for_bytes,
-    }
+/// What was counted without what was freed soon, and that alone. Where not all is followed it is an estimate, and no more than what was freed at all.
+fn without_temporary(counts: &TallyCounts) -> (TallyCounts, TallyCounts) {
+    let gone = counts.allocated.beyond(&counts.in_use());
+    let soon = counts.temporary.at_most(&gone);
+    let rest = TallyCounts { allocated: counts.allocated.less(&soon), freed: counts.freed.less(&soon), temporary: Blocks::default() };
+    (rest, TallyCounts { allocated: soon, freed: soon, temporary: Blocks::default() })
 }
 
 #[cfg(test)]
@@ -193,13 +208,8 @@ mod tests {
         let mut aggregator = Aggregator::default();
         let key = SampleKey { process: ProcessId(0), thread: None, stack: StackId(1), class: 0 };
         let kernel = |stack_hash| TallyKey::new(Source::CALLS, stack_hash, 0);
-        let counts = |allocated, freed| TallyCounts {
-            allocated,
-            allocated_bytes: 10 * allocated,
-            freed,
-            freed_bytes: 10 * freed,
-            ..TallyCounts::default()
-        };
+        let blocks = |count| Blocks { count, bytes: 10 * count, ..Blocks::default() };
+        let counts = |allocated, freed| TallyCounts { allocated: blocks(allocated), freed: blocks(freed), ..TallyCounts::default() };
         aggregator.name(kernel(1), key, Ended::Root);
         aggregator.settle_left(&[(kernel(1), counts(5, 2)), (kernel(2), counts(4, 4)), (kernel(3), counts(2, 1))]);
         let done = aggregator.finish();
@@ -208,17 +218,42 @@ mod tests {
     }
 
     #[test]
+    fn what_lives_is_told_apart_by_age_and_what_was_freed_soon_is_beside_it() {
+        let mut aggregator = Aggregator::default();
+        let key = SampleKey { process: ProcessId(0), thread: None, stack: StackId(1), class: 64 };
+        let kernel = TallyKey::new(Source::CALLS, 1, 64);
+        let blocks = |count| Blocks { count, bytes: 60 * count, stand_for: count << 16, stand_for_bytes: (60 * count) << 8 };
+        let counts = TallyCounts { allocated: blocks(10), freed: blocks(6), temporary: blocks(5) };
+        let (young, old) = (Age::of(std::time::Duration::ZERO), Age::of(std::time::Duration::from_secs(5)));
+        aggregator.name(kernel, key, Ended::Root);
+        aggregator.settle(&[(kernel, counts)]);
+        aggregator.settle_ages(&std::collections::HashMap::from([((kernel, young), blocks(1)), ((kernel, old), blocks(3))]));
+        let done = aggregator.finish().blocks;
+        let of = |class| done.get(&SampleKey { class, ..key }).map(|counts| (counts.allocated.count, counts.in_use().count));
+        assert_eq!(of(life::temporary(64)), Some((5, 0)));
+        assert_eq!(of(life::with_age(64, young)), Some((1, 1)));
+        assert_eq!(of(life::with_age(64, old)), Some((3, 3)));
+        assert_eq!(of(64), Some((1, 0)));
+        assert_eq!(done.len(), 4);
+        // An estimate of what was freed soon is no more than what was freed.
+        let (rest, soon) = without_temporary(&TallyCounts { temporary: blocks(8), ..counts });
+        assert_eq!((rest.allocated, rest.in_use(), soon.allocated), (blocks(4), blocks(4), blocks(6)));
+    }
+
+    #[test]
     fn what_the_kernel_counted_is_taken_over_under_its_name_and_the_rest_is_lost() {
         let mut aggregator = Aggregator::default();
         let key = SampleKey { process: ProcessId(0), thread: None, stack: StackId(1), class: 64 };
         let kernel = |stack_hash| TallyKey::new(Source::CALLS, stack_hash, 64);
-        let counts = |allocated| TallyCounts { allocated, allocated_bytes: 60 * allocated, freed: 1, ..TallyCounts::default() };
+        let blocks = |count, bytes| Blocks { count, bytes, ..Blocks::default() };
+        let counts =
+            |allocated| TallyCounts { allocated: blocks(allocated, 60 * allocated), freed: blocks(1, 60), ..TallyCounts::default() };
         // Two stacks that turned out to be one.
         aggregator.name(kernel(1), key, Ended::Root);
         aggregator.name(kernel(2), key, Ended::NoTable);
         aggregator.settle(&[(kernel(1), counts(3)), (kernel(2), counts(2)), (kernel(3), counts(7))]);
         let done = aggregator.finish();
-        assert_eq!(done.blocks[&key], TallyCounts { allocated: 5, allocated_bytes: 300, freed: 2, ..TallyCounts::default() });
+        assert_eq!(done.blocks[&key], TallyCounts { allocated: blocks(5, 300), freed: blocks(2, 120), ..TallyCounts::default() });
         assert_eq!((done.events, done.losses.of(Loss::StackMissing)), (5, 7));
     }
 }

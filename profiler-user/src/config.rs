@@ -1,5 +1,11 @@
 //! What a run is, in one value: built by `bin/` from arguments, and by a user of the library by hand.
 
+mod bounds;
+mod heap;
+
+pub use bounds::{Bounds, ProbeWork};
+pub use heap::HeapConfig;
+
 use crate::model::custom::CustomProfile;
 use crate::model::kind::{CustomKind, Kind};
 use profiler_common::source::Source;
@@ -169,51 +175,6 @@ pub enum Walk {
     FramePointers,
 }
 
-/// Bounds that a test shrinks and nobody else should.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Bounds {
-    /// Size of the ring, bytes.
-    pub ring_bytes: u32,
-    /// Entries of the map of followed processes.
-    pub target_processes: u32,
-    /// Keys that the kernel counts blocks under.
-    pub tallies: u32,
-    /// Sampled blocks that may live at once.
-    pub live_blocks: u32,
-    /// Bytes that a window may hold: stacks, keys, names.
-    pub window_bytes: u64,
-    /// A thread gets a SIGSTOP after each of its samples in user mode, for a debugger that has attached. For tests.
-    pub stop_at_sample: bool,
-    /// What the programs of probes do. For benchmarks.
-    pub probes: ProbeWork,
-}
-
-/// What the programs of probes do: all of their work, or as little as shows what their traps alone cost.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum ProbeWork {
-    /// They count.
-    #[default]
-    All,
-    /// They return at once, and no return of a call is waited for.
-    Nothing,
-    /// The same, but the return of each call is a trap as well.
-    Returns,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self {
-            ring_bytes: profiler_common::limits::RING_BYTES,
-            target_processes: profiler_common::limits::TARGET_PROCESSES_MAX,
-            tallies: profiler_common::limits::TALLIES_MAX,
-            live_blocks: profiler_common::limits::LIVE_BLOCKS_MAX,
-            window_bytes: 64 << 20,
-            stop_at_sample: false,
-            probes: ProbeWork::All,
-        }
-    }
-}
-
 /// A run.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {
@@ -229,6 +190,8 @@ pub struct Config {
     pub sample_bytes: u64,
     /// The share of the processes' own CPU time that probes of allocators may take; None: whatever it takes. Beyond it less is recorded.
     pub max_overhead: Option<f64>,
+    /// How long blocks live.
+    pub heap: HeapConfig,
     /// Which moment is shown of what lives.
     pub moment: Moment,
     /// What lives is shown twice: at the end, and so long before it.
@@ -274,6 +237,7 @@ impl Default for Config {
             frequency_hz: None,
             sample_bytes: 512 << 10,
             max_overhead: None,
+            heap: HeapConfig::default(),
             moment: Moment::End,
             diff: None,
             sleep_ns: 10_000_000,
@@ -351,6 +315,11 @@ impl Config {
     /// Whether a custom profile is recorded.
     pub(crate) fn has_custom(&self) -> bool {
         !self.custom.is_empty()
+    }
+
+    /// Whether one of them has probes in processes.
+    pub(crate) fn has_custom_in_processes(&self) -> bool {
+        self.custom.iter().any(CustomProfile::has_probes_in_processes)
     }
 
     /// What is recorded at tracepoints.

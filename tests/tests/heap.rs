@@ -343,6 +343,15 @@ fn what_does_not_go_together_is_said() -> Result<()> {
     Ok(())
 }
 
+/// Records a round of each of two programs, by what is asked for.
+fn both(options: &[&str], inside: &mut Blocks, outside: &mut Blocks) -> Result<Profile> {
+    let mut recording = Profiler::record()?.args(["-e", "heap", "--sample-bytes", "1"]).args(options).start()?;
+    recording.wait_until_recording()?;
+    inside.round()?;
+    outside.round()?;
+    Profile::read(&recording.interrupt()?.success()?.folder.join("heap.prof"))
+}
+
 #[test]
 fn a_group_and_a_name_mean_their_processes_and_children() -> Result<()> {
     if !can_record(&[Build::CBare]) {
@@ -355,17 +364,35 @@ fn a_group_and_a_name_mean_their_processes_and_children() -> Result<()> {
     shell.args(["-c", &format!("echo $$ > {}/cgroup.procs; {}; exit 0", group.path().display(), program.display())]);
     let mut inside = Blocks::start(shell)?;
     let mut outside = Blocks::start(Command::new(&program))?;
-    let both = |options: &[&str], inside: &mut Blocks, outside: &mut Blocks| -> Result<Profile> {
-        let mut recording = Profiler::record()?.args(["-e", "heap", "--sample-bytes", "1"]).args(options).start()?;
-        recording.wait_until_recording()?;
-        inside.round()?;
-        outside.round()?;
-        Profile::read(&recording.interrupt()?.success()?.folder.join("heap.prof"))
-    };
     let profile = both(&["--cgroup", &group.path().display().to_string()], &mut inside, &mut outside)?;
     is_exact(&profile, 1).context("by control group")?;
     let pids = profile.label_values("pid");
     ensure!(pids.len() == 1 && !pids.contains_key(&outside.subject.pid().to_string()), "{pids:?}");
     is_exact(&both(&["--comm", "blocks"], &mut inside, &mut outside)?, 2).context("by name")?;
+    Ok(())
+}
+
+#[test]
+fn a_container_and_a_unit_are_counted_to_the_block() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let id = "9d1c3e5079b2d4f6183a5c7e9f0b2d4f3f5a9c1e7b2d4f6081a3c5e7092b4d6f";
+    let program = build("blocks", Build::CBare)?;
+    for (path, options) in [
+        (format!("docker/{id}"), ["--container", &id[..12]]),
+        ("system.slice/profiler-heap.service".into(), ["--unit", "profiler-heap.service"]),
+    ] {
+        let Some(group) = Group::v1(&path)? else {
+            skip("needs a cgroup v1 hierarchy");
+            return Ok(());
+        };
+        let (mut inside, mut outside) = (Blocks::start(Command::new(&program))?, Blocks::start(Command::new(&program))?);
+        group.add(inside.subject.pid())?;
+        let profile = both(&options, &mut inside, &mut outside)?;
+        is_exact(&profile, 1).with_context(|| path.clone())?;
+        let pids = profile.label_values("pid");
+        ensure!(pids.keys().collect::<Vec<_>>() == [&inside.subject.pid().to_string()], "{path}: {pids:?}");
+    }
     Ok(())
 }

@@ -264,19 +264,25 @@ fn an_allocator_may_come_and_go() -> Result<()> {
 }
 
 #[test]
-fn blocks_beyond_the_bound_are_counted_as_lost() -> Result<()> {
+fn a_process_takes_no_more_keys_than_it_leaves() -> Result<()> {
     if !can_record(&[Build::CBare]) {
         return Ok(());
     }
-    let profile = recorded("heap_edges", &["hold"], &["--live-entries", "100"])?;
-    has(&profile, &[("handed_over", [1000, 64_000, 100, 6400])])?;
-    ensure!(profile.losses()?.get("live map full") == Some(&900), "{:?}", profile.losses()?);
+    // 16 stacks of 10 blocks each: of four keys two are left for others.
     let profile = recorded("heap_edges", &["places"], &["--tally-entries", "4"])?;
-    let balance = profile.balance()?;
-    let lost = profile.losses()?;
-    ensure!(lost.get("tally map full") == Some(&120) && lost.len() == 1, "{lost:?}");
-    ensure!(balance.difference == 0 && balance.samples == 40 && balance.lost == 120, "{balance:?}");
-    ensure!(profile.only(|sample| sample.label("pid").is_some()).total(2) == 40, "{:?}", profile.flat());
+    let (balance, lost) = (profile.balance()?, profile.losses()?);
+    ensure!(lost.get("tally map full") == Some(&140) && lost.len() == 1, "{lost:?}");
+    ensure!(balance.difference == 0 && balance.samples == 20 && balance.lost == 140, "{balance:?}");
+    ensure!(profile.only(|sample| sample.label("pid").is_some()).total(2) == 20, "{:?}", profile.flat());
+    // Who comes after one that would take all of 16 finds room.
+    let (mut greedy, mut modest) = (Edges::start("heap_edges")?, Edges::start("heap_edges")?);
+    let options = ["-p".to_owned(), modest.subject.pid().to_string(), "--tally-entries".to_owned(), "16".to_owned()];
+    let running = greedy.record(&options.each_ref().map(String::as_str))?;
+    greedy.does("places")?;
+    modest.does("hold")?;
+    let profile = end(running)?;
+    has(&profile, &[("handed_over", [1000, 64_000, 1000, 64_000])])?;
+    ensure!(profile.losses()?.get("tally map full") == Some(&80), "{:?}", profile.losses()?);
     Ok(())
 }
 

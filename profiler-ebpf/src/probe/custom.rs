@@ -4,13 +4,15 @@
 //! apart by a hash of the source.
 
 use crate::emit;
-use crate::maps::{CUSTOM_SITES, LIVE, PENDING, TALLIES};
+use crate::live::{self, take_away};
+use crate::maps::{CUSTOM_SITES, PENDING};
 use crate::place::{OfProbe, Place as _};
 use crate::probe::descriptor::{SystemCall, are_native};
-use crate::probe::heap::blocks::{Added, add, are_counted, take_away};
+use crate::probe::heap::blocks::are_counted;
 use crate::probe::heap::call::{entered_at, returned_from};
 use crate::settings::setting;
 use crate::stack::{From, mix, process_hash, take};
+use crate::tally::{Added, begin, count, is_known};
 use crate::target::{is_own, is_wanted};
 use crate::task::{Current, read_kernel};
 use aya_ebpf::EbpfContext as _;
@@ -25,12 +27,10 @@ use profiler_common::custom::{
 use profiler_common::loss::Loss;
 use profiler_common::process::ProcessKey;
 use profiler_common::record::{RecordKind, TallyRecord};
-use profiler_common::sampling::{ONE_BLOCK, ONE_BYTE};
+use profiler_common::sampling::ONE_BLOCK;
 use profiler_common::source::Source;
-use profiler_common::tally::{LiveBlock, LiveKey, PendingCall, PendingKey, TallyCounts, TallyKey};
+use profiler_common::tally::{LiveBlock, LiveKey, PendingCall, PendingKey, TallyKey};
 
-/// `BPF_NOEXIST` of include/uapi/linux/bpf.h.
-const NEW_ONLY: u64 = 1;
 /// Where a key that is kept from the entry of a call leaves room for what tells its probe from others at the same call.
 const PAIR_SHIFT: u32 = 55;
 
@@ -119,15 +119,9 @@ impl<'a> Hit<'a> {
             return;
         }
         match take_away(&self.live_key(key)) {
-            Some(held) => self.ended(&held),
+            Some(held) => live::freed(self.source, &held),
             None => OfProbe::add(self.source, Counter::OtherFrees, 1),
         }
-    }
-
-    #[inline(always)]
-    fn ended(&self, held: &LiveBlock) {
-        add(held, Added::Freed);
-        OfProbe::add(self.source, Counter::Frees, 1);
     }
 
     /// Adds a key where its stack is at hand.
@@ -147,8 +141,8 @@ impl<'a> Hit<'a> {
     /// Counts a key that was added, and follows it.
     #[inline(always)]
     fn added(&self, key: u64, weight: u64, tally: TallyKey) {
-        let block = LiveBlock { tally, bytes: weight, stands_for: ONE_BLOCK, stands_for_bytes: weight.wrapping_mul(ONE_BYTE) };
-        add(&block, Added::Allocated);
+        let block = LiveBlock { tally, bytes: weight, stands_for: ONE_BLOCK, ..LiveBlock::default() };
+        count(&tally, &block.alone(), Added::Allocated);
         OfProbe::add(self.source, Counter::Samples, 1);
         if self.has(SITE_KEYED) {
             self.follow(&self.live_key(key), &block);
@@ -158,14 +152,10 @@ impl<'a> Hit<'a> {
     #[inline(always)]
     fn follow(&self, key: &LiveKey, block: &LiveBlock) {
         if let Some(old) = take_away(key) {
-            self.ended(&old);
+            live::freed(self.source, &old);
             OfProbe::add(self.source, Counter::Replaced, 1);
         }
-        if LIVE.insert(key, *block, 0).is_err() {
-            // No room: when it is removed is not known, so it does not count as there.
-            add(block, Added::Freed);
-            OfProbe::lose(self.source, Loss::LiveFull);
-        }
+        live::follow(self.source, key, block);
     }
 
     /// A call begins that will add a key.
@@ -221,7 +211,7 @@ impl<'a> Hit<'a> {
             return None;
         };
         let key = TallyKey::new(self.source, stack.hash, 0);
-        if TALLIES.get_ptr(&key).is_some() {
+        if is_known(&key) {
             return Some(key);
         }
         // SAFETY: no arguments, no preconditions.
@@ -231,11 +221,7 @@ impl<'a> Hit<'a> {
         if !emit::tally(self.source, &record, &stack) {
             return None;
         }
-        if TALLIES.insert(&key, TallyCounts::default(), NEW_ONLY).is_ok() || TALLIES.get_ptr(&key).is_some() {
-            return Some(key);
-        }
-        OfProbe::lose(self.source, Loss::TallyFull);
-        None
+        begin(self.source, &key, self.process.tgid).then_some(key)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::maps::{DESCRIPTORS, TALLIES};
 use crate::place::{OfProbe, Place as _, add_atomically};
 use crate::settings::setting;
 use crate::stack::{From, take};
+use crate::tally::{begin, is_known};
 use crate::target::{is_own, is_wanted};
 use crate::task::{Current, read_kernel};
 use aya_ebpf::cty::c_void;
@@ -23,15 +24,13 @@ use profiler_common::loss::Loss;
 use profiler_common::process::ProcessKey;
 use profiler_common::record::{RecordKind, TallyRecord};
 use profiler_common::source::Source;
-use profiler_common::tally::{TallyCounts, TallyKey};
+use profiler_common::tally::TallyKey;
 use way::{Got, Way, way};
 
 /// Counters of this source.
 const SOURCE: Source = Source::DESCRIPTORS;
 /// Numbers of one `close_range` that are looked at.
 const CLOSED_MAX: u32 = 65_536;
-/// `BPF_NOEXIST` of include/uapi/linux/bpf.h.
-const NEW_ONLY: u64 = 1;
 /// `CLOSE_RANGE_UNSHARE` of the same header as the next one.
 const RANGE_UNSHARES: u64 = 2;
 /// `CLOSE_RANGE_CLOEXEC` of include/uapi/linux/close_range.h: they are closed at the next exec.
@@ -156,7 +155,7 @@ fn close(key: &DescriptorKey) {
 fn count_closed(tally: &TallyKey) {
     if let Some(counts) = TALLIES.get_ptr_mut(tally) {
         // SAFETY: a live map value, which is only written by atomic operations.
-        unsafe { add_atomically(&raw mut (*counts).freed, 1) };
+        unsafe { add_atomically(&raw mut (*counts).freed.count, 1) };
     }
     OfProbe::add(SOURCE, Counter::Frees, 1);
 }
@@ -226,7 +225,7 @@ fn named_in(place: OfProbe, process: &ProcessKey, what: DescriptorType) -> Optio
         return None;
     };
     let key = TallyKey::new(SOURCE, stack.hash, what as u64);
-    if TALLIES.get_ptr(&key).is_some() {
+    if is_known(&key) {
         return Some(key);
     }
     // SAFETY: no arguments, no preconditions.
@@ -235,11 +234,7 @@ fn named_in(place: OfProbe, process: &ProcessKey, what: DescriptorType) -> Optio
     if !emit::tally(SOURCE, &record, &stack) {
         return None;
     }
-    if TALLIES.insert(&key, TallyCounts::default(), NEW_ONLY).is_ok() || TALLIES.get_ptr(&key).is_some() {
-        return Some(key);
-    }
-    OfProbe::lose(SOURCE, Loss::TallyFull);
-    None
+    begin(SOURCE, &key, process.tgid).then_some(key)
 }
 
 /// Notes a descriptor. One of that number which is open still was closed by what we do not see, or at an exec, or has just been replaced (`dup2`).
@@ -252,7 +247,7 @@ fn open(process: &ProcessKey, number: u64, tally: &TallyKey, got: &Got) {
     let descriptor = Descriptor { tally: *tally, since_ns, closes_at_exec: u64::from(got.closes_at_exec) };
     if let Some(counts) = TALLIES.get_ptr_mut(tally) {
         // SAFETY: a live map value, which is only written by atomic operations.
-        unsafe { add_atomically(&raw mut (*counts).allocated, 1) };
+        unsafe { add_atomically(&raw mut (*counts).allocated.count, 1) };
     }
     OfProbe::add(SOURCE, Counter::Samples, 1);
     if DESCRIPTORS.insert(&key, descriptor, 0).is_err() {

@@ -8,14 +8,15 @@ pub mod blocks;
 pub mod call;
 
 use crate::emit;
+use crate::live::{follow, freed, put_back, take_away};
 use crate::place::{OfProbe, Place as _};
 use crate::settings::setting;
 use crate::stack::{From, process_hash, take};
+use crate::tally::{Added, begin, count, is_known};
 use crate::task::Current;
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_func_ip, bpf_get_prandom_u32, bpf_ktime_get_ns};
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use aya_ebpf::{EbpfContext as _, bindings::pt_regs};
-use blocks::{Added, add, freed, insert, put_back, take_away};
 use call::Call;
 use profiler_common::counter::Counter;
 use profiler_common::loss::Loss;
@@ -99,7 +100,7 @@ pub fn allocated(context: &ProbeContext) {
         return OfProbe::add(Source::CALLS, Counter::Filtered, 1);
     }
     if let Some(new) = counted_under(&current(), &call, &site, odds) {
-        add(&new, Added::Allocated);
+        count(&new.tally, &new.alone(), Added::Allocated);
         OfProbe::add(Source::CALLS, Counter::Samples, 1);
     }
 }
@@ -132,8 +133,7 @@ fn counted_under(process: &ProcessKey, call: &Call, site: &Site, odds: u64) -> O
     };
     let key = named(place, process, call.size, site.pushed == 0);
     place.leave();
-    let stands_for = weight(call.size, odds);
-    Some(LiveBlock { tally: key?, bytes: call.size, stands_for: stands_for.blocks, stands_for_bytes: stands_for.bytes })
+    Some(LiveBlock { tally: key?, bytes: call.size, stands_for: weight(call.size, odds).blocks, ..LiveBlock::default() })
 }
 
 #[inline(always)]
@@ -143,7 +143,7 @@ fn named(place: OfProbe, process: &ProcessKey, size: u64, is_entry: bool) -> Opt
         return None;
     };
     let key = TallyKey::new(Source::CALLS, stack.hash, class_bytes(size));
-    if blocks::is_known(&key) {
+    if is_known(&key) {
         return Some(key);
     }
     // SAFETY: no arguments, no preconditions.
@@ -152,7 +152,7 @@ fn named(place: OfProbe, process: &ProcessKey, size: u64, is_entry: bool) -> Opt
     if !emit::tally(Source::CALLS, &record, &stack) {
         return None;
     }
-    blocks::begin(&key).then_some(key)
+    begin(Source::CALLS, &key, process.tgid).then_some(key)
 }
 
 /// Takes the block that a `realloc` gives back from those that live, before another thread can be given its address.
@@ -170,8 +170,8 @@ fn image_hash(process: &ProcessKey) -> u64 {
     u64::from(process.tgid) << 32 | u64::from(hash as u32)
 }
 
-/// The return of a call that was waited for.
-#[inline(always)]
+/// The return of a call that was waited for. A function of its own, and so is its stack: a program has 512 bytes for each chain of calls.
+#[inline(never)]
 pub fn returned(regs: *mut pt_regs) {
     if !blocks::are_counted() {
         return;
@@ -183,15 +183,15 @@ pub fn returned(regs: *mut pt_regs) {
     if pending.has_old != 0 {
         // `realloc(old, 0)` gives the block back and returns nothing.
         if block != 0 || pending.new.bytes == 0 {
-            freed(&pending.old);
+            freed(Source::CALLS, &pending.old);
         } else {
-            put_back(&LiveKey { block: pending.old_block, process: image }, &pending.old);
+            put_back(Source::CALLS, &LiveKey { block: pending.old_block, process: image }, &pending.old);
         }
     }
     if pending.is_sampled != 0 && block != 0 {
-        add(&pending.new, Added::Allocated);
+        count(&pending.new.tally, &pending.new.alone(), Added::Allocated);
         OfProbe::add(Source::CALLS, Counter::Samples, 1);
-        insert(&LiveKey { block, process: image }, &pending.new);
+        follow(Source::CALLS, &LiveKey { block, process: image }, &pending.new);
     } else if pending.is_sampled != 0 {
         OfProbe::add(Source::CALLS, Counter::Filtered, 1); // It failed, and no block is there.
     }
@@ -215,7 +215,7 @@ pub fn free(context: &ProbeContext) {
         return;
     }
     match take_away(&LiveKey { block, process: image_hash(&current()) }) {
-        Some(live) => freed(&live),
+        Some(live) => freed(Source::CALLS, &live),
         None => OfProbe::add(Source::CALLS, Counter::OtherFrees, 1),
     }
 }

@@ -4,6 +4,7 @@ pub mod cpu;
 pub mod custom;
 pub mod descriptor;
 pub mod heap;
+pub mod hold;
 mod lock;
 pub mod mapping;
 pub mod process;

@@ -3,6 +3,7 @@
 use super::arena::Arena;
 use super::arena::wait_for_programs;
 use super::away::TimesAway;
+use super::clock::monotonic_now;
 use super::counters::{self, Counted};
 use super::descriptors;
 use super::error::BpfError;
@@ -23,7 +24,7 @@ use super::trap_cost::{Spent, TrapCost};
 use super::waits::Asleep;
 use crate::config::{ProbeWork, Tick, Traced};
 use crate::model::allocator::Allocator;
-use crate::model::event::{MonotonicNs, ProcessEvent};
+use crate::model::event::ProcessEvent;
 use crate::model::loss::{Loss, Losses};
 use crate::model::mapping::MappedRange;
 use crate::model::process::Pid;
@@ -379,10 +380,4 @@ pub struct Ticks {
     pub all: u64,
     /// Ticks for which our program was not run because the CPU ran nothing: it slept, or the host had taken it away.
     pub unseen_away: u64,
-}
-
-/// Now, on the clock of the records.
-pub fn monotonic_now() -> MonotonicNs {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    MonotonicNs(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64)
 }

@@ -1,35 +1,47 @@
 //! The sampled blocks that live: what processes leave behind when they end is forgotten, so that it takes no room from others. It stays counted as it was.
 
-use aya::maps::{HashMap, MapData};
-use profiler_common::tally::{LiveBlock, LiveKey};
-use std::collections::HashSet;
+use super::clock::monotonic_now;
+use super::error::BpfError;
+use crate::model::life::Age;
+use aya::maps::{Array, HashMap, MapData, MapError};
+use profiler_common::source::Source;
+use profiler_common::tally::{Blocks, LiveBlock, LiveKey, TallyKey, Thinning};
+use std::collections::HashMap as Table;
 use std::time::{Duration, Instant};
 
-/// Words of a [`LiveKey`], and of a [`LiveBlock`].
+/// Words of a [`LiveKey`], of a [`LiveBlock`], and of [`Thinning`].
 const KEY_WORDS: usize = size_of::<LiveKey>() / 8;
 /// As above.
 const BLOCK_WORDS: usize = size_of::<LiveBlock>() / 8;
+/// As above.
+const THINNING_WORDS: usize = size_of::<Thinning>() / 8;
 /// How long after one look through all blocks the next one comes at the earliest.
 const REST: Duration = Duration::from_secs(1);
 
 /// The map of blocks.
 pub(super) type Live = HashMap<MapData, [u64; KEY_WORDS], [u64; BLOCK_WORDS]>;
+/// Blocks by key and age.
+pub type Ages = Table<(TallyKey, Age), Blocks>;
 
 /// The blocks, and whose are to be forgotten.
 pub(super) struct LiveBlocks {
     live: Live,
-    ended: HashSet<u32>,
+    thinning: Array<MapData, [u64; THINNING_WORDS]>,
+    /// When they ended, on `CLOCK_MONOTONIC`.
+    ended: Table<u32, u64>,
     rested: Instant,
+    /// How old what ended processes left was when they ended; None where nobody asks.
+    left: Option<Ages>,
 }
 
 impl LiveBlocks {
-    pub(super) fn new(live: Live) -> Self {
-        Self { live, ended: HashSet::new(), rested: Instant::now() }
+    pub(super) fn new(live: Live, thinning: Array<MapData, [u64; THINNING_WORDS]>, has_ages: bool) -> Self {
+        Self { live, thinning, ended: Table::new(), rested: Instant::now(), left: has_ages.then(Ages::new) }
     }
 
     /// A process has ended.
     pub(super) fn note_end(&mut self, tgid: u32) {
-        self.ended.insert(tgid);
+        self.ended.insert(tgid, monotonic_now().0);
     }
 
     /// Forgets the blocks of those that have ended, if it is time.
@@ -38,15 +50,52 @@ impl LiveBlocks {
             return;
         }
         let ended = std::mem::take(&mut self.ended);
-        let is_ended = |key: &[u64; KEY_WORDS]| {
-            let key: LiveKey = zerocopy::transmute!(*key);
-            ended.contains(&key.tgid())
-        };
-        let keys: Vec<[u64; KEY_WORDS]> = self.live.keys().filter_map(Result::ok).filter(is_ended).collect();
-        for key in keys {
+        // Each once: a walk through a map that changes may meet some again.
+        let blocks: Table<LiveKey, LiveBlock> =
+            blocks(&self.live).filter_map(Result::ok).filter(|(key, _)| ended.contains_key(&key.tgid())).collect();
+        for (key, block) in blocks {
+            let words: [u64; KEY_WORDS] = zerocopy::transmute!(key);
             // Freed meanwhile by nobody: its process is gone.
-            let _ = self.live.remove(&key);
+            let _ = self.live.remove(&words);
+            if let (Some(left), Some(at_ns)) = (&mut self.left, ended.get(&key.tgid())) {
+                add(left, &block, *at_ns);
+            }
         }
         self.rested = Instant::now() + REST;
     }
+
+    /// One sampled block in 2 to the power of this is followed, where more live than there is room for.
+    pub(super) fn level(&self) -> Result<u32, BpfError> {
+        let words = self.thinning.get(&0, 0).map_err(|error| failed("THINNING", &error))?;
+        let thinning: Thinning = zerocopy::transmute!(words);
+        Ok(thinning.level as u32)
+    }
+
+    /// How old the blocks are that live, or were when their process ended; None where nobody asks. Nothing writes any more.
+    pub(super) fn ages(&self) -> Result<Option<Ages>, BpfError> {
+        let Some(mut ages) = self.left.clone() else { return Ok(None) };
+        let now_ns = monotonic_now().0;
+        for entry in blocks(&self.live) {
+            let (key, block) = entry.map_err(|error| failed("LIVE", &error))?;
+            if block.tally.source() == Source::CALLS.number() {
+                add(&mut ages, &block, self.ended.get(&key.tgid()).copied().unwrap_or(now_ns));
+            }
+        }
+        Ok(Some(ages))
+    }
+}
+
+fn blocks(live: &Live) -> impl Iterator<Item = Result<(LiveKey, LiveBlock), MapError>> + '_ {
+    live.iter().map(|entry| entry.map(|(key, block)| (zerocopy::transmute!(key), zerocopy::transmute!(block))))
+}
+
+/// With those that it stands for.
+fn add(ages: &mut Ages, block: &LiveBlock, now_ns: u64) {
+    let age = Age::of(Duration::from_nanos(now_ns.saturating_sub(block.since_ns)));
+    let mine = ages.entry((block.tally, age)).or_default();
+    *mine = mine.plus(&block.with_others());
+}
+
+fn failed(map: &'static str, error: &MapError) -> BpfError {
+    BpfError::Map { map, reason: error.to_string() }
 }

@@ -37,6 +37,8 @@ pub struct CaptureOptions {
     pub tallies: u32,
     /// Sampled blocks that may live at once.
     pub live_blocks: u32,
+    /// How old the blocks are that live is asked for in the end.
+    pub ages: bool,
     /// What the programs of probes do.
     pub probes: ProbeWork,
     /// Measure what the programs cost.

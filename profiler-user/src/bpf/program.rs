@@ -5,6 +5,7 @@ use super::counters::Cells;
 use super::custom::CustomProbes;
 use super::descriptors::Descriptors;
 use super::error::{BpfError, is_before_probes};
+use super::hold::Hold;
 use super::live_blocks::LiveBlocks;
 use super::options::CaptureOptions;
 use super::probes::Probes;
@@ -53,6 +54,8 @@ pub(super) struct Programs {
     /// Where calls are probed and not ticks sampled.
     pub(super) probes: Option<Probes>,
     pub(super) custom: Option<CustomProbes>,
+    /// Where a command waits until its functions are probed.
+    pub(super) hold: Option<Hold>,
 }
 
 /// A [`ProcessRanges`] as the map's value.
@@ -72,7 +75,8 @@ impl Programs {
         arena.stand_in(declared(&ebpf, "CHUNKS")?)?;
         let tallies = HashMap::try_from(take(&mut ebpf, "TALLIES")?).map_err(|error| map_error("TALLIES", &error))?;
         let live = HashMap::try_from(take(&mut ebpf, "LIVE")?).map_err(|error| map_error("LIVE", &error))?;
-        let live = LiveBlocks::new(live);
+        let thinning = Array::try_from(take(&mut ebpf, "THINNING")?).map_err(|error| map_error("THINNING", &error))?;
+        let live = LiveBlocks::new(live, thinning, options.ages);
         let descriptors = HashMap::try_from(take(&mut ebpf, "DESCRIPTORS")?).map_err(|error| map_error("DESCRIPTORS", &error))?;
         let counting = Array::try_from(take(&mut ebpf, "COUNTING")?).map_err(|error| map_error("COUNTING", &error))?;
         let waits = HashMap::try_from(take(&mut ebpf, "DELAYS")?).map_err(|error| map_error("DELAYS", &error))?;
@@ -83,8 +87,13 @@ impl Programs {
         let sites = Array::try_from(take(&mut ebpf, "CUSTOM_SITES")?).map_err(|error| map_error("CUSTOM_SITES", &error))?;
         let has_custom = !options.custom.is_empty();
         let custom = has_custom.then(|| CustomProbes::load(&options.custom, EMBEDDED_OBJECT, &numbers, sites)).transpose()?;
+        let hold = Array::try_from(take(&mut ebpf, "HOLD")?).map_err(|error| map_error("HOLD", &error))?;
+        let hold = (options.settings.held != 0).then(|| Hold::load(EMBEDDED_OBJECT, hold, &numbers)).transpose()?;
         let mut programs =
-            Self { ebpf, ring, counters, targets, own, ranges, arena, tallies, live, descriptors, waits, counting, probes, custom };
+            Self { ebpf, ring, counters, targets, own, ranges, arena, tallies, live, descriptors, waits, counting, probes, custom, hold };
+        if programs.hold.is_some() {
+            programs.attach("command_began", "sched_process_exec")?;
+        }
         for (pid, process) in &options.processes {
             programs.add_target(pid.0, process.start_boot_ns)?;
         }
@@ -125,6 +134,13 @@ impl Programs {
                 // Whatever is left of it ends with us.
                 let _ = program.unload();
             }
+        }
+    }
+
+    /// A command is not held any more when it becomes another program.
+    pub(super) fn stop_noting_execs(&mut self) {
+        if let Ok(program) = self.program::<RawTracePoint>("command_began") {
+            let _ = program.unload();
         }
     }
 
@@ -262,6 +278,7 @@ fn load_object(options: &CaptureOptions) -> Result<Ebpf, BpfError> {
         .map_max_entries("SITES", if options.calls.is_some() { SITES_MAX } else { 1 })
         .map_max_entries("CUSTOM_SITES", if has_custom { CUSTOM_SITES_MAX } else { 1 })
         .map_max_entries("TALLIES", if are_probed || has_descriptors { options.tallies } else { 1 })
+        .map_max_entries("TALLY_OWNERS", if are_probed || has_descriptors { options.tallies } else { 1 })
         .map_max_entries("DESCRIPTORS", if has_descriptors { OPEN_DESCRIPTORS_MAX } else { 1 })
         .map_max_entries("LIVE", if is_followed { options.live_blocks } else { 1 })
         .map_max_entries("PENDING", if is_followed { PENDING_CALLS_MAX } else { 64 })

@@ -3,6 +3,7 @@
 use super::btf::KernelTypes;
 use super::custom::CustomProbes;
 use super::error::{BpfError, is_before_probes};
+use super::hold::Hold;
 use super::options::CaptureOptions;
 use super::probes::Probes;
 use super::program::Programs;
@@ -40,7 +41,7 @@ pub fn program_sizes() -> Result<Vec<ProgramSize>, BpfError> {
     // A kernel that has no links of many probes has no use for their programs.
     let mut programs = match Programs::load(&everything) {
         Err(BpfError::NoProbeLinks | BpfError::TooOldToTrace | BpfError::TooOldForTracepoints) => {
-            Programs::load(&CaptureOptions { calls: everything.calls.filter(|_| !is_before_probes()), custom: Vec::new(), ..everything })?
+            Programs::load(&before_probes(everything))?
         }
         other => other?,
     };
@@ -57,13 +58,20 @@ pub fn program_sizes() -> Result<Vec<ProgramSize>, BpfError> {
         loaded.map(|(name, program)| Ok(size(name, &program.info().map_err(|_| unknown(name))?))).collect::<Result<Vec<_>, _>>()?;
     // Those of probes are not aya's.
     let of_custom = programs.custom.iter().flat_map(CustomProbes::programs);
-    for (name, program) in programs.probes.iter().flat_map(Probes::programs).chain(of_custom) {
+    let of_hold = programs.hold.iter().map(Hold::program);
+    for (name, program) in programs.probes.iter().flat_map(Probes::programs).chain(of_custom).chain(of_hold) {
         let id = program_cost::number(program, "prog_id").ok_or_else(|| unknown(name))?;
         let info = loaded_programs().filter_map(Result::ok).find(|info| u64::from(info.id()) == id).ok_or_else(|| unknown(name))?;
         sizes.push(size(name, &info));
     }
     sizes.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(sizes)
+}
+
+/// What a kernel without links of many probes has a use for.
+fn before_probes(everything: CaptureOptions) -> CaptureOptions {
+    let settings = Settings { held: 0, ..everything.settings };
+    CaptureOptions { calls: everything.calls.filter(|_| !is_before_probes()), custom: Vec::new(), settings, ..everything }
 }
 
 fn size(name: &str, info: &ProgramInfo) -> ProgramSize {
@@ -108,6 +116,9 @@ fn everything() -> Result<CaptureOptions, BpfError> {
         mutex_fraction: 5,
         per_thread: 1,
         wakers: 1,
+        tally_keys: 1,
+        temporary_ns: 1,
+        held: 1,
     };
     Ok(CaptureOptions {
         settings,
@@ -124,6 +135,7 @@ fn everything() -> Result<CaptureOptions, BpfError> {
         target_processes: TARGET_PROCESSES_MAX,
         tallies: 1,
         live_blocks: 1,
+        ages: true,
         probes: ProbeWork::All,
         self_cost: false,
     })

@@ -8,6 +8,8 @@ pub struct Allocator {
     /// Code of the allocator itself: file offsets, first and behind the last, sorted, none overlap, at most [`OWN_MAX`]. A call that comes from there is a part
     /// of another call.
     pub own: Vec<(u64, u64)>,
+    /// Of the functions that were asked for by name: the places in that list of those that the file has.
+    pub given: Vec<u32>,
 }
 
 /// Stretches of own code at most.
@@ -32,6 +34,79 @@ pub struct AllocatorFunction {
     /// It jumps on to another function here that is probed: with a null pointer (`Realloc`), or with an alignment that every block has (`Memalign`, up to 16 bytes).
     /// That one counts such a call.
     pub forwards: bool,
+    /// It is an allocator's because the user says so, and not by its name: which place it has in that list.
+    pub given: Option<u32>,
+}
+
+/// A function of an allocator that the user has named.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GivenFunction {
+    /// What it does with which arguments.
+    pub call: AllocatorCall,
+    /// Its symbol.
+    pub name: String,
+}
+
+/// An allocator that the user has named, by its functions.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GivenAllocator {
+    /// The file that has them: its path, its name, or its name without a version.
+    pub library: String,
+    /// Its functions; at least one makes blocks, and one gives them back.
+    pub functions: Vec<GivenFunction>,
+}
+
+/// Functions that can be named in all.
+pub const GIVEN_MAX: usize = 64;
+/// What functions are like, by the names of the C library.
+const LIKE: [(&str, AllocatorCall); 8] = [
+    ("malloc", AllocatorCall::Malloc),
+    ("calloc", AllocatorCall::Calloc),
+    ("realloc", AllocatorCall::Realloc),
+    ("memalign", AllocatorCall::Memalign),
+    ("aligned_alloc", AllocatorCall::Memalign),
+    ("posix_memalign", AllocatorCall::PosixMemalign),
+    ("aligned_new", AllocatorCall::AlignedNew),
+    ("free", AllocatorCall::Free),
+];
+
+impl std::fmt::Display for GivenAllocator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (at, function) in self.functions.iter().enumerate() {
+            let like = LIKE.iter().find(|(_, call)| *call == function.call).map_or("", |(like, _)| like);
+            let before = if at == 0 { format!("{}:", self.library) } else { ",".to_owned() };
+            write!(f, "{before}{like}={}", function.name)?;
+        }
+        Ok(())
+    }
+}
+
+impl GivenAllocator {
+    /// Reads `LIB:malloc=NAME,free=NAME`: what each function is like, by the name that the C library has for it.
+    ///
+    /// # Errors
+    /// What is wrong, and what to do.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let form = "write LIB:malloc=NAME,free=NAME, such as libpool.so:malloc=pool_get,free=pool_put";
+        let (library, functions) = text.split_once(':').filter(|(library, _)| !library.is_empty()).ok_or(form)?;
+        let functions = functions.split(',').map(|function| {
+            let (like, name) = function.split_once('=').filter(|(_, name)| !name.is_empty()).ok_or_else(|| form.to_owned())?;
+            let call = LIKE.iter().find(|(known, _)| *known == like).map(|(_, call)| *call).ok_or_else(|| {
+                let known: Vec<&str> = LIKE.iter().map(|(known, _)| *known).collect();
+                format!("{like:?} is nothing that a function can be like; there are {}", known.join(", "))
+            })?;
+            Ok(GivenFunction { call, name: name.to_owned() })
+        });
+        let functions = functions.collect::<Result<Vec<_>, String>>()?;
+        let has = |is: &dyn Fn(AllocatorCall) -> bool| functions.iter().any(|function| is(function.call));
+        if !has(&|call| call != AllocatorCall::Free) {
+            return Err("nothing makes a block; add malloc=NAME".to_owned());
+        }
+        if !has(&|call| call == AllocatorCall::Free) {
+            return Err("nothing gives a block back, and all would seem to leak; add free=NAME".to_owned());
+        }
+        Ok(Self { library: library.to_owned(), functions })
+    }
 }
 
 /// A place for a probe.
@@ -63,4 +138,35 @@ pub enum AllocatorCall {
     PosixMemalign = 5,
     /// `free(block)`, `cfree(block)`, `operator delete(block, ...)`.
     Free = 6,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_allocator_is_named_by_what_its_functions_are_like() {
+        let given = GivenAllocator::parse("libpool.so:malloc=pool_get,realloc=pool_more,free=pool_put,free=pool_put_all").expect("valid");
+        let calls: Vec<_> = given.functions.iter().map(|function| (function.call, function.name.as_str())).collect();
+        assert_eq!(given.library, "libpool.so");
+        assert_eq!(given.to_string(), "libpool.so:malloc=pool_get,realloc=pool_more,free=pool_put,free=pool_put_all");
+        assert_eq!(calls[1..3], [(AllocatorCall::Realloc, "pool_more"), (AllocatorCall::Free, "pool_put")]);
+    }
+
+    #[test]
+    fn what_names_no_allocator_is_refused_with_what_to_do() {
+        for (text, say) in [
+            ("", "write LIB:"),
+            (":malloc=a,free=b", "write LIB:"),
+            ("malloc=a,free=b", "write LIB:"),
+            ("lib:malloc,free=b", "write LIB:"),
+            ("lib:malloc=,free=b", "write LIB:"),
+            ("lib:grab=a,free=b", "there are malloc, calloc"),
+            ("lib:free=b", "add malloc=NAME"),
+            ("lib:malloc=a", "add free=NAME"),
+        ] {
+            let refused = GivenAllocator::parse(text).expect_err(text);
+            assert!(refused.contains(say), "{text}: {refused}");
+        }
+    }
 }

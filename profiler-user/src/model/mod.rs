@@ -12,6 +12,7 @@ pub mod go_heap;
 pub mod goroutines;
 pub mod kind;
 pub mod label;
+pub mod life;
 pub mod loss;
 pub mod mapping;
 pub mod probe_points;

@@ -21,7 +21,8 @@ pub struct SampleKey {
     pub thread: Option<u32>,
     /// The stack.
     pub stack: StackId,
-    /// What tells apart what has one stack: bytes of the size class, where blocks of memory are counted; a `CLASS_*` of [`profiler_common::wait`], where waits
+    /// What tells apart what has one stack: bytes of the size class, where blocks of memory are counted, and above them how long
+    /// those live ([`super::life`]); a `CLASS_*` of [`profiler_common::wait`], where waits
     /// are, and above it which waker, from 1; else 0.
     pub class: u64,
 }

@@ -17,7 +17,7 @@ use super::machine::Machine;
 use super::machine_code::MachineCode;
 use super::probe_place::places;
 use super::tail_jumps::{Ends, Subject, ends};
-use crate::model::allocator::{Allocator, AllocatorCall, AllocatorFunction, FUNCTIONS_MAX, OWN_MAX, ProbePlace};
+use crate::model::allocator::{Allocator, AllocatorCall, AllocatorFunction, FUNCTIONS_MAX, GivenFunction, OWN_MAX, ProbePlace};
 use object::{Object, ObjectSymbol, SymbolFlags, SymbolIndex};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -48,26 +48,30 @@ struct Candidate<'a> {
     name: &'a str,
     call: AllocatorCall,
     size: u64,
+    /// Its place among those that are given, and not known by their names.
+    given: Option<u32>,
 }
 
 type Candidates<'a> = BTreeMap<u64, Candidate<'a>>;
 
-/// What a file has of an allocator; of most files that is nothing.
+/// What a file has of an allocator; of most files that is nothing. `given`: functions that are an allocator's whatever their names are.
 ///
 /// # Errors
 /// The bytes are no ELF file.
-pub fn allocator(bytes: &[u8]) -> Result<Allocator, ParseError> {
+pub fn allocator(bytes: &[u8], given: &[GivenFunction]) -> Result<Allocator, ParseError> {
     let file = object::File::parse(bytes).map_err(|error| ParseError::Elf(error.to_string()))?;
     if file.format() != object::BinaryFormat::Elf || !file.is_64() {
         return Ok(Allocator::default());
     }
-    let (candidates, entries) = candidates(&file);
+    let (candidates, entries) = candidates(&file, given);
     let code = MachineCode::new(&file, bytes);
     let mut found = Allocator::default();
     let (mut strangers, mut callers) = (Vec::new(), Vec::new());
     if candidates.is_empty() {
         return Ok(found);
     }
+    let is_there = |at: &u32| given.get(*at as usize).is_some_and(|function| entries.contains_key(function.name.as_str()));
+    found.given = (0..given.len() as u32).filter(is_there).collect();
     let linkage = Linkage::find(bytes);
     let resolve = |target: u64| match candidates.contains_key(&target) {
         true => Some(target),
@@ -84,7 +88,15 @@ pub fn allocator(bytes: &[u8]) -> Result<Allocator, ParseError> {
             let (at_entry, after_entry) = if is_x86 { places(&code, entry, offset, candidate.call) } else { unemulated(offset) };
             callers.extend(ends.calls.then_some(offset));
             let (name, forwards) = (candidate.name.to_owned(), forwards(candidate.call, &ends, &candidates));
-            found.functions.push(AllocatorFunction { name, call: candidate.call, entry: offset, at_entry, after_entry, forwards });
+            found.functions.push(AllocatorFunction {
+                name,
+                call: candidate.call,
+                entry: offset,
+                at_entry,
+                after_entry,
+                forwards,
+                given: candidate.given,
+            });
         }
     }
     // Segments may overlap in a hostile file.
@@ -141,23 +153,27 @@ fn named<'a>(symbol: &object::Symbol<'a, '_>) -> Option<Named<'a>> {
 }
 
 /// The functions by their addresses, one for each, and the addresses by all of their names.
-fn candidates<'a>(file: &'a object::File<'a>) -> (Candidates<'a>, HashMap<&'a str, u64>) {
+fn candidates<'a>(file: &'a object::File<'a>, given: &[GivenFunction]) -> (Candidates<'a>, HashMap<&'a str, u64>) {
     let imported =
         |symbol: object::Symbol<'_, '_>| symbol.index() != SymbolIndex(0) && symbol.is_undefined() && symbol.name_bytes() == Ok(b"malloc");
     let imports_malloc = file.dynamic_symbols().take(SYMBOLS_MAX).any(imported);
-    let possible: Vec<(Named<'_>, AllocatorCall)> = functions(file)
-        .filter_map(|function| call_of(function.name).map(|call| (function, call)))
-        .filter(|(function, _)| !function.is_local || is_prefixed(function.name) || !imports_malloc)
+    let place_of = |name: &str| given.iter().position(|given| given.name == name);
+    let by_name = |function: &Named<'_>| {
+        call_of(function.name).filter(|_| !function.is_local || is_prefixed(function.name) || !imports_malloc).map(|call| (call, None))
+    };
+    let because_given = |function: &Named<'_>| place_of(function.name).map(|at| (given[at].call, Some(at as u32)));
+    let possible: Vec<(Named<'_>, (AllocatorCall, Option<u32>))> = functions(file)
+        .filter_map(|function| by_name(&function).or_else(|| because_given(&function)).map(|call| (function, call)))
         .take(CANDIDATES_MAX)
         .collect();
     let is_allocator = !imports_malloc || possible.iter().any(|(function, _)| is_malloc(function.name));
     let (mut found, mut entries) = (Candidates::new(), HashMap::new());
-    for (function, call) in possible {
+    for (function, (call, given)) in possible {
         if is_operator(function.name) && !is_allocator {
             continue;
         }
         entries.insert(function.name, function.address);
-        let candidate = Candidate { name: function.name, call, size: function.size };
+        let candidate = Candidate { name: function.name, call, size: function.size, given };
         let order = |name: &'a str| (name.len(), name);
         match found.get(&function.address) {
             Some(known) if order(known.name) <= order(candidate.name) => {}

@@ -13,7 +13,7 @@ static LIBRARY: LazyLock<Vec<u8>> = LazyLock::new(|| {
 });
 
 fn hold(bytes: &[u8]) -> usize {
-    let Ok(found) = allocator(bytes) else { return 0 };
+    let Ok(found) = allocator(bytes, &[]) else { return 0 };
     assert!(found.functions.len() <= FUNCTIONS_MAX && found.own.len() <= OWN_MAX);
     assert!(found.own.windows(2).all(|pair| pair[0].1 <= pair[1].0));
     assert!(found.own.iter().all(|(first, end)| first < end && *end <= bytes.len() as u64));
@@ -58,7 +58,7 @@ proptest! {
     fn no_damage_of_a_library_makes_it_panic(changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..3_u8), 1..40)) {
         let mut bytes = LIBRARY.clone();
         let symbols = bytes.len().min(0x25000);
-        let code = allocator(&LIBRARY).unwrap().own[0];
+        let code = allocator(&LIBRARY, &[]).unwrap().own[0];
         for (at, value, place) in changes {
             let at = match place {
                 0 => at.index(0x400),

@@ -1,15 +1,17 @@
 //! Whose allocators are probed: the processes of the target, and their children, in every file with an allocator's functions that they map.
 
 use super::allocator_finder::{AllocatorFinder, Finding, start};
+use super::given::Given;
 use super::probed::{Probed, Whom};
 use crate::bpf::{BpfError, Capture};
+use crate::model::allocator::GivenAllocator;
 use crate::model::answer::LoadSegment;
 use crate::model::event::ProcessEvent;
 use crate::model::go_heap::{GoHeapPlaces, NoGoHeap};
 use crate::model::mapping::{MappedRange, MappingKind, ObjectId};
 use crate::model::process::Pid;
 use crate::object::ObjectStore;
-use crate::process::Processes;
+use crate::process::{AddressSpace, Processes};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -18,6 +20,9 @@ use std::time::{Duration, Instant};
 /// How long the start of a recording waits until the files that are mapped already are looked through.
 const START_MAX: Duration = Duration::from_secs(10);
 
+/// Who runs, and the files that they map.
+pub(super) type Known<'a> = (&'a Processes, &'a ObjectStore);
+
 /// The probes of a recording.
 pub(super) struct Arming {
     probed: Probed,
@@ -25,10 +30,14 @@ pub(super) struct Arming {
     /// What files have; None while that is being found out.
     known: HashMap<ObjectId, Option<Finding>>,
     armed: HashSet<(Pid, ObjectId)>,
+    /// Allocators that the user has named.
+    given: Given,
     /// Processes whose runtime is Go's, and the file that says so: nothing is probed there.
     go: HashMap<Pid, ObjectId>,
     /// Processes in none of whose files is an allocator's function.
     without: BTreeSet<Pid>,
+    /// Processes that ended, and nothing of them was probed by then.
+    missed: u64,
     /// Nothing is to be armed now, but what would be is noted.
     is_paused: bool,
     /// Why the last process could not be armed.
@@ -37,15 +46,17 @@ pub(super) struct Arming {
 
 impl Arming {
     /// Arms nothing yet.
-    pub(super) fn new(whom: Whom) -> io::Result<Self> {
-        let (known, armed, go) = (HashMap::new(), HashSet::new(), HashMap::new());
+    pub(super) fn new(whom: Whom, given: &[GivenAllocator]) -> io::Result<Self> {
+        let given = Given::new(given.to_vec());
         Ok(Self {
             probed: Probed::new(whom),
-            finder: start()?,
-            known,
-            armed,
-            go,
+            finder: start(given.functions())?,
+            known: HashMap::new(),
+            armed: HashSet::new(),
+            given,
+            go: HashMap::new(),
             without: BTreeSet::new(),
+            missed: 0,
             is_paused: false,
             trouble: None,
         })
@@ -62,15 +73,23 @@ impl Arming {
     /// Nothing could be armed, and why.
     pub(super) fn begin(&mut self, processes: &Processes, objects: &ObjectStore, capture: &mut Capture) -> Result<(), BpfError> {
         self.probed.begin(processes);
+        self.settle(processes, objects, capture);
+        if let Some(missing) = self.given.missing().next() {
+            return Err(BpfError::Custom(missing));
+        }
+        match self.trouble.take() {
+            Some(trouble) if self.armed.is_empty() && self.go.is_empty() => Err(trouble),
+            _ => Ok(()),
+        }
+    }
+
+    /// Arms what is there, and waits until the files are looked through, but not for ever.
+    pub(super) fn settle(&mut self, processes: &Processes, objects: &ObjectStore, capture: &mut Capture) {
         let until = Instant::now() + START_MAX;
         self.look(processes, objects, capture);
         while Instant::now() < until && self.finder.wait(until - Instant::now()) {
             self.take_over();
             self.look(processes, objects, capture);
-        }
-        match self.trouble.take() {
-            Some(trouble) if self.armed.is_empty() && self.go.is_empty() => Err(trouble),
-            _ => Ok(()),
         }
     }
 
@@ -84,8 +103,10 @@ impl Arming {
         if self.probed.note(event)
             && let ProcessEvent::Exit { pid, .. } = event
         {
+            let armed = self.armed.len();
             self.armed.retain(|(armed, _)| armed != pid);
-            self.go.remove(pid);
+            let was_known = armed != self.armed.len() || self.go.remove(pid).is_some() || self.without.contains(pid);
+            self.missed += u64::from(!was_known && !self.is_paused);
             capture.disarm(*pid);
         }
     }
@@ -110,7 +131,7 @@ impl Arming {
             let Some(space) = processes.space(pid) else { continue };
             let mapped: BTreeSet<ObjectId> = space.iter().filter_map(|range| object_of(&range.kind)).collect();
             if self.are_known(pid, &mapped, objects) {
-                self.arm(pid, &mapped, objects, capture);
+                self.arm(pid, &mapped, (space, objects), capture);
             } else {
                 self.probed.again(pid);
             }
@@ -135,7 +156,7 @@ impl Arming {
         are_known
     }
 
-    fn arm(&mut self, pid: Pid, mapped: &BTreeSet<ObjectId>, objects: &ObjectStore, capture: &mut Capture) {
+    fn arm(&mut self, pid: Pid, mapped: &BTreeSet<ObjectId>, (space, objects): (&AddressSpace, &ObjectStore), capture: &mut Capture) {
         let is_go = |object: &&ObjectId| matches!(self.known.get(object), Some(Some(Finding::Go(_))));
         if let Some(object) = mapped.iter().find(is_go) {
             self.go.insert(pid, *object);
@@ -149,13 +170,15 @@ impl Arming {
         }
         for object in mapped {
             let (Some(Some(Finding::Allocator(allocator))), Some(file)) = (self.known.get(object), objects.file(*object)) else { continue };
-            if !self.armed.insert((pid, *object)) || allocator.functions.is_empty() {
+            if !self.armed.insert((pid, *object)) {
                 continue;
             }
-            if self.is_paused {
+            let paths = space.iter().filter(|range| object_of(&range.kind) == Some(*object)).map(|range| &*range.mapped.path).collect();
+            let allocator = self.given.of_file(allocator, &paths);
+            if allocator.functions.is_empty() || self.is_paused {
                 continue;
             }
-            if let Err(trouble) = capture.arm(pid, file, allocator) {
+            if let Err(trouble) = capture.arm(pid, file, &allocator) {
                 self.armed.remove(&(pid, *object));
                 self.trouble = Some(trouble);
             }
@@ -168,13 +191,13 @@ impl Arming {
     }
 
     /// Arms everything again that was armed, or would have been. A process that cannot be armed any more has ended.
-    pub(super) fn arm_again(&mut self, objects: &ObjectStore, capture: &mut Capture) {
+    pub(super) fn arm_again(&mut self, (processes, objects): Known<'_>, capture: &mut Capture) {
         self.is_paused = false;
-        for (pid, object) in &self.armed {
-            if let (Some(Some(Finding::Allocator(allocator))), Some(file)) = (self.known.get(object), objects.file(*object)) {
-                let _ = capture.arm(*pid, file, allocator);
-            }
+        // As if they had just been mapped: who has changed since is looked at once more, too.
+        for (pid, _) in std::mem::take(&mut self.armed) {
+            self.probed.again(pid);
         }
+        self.look(processes, objects, capture);
     }
 
     fn has_allocator(&self, object: ObjectId) -> bool {
@@ -183,7 +206,14 @@ impl Arming {
 
     /// What there is to say of processes: where nothing could be probed, an empty profile would be a lie.
     pub(super) fn notes(&self) -> impl Iterator<Item = String> + '_ {
-        self.without.iter().map(|pid| format!("process {}: no allocator's functions were found (a static program without symbols?)", pid.0))
+        let without = self
+            .without
+            .iter()
+            .map(|pid| format!("process {}: no allocator's functions were found (a static program without symbols?)", pid.0));
+        without
+            .chain(self.given.missing())
+            .chain(self.given.unmapped())
+            .chain((self.missed > 0).then(|| format!("processes that ended before they could be probed: {}", self.missed)))
     }
 
     /// The processes whose runtime keeps a profile itself: whose, where it is found, or why not.

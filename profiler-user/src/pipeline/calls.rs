@@ -1,13 +1,12 @@
 //! A recording of calls of allocators while it runs: its stretches, its budget, and the moments that are shown beside its end.
 
-use super::arming::Arming;
+use super::arming::{Arming, Known};
 use super::budget::Budget;
 use super::governor::{Order, Step};
 use super::moments::Moments;
 use super::phases::{Phase, Phases};
 use crate::bpf::{BpfError, Capture};
 use crate::config::{Config, Event};
-use crate::object::ObjectStore;
 
 /// What is wanted of the session beside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,25 +35,25 @@ impl Calls {
     }
 
     /// Looks at what is to be looked at while calls are counted, and does what the budget asks for.
-    pub(super) fn look(&mut self, arming: &mut Arming, objects: &ObjectStore, capture: &mut Capture) -> Result<Wanted, BpfError> {
+    pub(super) fn look(&mut self, arming: &mut Arming, known: Known<'_>, capture: &mut Capture) -> Result<Wanted, BpfError> {
         if let Some(moments) = &mut self.moments {
             moments.look(capture)?;
         }
         let (Some(budget), Some(spent)) = (&mut self.budget, capture.spent()?) else { return Ok(Wanted::Nothing) };
         match budget.order(&arming.armed(), spent) {
             Order::GoOn => {}
-            Order::Arm => arming.arm_again(objects, capture),
+            Order::Arm => arming.arm_again(known, capture),
             // What takes long in it is waiting, for programs that may still run: the target goes on without traps.
             Order::Disarm => {
                 arming.pause();
                 capture.disarm_all()?;
             }
-            Order::StepDown(step) => return self.step_down(step, arming, objects, capture),
+            Order::StepDown(step) => return self.step_down(step, arming, known, capture),
         }
         Ok(Wanted::Nothing)
     }
 
-    fn step_down(&mut self, step: Step, arming: &mut Arming, objects: &ObjectStore, capture: &mut Capture) -> Result<Wanted, BpfError> {
+    fn step_down(&mut self, step: Step, arming: &mut Arming, known: Known<'_>, capture: &mut Capture) -> Result<Wanted, BpfError> {
         arming.pause();
         capture.disarm_all()?;
         self.phases.step(step, capture, self.budget.iter().map(Budget::note).collect())?;
@@ -62,7 +61,7 @@ impl Calls {
         self.news.extend(self.budget.iter().map(|budget| budget.told(step)));
         capture.count_allocs();
         if step == Step::Allocs {
-            arming.arm_again(objects, capture);
+            arming.arm_again(known, capture);
         }
         Ok(if step == Step::Faults { Wanted::Faults } else { Wanted::Nothing })
     }

@@ -3,6 +3,7 @@
 use super::arming::Arming;
 use super::custom_arming::CustomArming;
 use super::descriptors::Execs;
+use super::estimate;
 use super::go_heap::GoHeaps;
 use super::governor::Step;
 use super::moments::Base;
@@ -143,7 +144,7 @@ impl Closing<'_> {
         aggregator.settle_left(&others);
         let aggregated = aggregator.finish();
         let mut counted = self.capture.counted(source)?;
-        let of_ours: u64 = own.iter().map(|(_, counts)| counts.allocated).sum();
+        let of_ours: u64 = own.iter().map(|(_, counts)| counts.allocated.count).sum();
         counted.filtered += counted.samples.saturating_sub(aggregated.events + aggregated.losses.of(Loss::StackMissing)).max(of_ours);
         let counting = Counting { counted: &counted, ticks, aggregated: &aggregated, sampled: aggregated.events, span: self.span };
         let mut losses = self.losses(&counting)?;
@@ -154,6 +155,7 @@ impl Closing<'_> {
             notes.push("there: added since the recording began, and not removed before it or its process ended".to_owned());
             notes.push(format!("adds of a key that was there, whose place they took: {}", counted.replaced));
             notes.push(format!("removals of keys that nobody has, such as older ones: {}", counted.other_frees));
+            notes.extend(estimate::thinned(self.capture.live_level()?));
         }
         Ok(Window { kind: self.config.kind_of(Event::Custom(at)), ..self.window(source, &counting, losses, notes) })
     }
@@ -161,6 +163,7 @@ impl Closing<'_> {
     /// Closes the windows of a stretch of calls. What Go's runtimes have counted is of the whole time, and stands in the first one.
     fn close_phase(&self, at: usize, phase: &Phase, aggregator: &mut Aggregator) -> Result<Vec<Window>, BpfError> {
         aggregator.settle(&phase.tallies);
+        phase.ages.iter().for_each(|ages| aggregator.settle_ages(ages));
         let sampled = aggregator.events();
         if at == 0 {
             aggregator.settle(&self.go.counts);
@@ -177,8 +180,10 @@ impl Closing<'_> {
         notes.extend(self.arming.iter().flat_map(|arming| arming.notes()));
         if phase.step == Step::Heap && sampled > 0 {
             notes.extend(self.arming.iter().flat_map(|arming| heap_notes(&arming.armed(), phase.counted.other_frees)));
+            notes.extend(estimate::of_in_use(&phase.tallies, self.capture.live_level()?));
+            notes.extend(life_notes(self.config));
         }
-        notes.extend(error_note(self.config.sample_bytes, sampled));
+        notes.extend(estimate::of_allocated(self.config.sample_bytes, sampled));
         let period = match self.go.rates.first() {
             Some(rate) if sampled == 0 => *rate,
             _ => self.config.sample_bytes,
@@ -246,12 +251,6 @@ impl Closing<'_> {
     }
 }
 
-/// How far off a total may be: blocks are taken by chance, each for about as many bytes as any other.
-fn error_note(sample_bytes: u64, sampled: u64) -> Option<String> {
-    let percent = 100.0 / (sampled as f64).sqrt();
-    (sample_bytes > 1 && sampled > 0).then(|| format!("alloc_space is an estimate from {sampled} samples: standard error {percent:.2} %"))
-}
-
 /// What in use means from outside, and what it is a part of.
 fn heap_notes(armed: &BTreeSet<Pid>, other_frees: u64) -> Vec<String> {
     let mut notes = vec![
@@ -261,4 +260,16 @@ fn heap_notes(armed: &BTreeSet<Pid>, other_frees: u64) -> Vec<String> {
     let sizes = armed.iter().filter_map(|pid| Some(format!("process {}: {} kB resident in the end", pid.0, resident_bytes(*pid)? >> 10)));
     notes.extend(sizes.take(NOTED_MAX));
     notes
+}
+
+/// What the labels say of how long blocks live.
+fn life_notes(config: &Config) -> impl Iterator<Item = String> {
+    let age = config.heap.age.then(|| {
+        "age: of what is in use, at the end or when its process ended, by tens of milliseconds: so long at least, and not ten times as long".to_owned()
+    });
+    let temporary = config
+        .heap
+        .temporary
+        .map(|most| format!("lifetime=temporary: what was freed within {most:?}; what has no such label lived longer"));
+    age.into_iter().chain(temporary)
 }

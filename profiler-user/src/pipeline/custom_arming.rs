@@ -2,6 +2,7 @@
 
 use super::arming::object_of;
 use super::file_finder::FileFinder;
+use super::file_name::is_file;
 use super::probed::{Probed, Whom};
 use crate::bpf::{BpfError, Capture, Spots, Spotted};
 use crate::model::custom::{CustomProfile, Function, Place};
@@ -76,18 +77,23 @@ impl CustomArming {
     /// What is missing, or why nothing could be armed.
     pub(super) fn begin(&mut self, processes: &Processes, objects: &ObjectStore, capture: &mut Capture) -> Result<BTreeSet<Pid>, BpfError> {
         self.probed.begin(processes);
-        let until = Instant::now() + START_MAX;
-        self.look(processes, objects, capture);
-        while Instant::now() < until && self.finder.wait(until - Instant::now()) {
-            self.take_over();
-            self.look(processes, objects, capture);
-        }
+        self.settle(processes, objects, capture);
         if let Some(trouble) = self.trouble.take() {
             return Err(trouble);
         }
         match self.missing.iter().find(|(at, _)| !self.placed.contains(at)) {
             Some((_, why)) => Err(BpfError::Custom(why.clone())),
             None => Ok(self.armed.iter().map(|(pid, _)| *pid).collect()),
+        }
+    }
+
+    /// Arms what is there, and waits until the files are looked through, but not for ever.
+    pub(super) fn settle(&mut self, processes: &Processes, objects: &ObjectStore, capture: &mut Capture) {
+        let until = Instant::now() + START_MAX;
+        self.look(processes, objects, capture);
+        while Instant::now() < until && self.finder.wait(until - Instant::now()) {
+            self.take_over();
+            self.look(processes, objects, capture);
         }
     }
 
@@ -238,35 +244,5 @@ fn library(place: &Place) -> Option<&str> {
     match place {
         Place::Entry(Function { library, .. }) | Place::Return(Function { library, .. }) | Place::Usdt { library, .. } => Some(library),
         Place::Tracepoint { .. } => None,
-    }
-}
-
-/// Whether a file is meant: by its path, its name, or its name without a version.
-fn is_file(library: &str, path: &[u8]) -> bool {
-    let library = library.as_bytes();
-    if library.contains(&b'/') {
-        return library == path;
-    }
-    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    let name = name.strip_suffix(b" (deleted)").unwrap_or(name);
-    let is_version = |rest: &[u8]| rest.starts_with(b".so") || rest.starts_with(b"-") && rest.get(1).is_some_and(u8::is_ascii_digit);
-    name.strip_prefix(library)
-        .is_some_and(|rest| rest.is_empty() || is_version(rest) || library.ends_with(b".so") && rest.starts_with(b"."))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_file;
-
-    #[test]
-    fn a_library_is_known_by_its_name_with_and_without_its_version() {
-        let path = b"/usr/lib/x86_64-linux-gnu/libc.so.6";
-        for name in ["libc.so.6", "libc.so", "libc", "/usr/lib/x86_64-linux-gnu/libc.so.6"] {
-            assert!(is_file(name, path), "{name}");
-        }
-        for name in ["lib", "libc.so.5", "/lib/libc.so.6", "libm", "libc.s"] {
-            assert!(!is_file(name, path), "{name}");
-        }
-        assert!(is_file("program", b"/tmp/program (deleted)") && is_file("libx", b"/libx-2.31.so"));
     }
 }

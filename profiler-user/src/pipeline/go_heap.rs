@@ -9,7 +9,7 @@ use crate::model::stack::{RawAddresses, RawStack, Tally, UserStack};
 use profiler_common::ended::Ended;
 use profiler_common::sampling::{ONE_BLOCK, ONE_BYTE};
 use profiler_common::source::Source;
-use profiler_common::tally::{TallyCounts, TallyKey};
+use profiler_common::tally::{Blocks, TallyCounts, TallyKey};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -82,16 +82,12 @@ fn stack(pid: Pid, bucket: &GoBucket, key: TallyKey) -> Tally<RawStack> {
 fn counts(bucket: &GoBucket, rate: u64) -> TallyCounts {
     let scale = if rate <= 1 { 1.0 } else { 1.0 / -(-(bucket.size as f64) / rate as f64).exp_m1() };
     let scaled = |number: u64, one: u64| (number as f64 * scale).trunc() as u64 * one;
-    TallyCounts {
-        allocated: bucket.alloc_objects,
-        allocated_bytes: bucket.alloc_bytes,
-        allocated_for: scaled(bucket.alloc_objects, ONE_BLOCK),
-        allocated_for_bytes: scaled(bucket.alloc_bytes, ONE_BYTE),
-        freed: bucket.free_objects,
-        freed_bytes: bucket.free_bytes,
-        freed_for: scaled(bucket.alloc_objects, ONE_BLOCK) - scaled(bucket.alloc_objects.saturating_sub(bucket.free_objects), ONE_BLOCK),
-        freed_for_bytes: scaled(bucket.alloc_bytes, ONE_BYTE) - scaled(bucket.alloc_bytes.saturating_sub(bucket.free_bytes), ONE_BYTE),
-    }
+    let blocks =
+        |count: u64, bytes: u64| Blocks { count, bytes, stand_for: scaled(count, ONE_BLOCK), stand_for_bytes: scaled(bytes, ONE_BYTE) };
+    let allocated = blocks(bucket.alloc_objects, bucket.alloc_bytes);
+    // In use is scaled by itself.
+    let in_use = blocks(bucket.alloc_objects.saturating_sub(bucket.free_objects), bucket.alloc_bytes.saturating_sub(bucket.free_bytes));
+    TallyCounts { allocated, freed: allocated.less(&in_use), ..TallyCounts::default() }
 }
 
 #[cfg(test)]
@@ -104,8 +100,8 @@ mod tests {
             GoBucket { size: 1 << 20, stack: vec![5, 9], alloc_objects: 10, alloc_bytes: 10 << 20, free_objects: 4, free_bytes: 4 << 20 };
         let counts = counts(&bucket, 512 << 10);
         // 1 / (1 - e^-2) = 1.1565.
-        assert_eq!((counts.allocated_for / ONE_BLOCK, (counts.allocated_for - counts.freed_for) / ONE_BLOCK), (11, 6));
-        assert_eq!(counts.allocated_for_bytes / ONE_BYTE, 12_126_966);
+        assert_eq!((counts.allocated.stand_for / ONE_BLOCK, counts.in_use().stand_for / ONE_BLOCK), (11, 6));
+        assert_eq!(counts.allocated.stand_for_bytes / ONE_BYTE, 12_126_966);
         let tally = stack(Pid(7), &bucket, TallyKey::default());
         assert!(matches!(&tally.of.addresses.user, UserStack::Walked { addresses, .. } if *addresses == [4, 9]));
     }

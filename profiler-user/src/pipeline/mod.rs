@@ -2,6 +2,7 @@
 
 mod allocator_finder;
 mod arming;
+mod asked;
 mod budget;
 mod calls;
 mod closing;
@@ -9,12 +10,16 @@ mod command;
 mod custom_arming;
 mod descriptors;
 mod dumping;
+mod estimate;
 mod file_finder;
+mod file_name;
 mod finishing;
 mod followed;
+mod given;
 mod go_heap;
 mod goroutines;
 mod governor;
+mod held;
 mod memory;
 mod moments;
 mod own_processes;

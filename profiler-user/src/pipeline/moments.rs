@@ -98,36 +98,22 @@ fn read(capture: &Capture) -> Result<HashMap<TallyKey, TallyCounts>, BpfError> {
 }
 
 fn in_use_bytes(counts: &TallyCounts) -> u64 {
-    counts.allocated_for_bytes.saturating_sub(counts.freed_for_bytes) / ONE_BYTE
+    counts.in_use().stand_for_bytes / ONE_BYTE
 }
 
 /// What was allocated by now, of which what was in use then still is.
 fn with_in_use(now: &TallyCounts, then: &TallyCounts) -> TallyCounts {
-    let freed = |allocated: u64, allocated_then: u64, freed_then: u64| allocated.saturating_sub(allocated_then.saturating_sub(freed_then));
-    TallyCounts {
-        freed: freed(now.allocated, then.allocated, then.freed),
-        freed_bytes: freed(now.allocated_bytes, then.allocated_bytes, then.freed_bytes),
-        freed_for: freed(now.allocated_for, then.allocated_for, then.freed_for),
-        freed_for_bytes: freed(now.allocated_for_bytes, then.allocated_for_bytes, then.freed_for_bytes),
-        ..*now
-    }
+    TallyCounts { freed: now.allocated.less(&then.in_use()), ..*now }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use profiler_common::tally::Blocks;
 
     fn counts(allocated: u64, freed: u64) -> TallyCounts {
-        TallyCounts {
-            allocated,
-            allocated_bytes: allocated * 100,
-            allocated_for: allocated,
-            allocated_for_bytes: allocated * 100 * ONE_BYTE,
-            freed,
-            freed_bytes: freed * 100,
-            freed_for: freed,
-            freed_for_bytes: freed * 100 * ONE_BYTE,
-        }
+        let blocks = |count| Blocks { count, bytes: count * 100, stand_for: count, stand_for_bytes: count * 100 * ONE_BYTE };
+        TallyCounts { allocated: blocks(allocated), freed: blocks(freed), ..TallyCounts::default() }
     }
 
     #[test]
@@ -141,8 +127,8 @@ mod tests {
         let mut ended = [(key(1), counts(10, 10)), (key(2), counts(6, 1)), (key(3), counts(2, 2))];
         let note = moments.show_peak(&mut ended).expect("it was looked for");
         assert!(note.contains("9.0 s after"), "{note}");
-        let in_use: Vec<u64> = ended.iter().map(|(_, counts)| counts.allocated - counts.freed).collect();
+        let in_use: Vec<u64> = ended.iter().map(|(_, counts)| counts.in_use().count).collect();
         assert_eq!(in_use, [8, 4, 0]);
-        assert_eq!(ended.iter().map(|(_, counts)| counts.allocated).collect::<Vec<_>>(), [10, 6, 2]);
+        assert_eq!(ended.iter().map(|(_, counts)| counts.allocated.count).collect::<Vec<_>>(), [10, 6, 2]);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::governor::Step;
 use super::moments::{Base, Moments};
-use crate::bpf::{BpfError, Capture, Counted};
+use crate::bpf::{Ages, BpfError, Capture, Counted};
 use profiler_common::source::Source;
 use profiler_common::tally::{TallyCounts, TallyKey};
 use std::collections::HashMap;
@@ -22,6 +22,8 @@ pub(super) struct Phase {
     pub(super) duration: Duration,
     pub(super) tallies: Vec<(TallyKey, TallyCounts)>,
     pub(super) counted: Counted,
+    /// How old what lives is, where that was asked for.
+    pub(super) ages: Option<Ages>,
     /// What there is to say of it.
     pub(super) notes: Vec<String>,
     /// An earlier moment of it that is shown as well.
@@ -59,8 +61,9 @@ impl Phases {
             step: self.step,
             start: self.start,
             duration: self.begun.elapsed(),
-            tallies: now.tallies.iter().map(|(key, counts)| (*key, since(counts, &before(key)))).collect(),
+            tallies: now.tallies.iter().map(|(key, counts)| (*key, counts.since(&before(key)))).collect(),
             counted: now.counted.since(&self.before.counted),
+            ages: if self.step == Step::Heap { capture.ages()? } else { None },
             notes,
             base: None,
         });
@@ -83,18 +86,5 @@ impl Phases {
     /// All of them.
     pub(super) fn ended(&self) -> &[Phase] {
         &self.ended
-    }
-}
-
-fn since(now: &TallyCounts, before: &TallyCounts) -> TallyCounts {
-    TallyCounts {
-        allocated: now.allocated - before.allocated,
-        allocated_bytes: now.allocated_bytes - before.allocated_bytes,
-        allocated_for: now.allocated_for - before.allocated_for,
-        allocated_for_bytes: now.allocated_for_bytes - before.allocated_for_bytes,
-        freed: now.freed - before.freed,
-        freed_bytes: now.freed_bytes - before.freed_bytes,
-        freed_for: now.freed_for - before.freed_for,
-        freed_for_bytes: now.freed_for_bytes - before.freed_for_bytes,
     }
 }

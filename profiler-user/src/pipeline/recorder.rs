@@ -1,20 +1,21 @@
 //! `Recorder`: what `profiler record` does, as a library.
 
 use super::arming::Arming;
+use super::asked::{capture_options, named_alone, whom};
 use super::budget::LOOK;
 use super::command::{Command, CommandEnd};
 use super::custom_arming::CustomArming;
 use super::finishing::Finishing;
 use super::followed::Followed;
+use super::held::Held;
 use super::memory::{Memory, resident_bytes};
 use super::own_processes::OwnProcesses;
-use super::probed::Whom;
 use super::session::{Ended, Parts, Session};
 use super::signals::Signals;
 use super::stop::{Ends, after};
 use super::wakers::Wakers;
-use crate::bpf::{BpfError, Capture, CaptureOptions, KernelTypes, Last, ProgramCost, controller_index, map_bytes, monotonic_now};
-use crate::config::{Config, Event, Mode, Target, Walk};
+use crate::bpf::{BpfError, Capture, KernelTypes, Last, ProgramCost, controller_index, map_bytes};
+use crate::config::{Config, Target, Walk};
 use crate::memory::MemoryError;
 use crate::model::process::Pid;
 use crate::model::profile::Profile;
@@ -26,7 +27,6 @@ use crate::symbolize::{Sources, symbolize};
 use crate::sys::spawn::SpawnError;
 use crate::target::{self, Filter, TargetError};
 use crate::unwind::Costs;
-use profiler_common::settings::{self, Settings};
 use profiler_common::target::{TARGET_PROCESSES, TargetProcess};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -155,16 +155,10 @@ impl Recorder {
             filter.bits |= TARGET_PROCESSES;
             filter.processes.push((command.pid(), TargetProcess { start_boot_ns: 0 }));
         }
-        let options = capture_options(&config, &filter, types.offsets()?);
+        let mut options = capture_options(&config, &filter, types.offsets()?);
+        let mut held = Held::of(&config, command.as_ref(), &mut options).map_err(RecordError::Runtime)?;
         let mut capture = Capture::open(&options)?;
-        if config.inherit {
-            // Children that were started between the first look and the moment from which they are followed.
-            for (pid, _) in target::resolve(&config.targets, config.inherit.into(), &|name| controller_index(&types, name))?.processes {
-                if filter.processes.iter().all(|(known, _)| *known != pid) {
-                    capture.add_target(pid)?;
-                }
-            }
-        }
+        follow_children(&config, &types, &filter, &mut capture)?;
         drop(types);
         let this = (!config.include_self).then(std::process::id);
         let own = OwnProcesses::new(this, command.as_ref().map(Command::pid));
@@ -179,7 +173,11 @@ impl Recorder {
             descriptors.push(finishing.news().map_err(RecordError::Runtime)?);
         }
         let followed = Followed::new(filter.processes.iter().map(|(pid, _)| *pid), config.inherit);
-        let arming = config.calls().map(|_| Arming::new(whom(&filter, config.inherit))).transpose().map_err(RecordError::Runtime)?;
+        let arming = config
+            .calls()
+            .map(|_| Arming::new(whom(&filter, config.inherit), &config.heap.allocators))
+            .transpose()
+            .map_err(RecordError::Runtime)?;
         if let Some(arming) = &arming {
             descriptors.push(arming.news().map_err(RecordError::Runtime)?);
         }
@@ -193,21 +191,38 @@ impl Recorder {
         command = command.map(Command::release).transpose()?;
         let named: Vec<Pid> = if command.is_none() { named_alone(&config) } else { Vec::new() };
         let ending = Ending {
+            held: held.as_mut(),
             command: command.as_ref(),
             named: &named,
             duration: config.ends_after(),
             signals: &mut signals,
             wants_looks: config.wants_looks(),
         };
-        until_ended(&mut session, &wakers, ending, control).await?;
+        let ended = until_ended(&mut session, &wakers, ending, control).await;
+        session.end_hold(held, command.as_ref());
+        ended?;
         let Ended { windows, objects, capture, unwinding } = session.finish(&config)?;
         let self_cost = if config.self_cost { capture.self_cost() } else { Vec::new() };
         Ok((Recording { windows, objects, self_cost, unwinding, config, command, hearing: None }, signals))
     }
 }
 
+/// Takes in children that were started between the first look and the moment from which they are followed.
+fn follow_children(config: &Config, types: &KernelTypes, filter: &Filter, capture: &mut Capture) -> Result<(), RecordError> {
+    if config.inherit {
+        for (pid, _) in target::resolve(&config.targets, config.inherit.into(), &|name| controller_index(types, name))?.processes {
+            if filter.processes.iter().all(|(known, _)| *known != pid) {
+                capture.add_target(pid)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// What may end a recording.
 struct Ending<'a> {
+    /// The command may be stopped, and is to be let go on.
+    held: Option<&'a mut Held>,
     command: Option<&'a Command>,
     named: &'a [Pid],
     duration: Option<Duration>,
@@ -218,7 +233,7 @@ struct Ending<'a> {
 
 /// Drains until something ends the recording.
 async fn until_ended(session: &mut Session, wakers: &Wakers, ending: Ending<'_>, control: &mut dyn Control) -> Result<(), RecordError> {
-    let Ending { command, named, duration, signals, wants_looks } = ending;
+    let Ending { mut held, command, named, duration, signals, wants_looks } = ending;
     let mut looks = tokio::time::interval(LOOK);
     let ends = Ends::watch(named);
     let time_over = after(duration);
@@ -244,6 +259,11 @@ async fn until_ended(session: &mut Session, wakers: &Wakers, ending: Ending<'_>,
                     return Ok(());
                 }
             }
+            () = news_of_command(held.as_deref_mut()) => {
+                if let (Some(held), Some(command)) = (held.as_deref_mut(), command) {
+                    session.look_at_command(held, command)?;
+                }
+            }
             () = wakers.due() => session.drain(Last::No)?,
             _ = looks.tick(), if wants_looks => session.look()?,
         }
@@ -260,19 +280,11 @@ async fn until_ended(session: &mut Session, wakers: &Wakers, ending: Ending<'_>,
     }
 }
 
-/// The processes whose end is the end of the recording: when nothing but processes was asked for.
-fn named_alone(config: &Config) -> Vec<Pid> {
-    let pids = config.targets.iter().map(|target| if let Target::Pid(pid) = target { Some(Pid(*pid)) } else { None });
-    pids.collect::<Option<Vec<_>>>().unwrap_or_default()
-}
-
-/// Whose calls are probed.
-fn whom(filter: &Filter, inherit: bool) -> Whom {
-    Whom {
-        pids: filter.processes.iter().map(|(pid, _)| *pid).collect(),
-        comms: filter.comms.clone(),
-        folders: filter.folders.clone(),
-        inherit: inherit.into(),
+/// Returns when something has happened to a command that may be stopped.
+async fn news_of_command(held: Option<&mut Held>) {
+    match held {
+        Some(held) => held.told().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -284,64 +296,6 @@ fn custom(config: &Config, filter: &Filter, wakers: &mut Vec<OwnedFd>) -> io::Re
     let custom = CustomArming::new(whom(filter, config.inherit), &config.custom)?;
     wakers.push(custom.finder_news()?);
     Ok(Some(custom))
-}
-
-pub(super) fn capture_options(config: &Config, filter: &Filter, offsets: settings::KernelOffsets) -> CaptureOptions {
-    CaptureOptions {
-        settings: Settings {
-            sample_bytes: config.sample_bytes,
-            seed: seed(),
-            kernel_stacks: u32::from(config.mode != Mode::User),
-            user_stacks: u32::from(config.mode != Mode::Kernel),
-            mode: match config.mode {
-                Mode::Any => settings::MODE_ANY,
-                Mode::User => settings::MODE_USER,
-                Mode::Kernel => settings::MODE_KERNEL,
-            },
-            target: filter.bits,
-            cgroups: filter.cgroups.len() as u32,
-            comms: filter.comms.len() as u32,
-            inherit: u32::from(config.inherit),
-            wake_bytes: config.bounds.ring_bytes / 4,
-            weigh_period: u32::from(config.events.contains(&Event::Cycles)),
-            own_count: u32::from(!config.include_self),
-            walk: match config.walk {
-                Walk::Tables => settings::WALK_TABLES,
-                Walk::FramePointers => settings::WALK_FRAME_POINTERS,
-            },
-            address_bits: crate::sys::address_bits(),
-            stop_at_sample: u32::from(config.bounds.stop_at_sample),
-            count_stepped: u32::from(config.max_overhead.is_some()),
-            waits: config.waits(),
-            sleep_ns: config.sleep_ns,
-            block_ns: config.block_ns,
-            start_ns: monotonic_now().0,
-            mutex_fraction: config.mutex_fraction,
-            per_thread: u32::from(config.per_thread),
-            wakers: u32::from(config.wakers()),
-        },
-        offsets,
-        processes: filter.processes.clone(),
-        cgroups: filter.cgroups.clone(),
-        comms: filter.comms.clone(),
-        ticking: config.ticking(),
-        calls: config.calls(),
-        traced: config.traced(),
-        custom: config.custom.clone(),
-        budget: config.max_overhead.is_some(),
-        ring_bytes: config.bounds.ring_bytes,
-        target_processes: config.bounds.target_processes,
-        tallies: config.bounds.tallies,
-        live_blocks: config.bounds.live_blocks,
-        probes: config.bounds.probes,
-        self_cost: config.self_cost,
-    }
-}
-
-/// A random number that no process can guess: stack hashes of this run are not those of any other.
-fn seed() -> u64 {
-    use std::hash::{BuildHasher as _, RandomState};
-    RandomState::new().hash_one(std::process::id())
 }
 
 impl Recording {

@@ -79,7 +79,7 @@ pub(super) struct Ended {
 pub(super) struct Session {
     pub(super) capture: Capture,
     pub(super) objects: ObjectStore,
-    processes: Processes,
+    pub(super) processes: Processes,
     tables: Tables,
     /// The counts, by source.
     aggregators: BTreeMap<Source, Aggregator>,
@@ -91,9 +91,9 @@ pub(super) struct Session {
     /// Mappings that have been looked at for a perf map.
     perf_maps_seen: usize,
     /// None when stacks are walked by frame pointers alone.
-    finishing: Option<Finishing>,
-    arming: Option<Arming>,
-    custom: Option<CustomArming>,
+    pub(super) finishing: Option<Finishing>,
+    pub(super) arming: Option<Arming>,
+    pub(super) custom: Option<CustomArming>,
     calls: Option<Calls>,
     /// When page faults were begun by the budget.
     faults_since: Option<(SystemTime, Instant)>,
@@ -175,7 +175,7 @@ impl Session {
     /// The maps of the kernel side cannot be read or written.
     pub(super) fn look(&mut self) -> Result<(), BpfError> {
         let (Some(calls), Some(arming)) = (&mut self.calls, &mut self.arming) else { return Ok(()) };
-        match calls.look(arming, &self.objects, &mut self.capture)? {
+        match calls.look(arming, (&self.processes, &self.objects), &mut self.capture)? {
             Wanted::Nothing => Ok(()),
             Wanted::Faults => self.begin_faults(),
         }

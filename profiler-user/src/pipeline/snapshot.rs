@@ -1,10 +1,11 @@
 //! `Snapshot`: every thread of a process where it stands at one moment, with its stack; nobody is stopped.
 
+use super::asked::capture_options;
 use super::dumping::{Found, Stack, dump, ended};
 use super::finishing::Finishing;
 use super::goroutines::{self, InFile};
 use super::memory::{Memory, resident_bytes};
-use super::recorder::{RecordError, capture_options};
+use super::recorder::RecordError;
 use super::session::World;
 use crate::bpf::{Capture, Drained, KernelTypes, Last, SeenThread, controller_index};
 use crate::config::{Config, Event, Target};

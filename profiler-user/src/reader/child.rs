@@ -3,6 +3,7 @@
 use super::names::{ALT_FOLDER, ALT_NAMES, Arguments, DEBUG, OBJECT};
 use super::sandbox;
 use super::wire::{Answer, Presence, REQUEST_MAX_BYTES, Request, lines_allowed};
+use crate::model::allocator::GivenFunction;
 use crate::model::answer::Detail;
 use crate::model::answer::{LINES_MAX, LINES_MEAN, LoadSegment, SymbolLine, bounded};
 use crate::model::mapping::ObjectId;
@@ -118,7 +119,7 @@ impl State {
             }
             Request::PerfMap { addresses } => perf_map(&addresses),
             Request::Unwind => unwind_table(),
-            Request::Allocator => allocator(),
+            Request::Allocator(given) => allocator(&given),
             Request::GoHeap => go_heap(),
             Request::Goroutines => goroutines(),
             Request::Points(wanted) => points(&wanted),
@@ -253,9 +254,9 @@ fn unwind_table() -> Result<Answer, String> {
     eh_frame::unwind_table(map.bytes()).map(Answer::Unwind).map_err(|error| error.to_string())
 }
 
-fn allocator() -> Result<Answer, String> {
+fn allocator(given: &[GivenFunction]) -> Result<Answer, String> {
     let map = map(OBJECT)?;
-    allocator::allocator(map.bytes()).map(Answer::Allocator).map_err(|error| error.to_string())
+    allocator::allocator(map.bytes(), given).map(Answer::Allocator).map_err(|error| error.to_string())
 }
 
 fn points(wanted: &WantedPoints) -> Result<Answer, String> {

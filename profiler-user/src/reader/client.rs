@@ -5,7 +5,7 @@ use super::known::{Known, KnownFiles};
 use super::names::Arguments;
 use super::wire::{ADDRESSES_MAX, ANSWER_MAX_BYTES, Answer, Presence, Request};
 use crate::model::address::FileAddress;
-use crate::model::allocator::Allocator;
+use crate::model::allocator::{Allocator, GivenFunction};
 use crate::model::answer::{Detail, ObjectFacts, SymbolLine};
 use crate::model::go_heap::GoHeap;
 use crate::model::goroutines::Goroutines;
@@ -189,12 +189,12 @@ impl Reader {
         }
     }
 
-    /// The functions of an allocator that the file has; none in most files.
+    /// The functions of an allocator that the file has, by their names or because they are given; none in most files.
     ///
     /// # Errors
     /// No reader can be had, or the file is bad.
-    pub fn allocator(&mut self, object: ObjectId, file: BorrowedFd<'_>) -> Result<Allocator, ReaderError> {
-        match self.about(object, file, &Request::Allocator)? {
+    pub fn allocator(&mut self, object: ObjectId, file: BorrowedFd<'_>, given: &[GivenFunction]) -> Result<Allocator, ReaderError> {
+        match self.about(object, file, &Request::Allocator(given.to_vec()))? {
             Answer::Allocator(allocator) => Ok(allocator),
             _ => Err(self.distrust(object)),
         }

@@ -3,7 +3,7 @@
 //!
 //! A message is its length (u32) and so many bytes; numbers are little endian, texts are their length (u32) and their bytes.
 
-use crate::model::allocator::Allocator;
+use crate::model::allocator::{Allocator, GivenFunction};
 use crate::model::answer::Detail;
 use crate::model::answer::{LINES_MAX, LINES_MEAN, ObjectFacts, SymbolLine, TEXT_MAX_BYTES};
 use crate::model::go_heap::GoHeap;
@@ -54,8 +54,8 @@ pub(super) enum Request {
     },
     /// How does one leave this file's code?
     Unwind,
-    /// Which functions of an allocator has this file?
-    Allocator,
+    /// Which functions of an allocator has this file? These are some, beside those that are so by their names.
+    Allocator(Vec<GivenFunction>),
     /// Where does Go's runtime keep its memory profile?
     GoHeap,
     /// Where does it keep its goroutines?
@@ -115,7 +115,7 @@ impl Request {
                 out.numbers(addresses);
             }
             Self::Unwind => out.u8(3),
-            Self::Allocator => out.u8(4),
+            Self::Allocator(given) => out.given_functions(given),
             Self::GoHeap => out.u8(5),
             Self::Goroutines => out.u8(6),
             Self::Points(wanted) => out.wanted_points(wanted),
@@ -136,7 +136,7 @@ impl Request {
             }
             2 => Self::PerfMap { addresses: from.numbers()? },
             3 => Self::Unwind,
-            4 => Self::Allocator,
+            4 => Self::Allocator(from.given_functions()?),
             5 => Self::GoHeap,
             6 => Self::Goroutines,
             7 => Self::Points(from.wanted_points()?),

@@ -1,12 +1,22 @@
 //! An allocator's functions on the wire: each with its two places for probes, then the stretches of the allocator's own code.
 
 use super::wire::{In, Malformed, Out};
-use crate::model::allocator::{Allocator, AllocatorCall, AllocatorFunction, FUNCTIONS_MAX, OWN_MAX, ProbePlace};
+use crate::model::allocator::{Allocator, AllocatorCall, AllocatorFunction, FUNCTIONS_MAX, GIVEN_MAX, GivenFunction, OWN_MAX, ProbePlace};
 
 /// The longest name of a function, bytes.
 const NAME_MAX_BYTES: usize = 256;
 
 impl Out {
+    pub(super) fn given_functions(&mut self, given: &[GivenFunction]) {
+        self.u8(4);
+        let given = &given[..given.len().min(GIVEN_MAX)];
+        self.u32(given.len());
+        for function in given {
+            self.u8(function.call as u8);
+            self.bytes(&function.name.as_bytes()[..function.name.len().min(NAME_MAX_BYTES)]);
+        }
+    }
+
     pub(super) fn allocator(&mut self, allocator: &Allocator) {
         let functions = &allocator.functions[..allocator.functions.len().min(FUNCTIONS_MAX)];
         self.u32(functions.len());
@@ -19,7 +29,12 @@ impl Out {
             self.place(function.at_entry);
             self.place(function.after_entry);
             self.u8(u8::from(function.forwards));
+            // 0: by its name.
+            self.u32(function.given.map_or(0, |at| at as usize + 1));
         }
+        let given = &allocator.given[..allocator.given.len().min(GIVEN_MAX)];
+        self.u32(given.len());
+        given.iter().for_each(|at| self.u32(*at as usize));
         let own = &allocator.own[..allocator.own.len().min(OWN_MAX)];
         self.u32(own.len());
         for (first, end) in own {
@@ -36,6 +51,12 @@ impl Out {
 }
 
 impl In<'_> {
+    pub(super) fn given_functions(&mut self) -> Result<Vec<GivenFunction>, Malformed> {
+        let function =
+            |from: &mut Self| Ok(GivenFunction { call: call(from.u8()?)?, name: String::from_utf8_lossy(from.bytes()?).into_owned() });
+        (0..self.count(GIVEN_MAX)?).map(|_| function(self)).collect()
+    }
+
     pub(super) fn allocator(&mut self) -> Result<Allocator, Malformed> {
         let mut functions: Vec<AllocatorFunction> = Vec::new();
         for _ in 0..self.count(FUNCTIONS_MAX)? {
@@ -45,6 +66,7 @@ impl In<'_> {
             }
             functions.push(function);
         }
+        let given = (0..self.count(GIVEN_MAX)?).map(|_| self.u32()).collect::<Result<_, _>>()?;
         let mut own: Vec<(u64, u64)> = Vec::new();
         for _ in 0..self.count(OWN_MAX)? {
             let (first, end) = (self.u64()?, self.u64()?);
@@ -53,7 +75,7 @@ impl In<'_> {
             }
             own.push((first, end));
         }
-        Ok(Allocator { functions, own })
+        Ok(Allocator { functions, own, given })
     }
 
     fn allocator_function(&mut self) -> Result<AllocatorFunction, Malformed> {
@@ -64,7 +86,8 @@ impl In<'_> {
         if at_entry.pushed != 0 {
             return Err(Malformed("a place that is not at the entry"));
         }
-        Ok(AllocatorFunction { name, call, entry, at_entry, after_entry, forwards: self.flag()? })
+        let (forwards, given) = (self.flag()?, self.u32()?.checked_sub(1));
+        Ok(AllocatorFunction { name, call, entry, at_entry, after_entry, forwards, given })
     }
 
     /// A place in the function that begins at `entry`.

@@ -1,7 +1,7 @@
 //! Tests of the messages: what was written is what is read, and no bytes make reading panic or allocate more than they are.
 
 use super::*;
-use crate::model::allocator::{AllocatorCall, AllocatorFunction, ProbePlace};
+use crate::model::allocator::{AllocatorCall, AllocatorFunction, GivenFunction, ProbePlace};
 use crate::model::answer::LoadSegment;
 use proptest::prelude::*;
 
@@ -31,7 +31,7 @@ fn a_request_is_read_as_it_was_written() {
         Request::Symbolize { object, detail: Detail::Full, debug: Presence::Given, alt: Presence::Absent, offsets: Vec::new() },
         Request::PerfMap { addresses: vec![0, 5] },
         Request::Unwind,
-        Request::Allocator,
+        Request::Allocator(Vec::new()),
         Request::GoHeap,
         Request::Goroutines,
     ] {
@@ -65,9 +65,16 @@ fn an_answer_is_read_as_it_was_written() {
 fn an_allocator() -> Allocator {
     let place = ProbePlace { offset: 16, pushed: 0, is_emulated: false };
     let after_entry = ProbePlace { offset: 25, pushed: 8, is_emulated: true };
-    let free =
-        AllocatorFunction { name: "free".into(), call: AllocatorCall::Free, entry: 16, at_entry: place, after_entry, forwards: true };
-    Allocator { functions: vec![free], own: vec![(16, 40), (60, 61)] }
+    let free = AllocatorFunction {
+        name: "free".into(),
+        call: AllocatorCall::Free,
+        entry: 16,
+        at_entry: place,
+        after_entry,
+        forwards: true,
+        given: Some(0),
+    };
+    Allocator { functions: vec![free], own: vec![(16, 40), (60, 61)], given: vec![0, 5] }
 }
 
 #[test]
@@ -84,6 +91,13 @@ fn an_allocator_is_read_as_it_was_written_within_its_bounds() {
     for bad in [twice, overlapping, far, before] {
         assert!(read(&bad).is_err(), "{bad:?}");
     }
+}
+
+#[test]
+fn functions_that_are_given_are_asked_for() {
+    let given = vec![GivenFunction { call: AllocatorCall::PosixMemalign, name: "pool_get".into() }];
+    let request = Request::Allocator(given);
+    assert_eq!(Request::decode(&request.encode()), Ok(request));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Puts a profile together from a window and the answers about its frames.
 
+use super::block_labels;
 use super::build_id;
 use super::jobs::{Answers, Used};
 use super::kernel::KernelSymbols;
@@ -221,7 +222,10 @@ impl<'a> Builder<'a> {
             labels.push(Label::number("tid", i64::from(thread.tid.0), "tid"));
             labels.extend(text("thread", &thread.name));
         }
-        labels.extend(of_class(self.window.kind, key.class));
+        match self.window.kind.is_of_blocks() {
+            true => labels.extend(block_labels::of(key.class)),
+            false => labels.extend(of_class(self.window.kind, key.class)),
+        }
         for label in process.labels.iter() {
             let is_empty = matches!(&label.value, crate::model::label::LabelValue::Text(text) if text.is_empty());
             if !is_empty && labels.iter().all(|known| known.key != label.key) {

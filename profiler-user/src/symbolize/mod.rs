@@ -1,6 +1,7 @@
 //! From counted stacks of frames to a profile with names. Every distinct address of a file is asked for once; files that break their reader stay
 //! without names and cost nothing else. The same window and the same files give the same profile, in the same order.
 
+mod block_labels;
 mod build;
 mod build_id;
 mod jobs;

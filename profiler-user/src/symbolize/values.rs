@@ -33,20 +33,21 @@ fn events(kind: Kind, period: u64, counts: Counts) -> Vec<i64> {
 fn blocks(kind: Kind, counts: &TallyCounts) -> Vec<i64> {
     let objects = |number: u64| signed((number + ONE_BLOCK / 2) / ONE_BLOCK);
     let bytes = |number: u64| signed((number + ONE_BYTE / 2) / ONE_BYTE);
-    let mut values = vec![objects(counts.allocated_for), bytes(counts.allocated_for_bytes)];
+    let mut values = vec![objects(counts.allocated.stand_for), bytes(counts.allocated.stand_for_bytes)];
     if kind.tells_what_lives() {
-        values.push(objects(counts.allocated_for.saturating_sub(counts.freed_for)));
-        values.push(bytes(counts.allocated_for_bytes.saturating_sub(counts.freed_for_bytes)));
+        let in_use = counts.in_use();
+        values.extend([objects(in_use.stand_for), bytes(in_use.stand_for_bytes)]);
     }
     values
 }
 
 fn raw(counts: &TallyCounts) -> RawBlocks {
+    let in_use = counts.in_use();
     RawBlocks {
-        allocated: signed(counts.allocated),
-        allocated_bytes: signed(counts.allocated_bytes),
-        in_use: signed(counts.allocated.saturating_sub(counts.freed)),
-        in_use_bytes: signed(counts.allocated_bytes.saturating_sub(counts.freed_bytes)),
+        allocated: signed(counts.allocated.count),
+        allocated_bytes: signed(counts.allocated.bytes),
+        in_use: signed(in_use.count),
+        in_use_bytes: signed(in_use.bytes),
     }
 }
 
@@ -57,19 +58,13 @@ fn signed(value: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use profiler_common::tally::Blocks;
 
     #[test]
     fn a_sampled_block_stands_for_many_and_one_that_was_freed_for_none_that_lives() {
-        let counts = TallyCounts {
-            allocated: 3,
-            allocated_bytes: 300,
-            allocated_for: 30 * ONE_BLOCK,
-            allocated_for_bytes: 3000 * ONE_BYTE,
-            freed: 1,
-            freed_bytes: 100,
-            freed_for: 10 * ONE_BLOCK,
-            freed_for_bytes: 1000 * ONE_BYTE,
-        };
+        let blocks =
+            |count| Blocks { count, bytes: 100 * count, stand_for: 10 * count * ONE_BLOCK, stand_for_bytes: 1000 * count * ONE_BYTE };
+        let counts = TallyCounts { allocated: blocks(3), freed: blocks(1), ..TallyCounts::default() };
         let (values, raw) = of(Kind::Heap, 1, &Measured::Blocks(counts));
         assert_eq!(values, [30, 3000, 20, 2000]);
         assert_eq!(raw, Some(RawBlocks { allocated: 3, allocated_bytes: 300, in_use: 2, in_use_bytes: 200 }));

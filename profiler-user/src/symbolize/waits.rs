@@ -72,8 +72,7 @@ pub(super) fn of_class(kind: Kind, class: u64) -> Option<Label> {
         Kind::OffCpu => Some(Label::text("reason", words)),
         Kind::Wall => Some(Label::text("state", words)),
         _ if kind.is_of_waits() || class == 0 => None,
-        _ if kind.is_of_descriptors() => DescriptorType::try_from(class).ok().map(|what| Label::text("type", what.label())),
-        _ => Some(Label::number("bytes", i64::try_from(class).unwrap_or(i64::MAX), "bytes")),
+        _ => DescriptorType::try_from(class).ok().filter(|_| kind.is_of_descriptors()).map(|what| Label::text("type", what.label())),
     }
 }
 

@@ -10,7 +10,7 @@ use std::process::Command;
 
 fn of(path: &Path) -> Allocator {
     let file = File::open(path).unwrap();
-    reader().allocator(id(&file), file.as_fd()).unwrap()
+    reader().allocator(id(&file), file.as_fd(), &[]).unwrap()
 }
 
 fn library(name: &str) -> PathBuf {

@@ -1,15 +1,13 @@
 //! What was typed, and what it means: `RecordArgs` to `Config`, without doing anything.
 
-use crate::choices::{ClockArg, KindArg, MomentArg, ProbesOnlyArg, SplitArg, events};
+use crate::choices::{ClockArg, KindArg, MomentArg, ProbesOnlyArg, SplitArg, events, is_of_calls};
 use crate::custom::{CustomArgs, SAY_WHICH};
+use crate::heap::HeapArgs;
 use crate::snapshots::is_snapshot;
-use crate::values::{
-    parse_delay, parse_duration, parse_format, parse_memory_limit, parse_pids, parse_sample_bytes, parse_share, parse_unwind_memory,
-};
+use crate::values::{parse_delay, parse_duration, parse_format, parse_memory_limit, parse_pids, parse_unwind_memory};
 use clap::{ArgAction, Parser, Subcommand};
 use profiler::config::{Bounds, Config, Mode, Moment, ProbeWork, Target, Walk};
 use profiler::encode::Format;
-use profiler_common::limits::LIVE_BLOCKS_MAX;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -74,19 +72,8 @@ pub(crate) struct RecordArgs {
     /// Samples a second and CPU [default: 99; 997 for page faults]
     #[arg(short = 'F', long = "frequency", value_name = "HZ", value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = "Sampling")]
     pub frequency: Option<u32>,
-    /// Of heap and allocs: mean distance between sampled blocks, such as 512K; 1 records every block
-    #[arg(long, value_name = "SIZE", default_value = "512K", value_parser = parse_sample_bytes, help_heading = "Sampling")]
-    pub sample_bytes: u64,
-    /// Of heap and allocs: what probes may take of the processes' CPU time, such as 2%. Beyond it less is recorded: heap, then allocs, then who allocates by
-    /// turns (alloc-shares), then page faults, each in a file of its own
-    #[arg(long, value_name = "PERCENT", value_parser = parse_share, help_heading = "Sampling")]
-    pub max_overhead: Option<f64>,
-    /// Of heap: the moment that is shown of what is in use
-    #[arg(long = "at", value_name = "MOMENT", default_value = "end", help_heading = "Sampling")]
-    pub moment: MomentArg,
-    /// Of heap: show what is in use twice, at the end and so long before, for what has grown since; it ends after twice that time unless -d says otherwise
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Sampling")]
-    pub diff: Option<Duration>,
+    #[command(flatten)]
+    pub heap: HeapArgs,
     /// Of off-cpu: times off the CPU that are all recorded, shorter ones are sampled by their length: 1ns (each), 10us, 5ms
     #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = parse_delay, help_heading = "Sampling")]
     pub sleep_rate: u64,
@@ -152,9 +139,6 @@ pub(crate) struct RecordArgs {
     /// Entries of the map of what the kernel counts (for tests)
     #[arg(long, value_name = "N", hide = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub tally_entries: Option<u32>,
-    /// Sampled blocks that may live at once, for -e heap; those beyond are counted as lost
-    #[arg(long, value_name = "N", default_value_t = LIVE_BLOCKS_MAX, value_parser = clap::value_parser!(u32).range(1..=16_777_216), help_heading = "Limits")]
-    pub live_entries: u32,
     /// Arm the probes and count nothing, without or with a trap at each return (for benchmarks)
     #[arg(long, value_name = "WHICH", hide = true)]
     pub probes_only: Option<ProbesOnlyArg>,
@@ -174,7 +158,7 @@ impl RecordArgs {
         let mut bounds = Bounds { window_bytes: self.memory_limit / 2, ..Bounds::default() };
         bounds.ring_bytes = self.ring_bytes.map_or(bounds.ring_bytes, u32::next_power_of_two);
         bounds.tallies = self.tally_entries.unwrap_or(bounds.tallies);
-        bounds.live_blocks = self.live_entries;
+        bounds.live_blocks = self.heap.live_entries;
         bounds.stop_at_sample = self.stop_at_sample;
         bounds.probes = self.probes_only.map_or(ProbeWork::All, |which| match which {
             ProbesOnlyArg::Entries => ProbeWork::Nothing,
@@ -186,13 +170,14 @@ impl RecordArgs {
             events,
             custom: self.custom.custom().unwrap_or_default(),
             frequency_hz: self.frequency,
-            max_overhead: self.max_overhead,
-            moment: match self.moment {
+            max_overhead: self.heap.max_overhead,
+            heap: self.heap.config(),
+            moment: match self.heap.moment {
                 MomentArg::End => Moment::End,
                 MomentArg::Peak => Moment::Peak,
             },
-            diff: self.diff,
-            sample_bytes: self.sample_bytes,
+            diff: self.heap.diff,
+            sample_bytes: self.heap.sample_bytes,
             sleep_ns: self.sleep_rate,
             block_ns: self.block_rate,
             mutex_fraction: self.mutex_fraction,
@@ -237,7 +222,6 @@ impl RecordArgs {
 
     /// What is asked for together and does not go together: in a few words, and what to do.
     pub(crate) fn misfit(&self) -> Option<&'static str> {
-        let is_of_calls = |kind: &KindArg| matches!(kind, KindArg::Heap | KindArg::Allocs);
         if self.kinds.iter().any(is_snapshot) && !matches!(self.targets()[..], [Target::Pid(_)]) {
             return Some("a look at threads or goroutines is of one process: give one -p PID, and nothing else");
         }
@@ -247,17 +231,13 @@ impl RecordArgs {
         if self.pairs && !self.kinds.iter().any(|kind| matches!(kind, KindArg::OffCpu | KindArg::Block | KindArg::Wall)) {
             return Some("--pairs is about who waits: -e block, off-cpu or wall");
         }
-        if self.max_overhead.is_some() && !self.kinds.iter().any(is_of_calls) {
-            return Some("--max-overhead is about the probes of -e heap and -e allocs; leave it out");
-        }
-        if (self.diff.is_some() || self.moment == MomentArg::Peak) && !self.kinds.contains(&KindArg::Heap) {
-            return Some("--diff and --at peak are about what is in use; they need -e heap");
-        }
-        if self.diff.zip(self.duration).is_some_and(|(apart, duration)| apart >= duration) {
-            return Some("--diff must be shorter than -d: its first moment lies within the recording");
+        if let Some(misfit) = self.heap.misfit(&self.kinds, self.duration) {
+            return Some(misfit);
         }
         let looks = self.kinds.iter().filter(|kind| is_snapshot(kind)).count();
-        if (events(&self.kinds, &self.custom.events(), self.clock).len() + looks > 1 || self.max_overhead.is_some() || self.diff.is_some())
+        if (events(&self.kinds, &self.custom.events(), self.clock).len() + looks > 1
+            || self.heap.max_overhead.is_some()
+            || self.heap.diff.is_some())
             && self.output.as_ref().is_some_and(|output| !output.to_string_lossy().contains("{kind}"))
         {
             return Some("each kind of profile is a file of its own; put {kind} into the name after -o, or leave -o out");

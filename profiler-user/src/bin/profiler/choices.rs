@@ -93,3 +93,8 @@ pub(crate) fn events(kinds: &[KindArg], profiles: &[Event], clock: ClockArg) -> 
     }
     events
 }
+
+/// Whether calls of allocators are probed for it.
+pub(crate) fn is_of_calls(kind: &KindArg) -> bool {
+    matches!(kind, KindArg::Heap | KindArg::Allocs)
+}

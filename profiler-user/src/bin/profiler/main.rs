@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod choices;
 mod custom;
+mod heap;
 mod record;
 mod snapshots;
 mod stacks;

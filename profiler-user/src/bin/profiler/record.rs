@@ -203,7 +203,12 @@ fn comments(args: &RecordArgs, kind: Kind) -> Vec<String> {
         Kind::Custom(custom) => args.custom.written(custom.name),
         Kind::Heap | Kind::HeapBase | Kind::Allocs | Kind::AllocsOfHeap | Kind::AllocShares => {
             let budget = config.max_overhead.map_or(String::new(), |share| format!(" --max-overhead {}%", share * 100.0));
-            format!("--sample-bytes {} -e {}{budget}", config.sample_bytes, if kind == Kind::HeapBase { "heap" } else { kind.name() })
+            let lives = args.heap.written();
+            format!(
+                "--sample-bytes {} -e {}{budget}{lives}",
+                config.sample_bytes,
+                if kind == Kind::HeapBase { "heap" } else { kind.name() }
+            )
         }
         Kind::OffCpu => format!("--sleep-rate {} -e off-cpu{pairs}", config.sleep_ns),
         Kind::Block => format!("--block-rate {} -e block{pairs}", config.block_ns),

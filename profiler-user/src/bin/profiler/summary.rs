@@ -183,12 +183,16 @@ fn waits(profile: &Profile) -> String {
     )
 }
 
-/// What there is to say of single processes.
+/// Comments that the terminal shows: what there is to say of single processes, what a budget has taken, and how sure what is in use is.
+const SHOWN: [&str; 6] =
+    ["process ", "--allocator ", "processes that ended ", "budget: ", "there was more at once ", "inuse_space is an estimate "];
+
+/// What there is to say beside the sums.
 fn notes(profile: &Profile) -> String {
     profile
         .comments
         .iter()
-        .filter(|comment| comment.starts_with("process ") || comment.starts_with("budget: "))
+        .filter(|comment| SHOWN.iter().any(|beginning| comment.starts_with(beginning)))
         .map(|note| format!("{}\n", printable(note)))
         .collect()
 }

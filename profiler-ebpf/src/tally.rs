@@ -1,0 +1,103 @@
+//! What is counted by key, in the kernel: how many keys a process may have, and the counts.
+
+use crate::maps::{TALLIES, TALLIES_USED, TALLY_OWNERS};
+use crate::place::{OfProbe, Place as _, add_atomically};
+use crate::settings::setting;
+use profiler_common::loss::Loss;
+use profiler_common::source::Source;
+use profiler_common::tally::{Blocks, TallyCounts, TallyKey};
+
+/// `BPF_NOEXIST` of include/uapi/linux/bpf.h.
+pub const NEW_ONLY: u64 = 1;
+
+/// What happened to a block.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Added {
+    Allocated,
+    Freed,
+}
+
+/// Whether blocks are counted under the key already.
+#[inline(always)]
+pub fn is_known(key: &TallyKey) -> bool {
+    TALLIES.get_ptr(key).is_some()
+}
+
+/// Begins a count; false if there is no room, which is counted.
+///
+/// A process that has as many keys as are left gets no more: the first has half of them at most, the next half of the rest, and who needs few finds some.
+#[inline(always)]
+pub fn begin(source: Source, key: &TallyKey, tgid: u32) -> bool {
+    if is_known(key) {
+        return true;
+    }
+    let (Some(used), keys) = (TALLIES_USED.get_ptr_mut(0), u64::from(setting!(tally_keys))) else { return full(source) };
+    // SAFETY: a live map value, which is only written by atomic operations.
+    let used_keys = unsafe { core::ptr::read_volatile(used) };
+    if used_keys >= keys {
+        return full(source);
+    }
+    if TALLY_OWNERS.get_ptr(tgid).is_none() {
+        // Another thread may have been quicker.
+        let _ = TALLY_OWNERS.insert(tgid, 0u64, NEW_ONLY);
+    }
+    let Some(own) = TALLY_OWNERS.get_ptr_mut(tgid) else { return full(source) };
+    // SAFETY: as above.
+    if unsafe { core::ptr::read_volatile(own) }.wrapping_add(used_keys) >= keys {
+        return full(source);
+    }
+    if TALLIES.insert(key, TallyCounts::default(), NEW_ONLY).is_ok() {
+        // SAFETY: as above.
+        unsafe {
+            add_atomically(own, 1);
+            add_atomically(used, 1);
+        }
+        return true;
+    }
+    is_known(key) || full(source)
+}
+
+#[inline(always)]
+fn full(source: Source) -> bool {
+    OfProbe::lose(source, Loss::TallyFull);
+    false
+}
+
+/// Counts blocks.
+#[inline(always)]
+pub fn count(key: &TallyKey, blocks: &Blocks, what: Added) {
+    let Some(counts) = TALLIES.get_ptr_mut(key) else { return };
+    // SAFETY: a live map value.
+    add(unsafe { if what == Added::Allocated { &raw mut (*counts).allocated } else { &raw mut (*counts).freed } }, blocks);
+}
+
+/// Counts blocks that were freed soon after they were allocated, beside [`count`].
+#[inline(always)]
+pub fn count_temporary(key: &TallyKey, blocks: &Blocks) {
+    let Some(counts) = TALLIES.get_ptr_mut(key) else { return };
+    // SAFETY: a live map value.
+    add(unsafe { &raw mut (*counts).temporary }, blocks);
+}
+
+/// Counts some fewer as freed.
+#[inline(always)]
+pub fn count_back(key: &TallyKey, blocks: &Blocks) {
+    let less = Blocks {
+        count: blocks.count.wrapping_neg(),
+        bytes: blocks.bytes.wrapping_neg(),
+        stand_for: blocks.stand_for.wrapping_neg(),
+        stand_for_bytes: blocks.stand_for_bytes.wrapping_neg(),
+    };
+    count(key, &less, Added::Freed);
+}
+
+#[inline(always)]
+fn add(to: *mut Blocks, blocks: &Blocks) {
+    // SAFETY: the caller has a part of a live map value, which is only written by atomic operations.
+    unsafe {
+        add_atomically(&raw mut (*to).count, blocks.count);
+        add_atomically(&raw mut (*to).bytes, blocks.bytes);
+        add_atomically(&raw mut (*to).stand_for, blocks.stand_for);
+        add_atomically(&raw mut (*to).stand_for_bytes, blocks.stand_for_bytes);
+    }
+}
