@@ -6,6 +6,7 @@ use super::command::{Command, CommandEnd};
 use super::custom_arming::CustomArming;
 use super::finishing::Finishing;
 use super::followed::Followed;
+use super::go_waits::GoWaits;
 use super::memory::{Memory, resident_bytes};
 use super::own_processes::OwnProcesses;
 use super::probed::Whom;
@@ -15,6 +16,7 @@ use super::stop::{Ends, after};
 use super::wakers::Wakers;
 use crate::bpf::{BpfError, Capture, CaptureOptions, KernelTypes, Last, ProgramCost, controller_index, map_bytes, monotonic_now};
 use crate::config::{Config, Event, Mode, Target, Walk};
+use crate::go::waits::Which;
 use crate::memory::MemoryError;
 use crate::model::process::Pid;
 use crate::model::profile::Profile;
@@ -184,11 +186,12 @@ impl Recorder {
             descriptors.push(arming.news().map_err(RecordError::Runtime)?);
         }
         let custom = custom(&config, &filter, &mut descriptors).map_err(RecordError::Runtime)?;
+        let go_waits = go_waits(&config, &filter, &mut descriptors).map_err(RecordError::Runtime)?;
         let wakers = Wakers::new(descriptors).map_err(RecordError::Runtime)?;
         let kernel = KernelLayout { slide: KernelSymbols::slide_of_this_boot() };
         // Before the clock starts and a command is let go: from here on a signal ends the recording, and never the profiler in the middle of it.
         let mut signals = Signals::new(command.is_some()).map_err(RecordError::Runtime)?;
-        let mut session = Session::start(capture, Parts { finishing, arming, custom, own, followed, memory }, &config, kernel)?;
+        let mut session = Session::start(capture, Parts { finishing, arming, custom, go_waits, own, followed, memory }, &config, kernel)?;
         control.started();
         command = command.map(Command::release).transpose()?;
         let named: Vec<Pid> = if command.is_none() { named_alone(&config) } else { Vec::new() };
@@ -269,11 +272,25 @@ fn named_alone(config: &Config) -> Vec<Pid> {
 /// Whose calls are probed.
 fn whom(filter: &Filter, inherit: bool) -> Whom {
     Whom {
+        everyone: false,
         pids: filter.processes.iter().map(|(pid, _)| *pid).collect(),
         comms: filter.comms.clone(),
         folders: filter.folders.clone(),
         inherit: inherit.into(),
     }
+}
+
+/// Who looks for the waits of goroutines.
+fn go_waits(config: &Config, filter: &Filter, wakers: &mut Vec<OwnedFd>) -> io::Result<Option<GoWaits>> {
+    let which = [(Event::Block, Which::Block), (Event::Mutex, Which::Mutex)];
+    let which: Vec<Which> = which.into_iter().filter(|(event, _)| config.events.contains(event)).map(|(_, which)| which).collect();
+    if which.is_empty() {
+        return Ok(None);
+    }
+    let whom = Whom { everyone: config.targets.contains(&Target::All), ..whom(filter, config.inherit) };
+    let go_waits = GoWaits::new(whom, which)?;
+    wakers.push(go_waits.news()?);
+    Ok(Some(go_waits))
 }
 
 /// Who looks for the places of custom probes, and is heard.

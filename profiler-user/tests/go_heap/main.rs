@@ -6,6 +6,7 @@ mod forged;
 mod hanging;
 mod rows;
 mod subject;
+mod waits;
 
 use profiler::go::GoHeapError;
 use profiler::model::go_heap::NoGoHeap;
