@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod forged;
+mod goroutines;
 mod hanging;
 mod rows;
 mod subject;
