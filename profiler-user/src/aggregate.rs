@@ -54,6 +54,13 @@ impl Aggregator {
         self.endings.add(ended, counts.events);
     }
 
+    /// Takes in what others have counted, and walked: none of it was seen here, and none of it can be lost here.
+    pub fn take_in(&mut self, key: SampleKey, counts: Counts) {
+        let mine = self.tallies.entry(key).or_default();
+        mine.events = mine.events.saturating_add(counts.events);
+        mine.weight = mine.weight.saturating_add(counts.weight);
+    }
+
     /// Notes what a key of the kernel's own counts is.
     pub fn name(&mut self, kernel_key: TallyKey, key: SampleKey, ended: Ended) {
         self.named.insert(kernel_key, (key, ended));

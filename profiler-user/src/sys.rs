@@ -13,5 +13,6 @@ pub mod remote_memory;
 pub mod rights;
 pub mod seccomp;
 pub mod spawn;
+pub mod ticks;
 
 pub use address::address_bits;

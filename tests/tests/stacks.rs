@@ -3,11 +3,13 @@
 use anyhow::{Context as _, Result, ensure};
 use profiler_tests::pprof_tool::pprof;
 use profiler_tests::profile::Profile;
-use profiler_tests::run::{Outcome, Profiler};
+use profiler_tests::run::{Folder, Outcome, Profiler};
 use profiler_tests::skip::{Need, can_record, ready};
 use profiler_tests::subject::{Build, Subject, build};
+use profiler_tests::waiting::until;
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -167,6 +169,47 @@ fn a_stack_that_never_comes_holds_nobody() -> Result<()> {
     let listed = parse(&text);
     ensure!(has(named(&listed, "beside")?, "sleeps_beside_it"), "{text}");
     ensure!(text.contains("a page of its stack does not come"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn a_thread_that_nothing_wakes_is_shown_where_it_waits() -> Result<()> {
+    if !can_record(&[Build::C]) || cfg!(not(target_arch = "x86_64")) {
+        return Ok(());
+    }
+    let subject = Subject::start(&build("vforks", Build::CBare)?, [""; 0])?;
+    // It is ready before its thread has called vfork.
+    let listed = until("a thread to wait for its child", || {
+        let listed = listing(subject.pid(), &[])?;
+        let waits = listed.values().any(|thread| thread.state.starts_with("D, uninterruptible"));
+        Ok(waits.then_some(listed))
+    })?;
+    let vforker = named(&listed, "vforker")?;
+    ensure!(vforker.state.starts_with("D, uninterruptible") && has(vforker, "waits_for_its_child"), "{vforker:?}");
+    ensure!(has(named(&listed, "beside")?, "sleeps_beside_it"), "{listed:?}");
+    Ok(())
+}
+
+#[test]
+fn of_a_go_that_is_not_known_threads_are_shown_and_it_is_said() -> Result<()> {
+    if !can_record(&[Build::Go]) {
+        return Ok(());
+    }
+    let mut bytes = std::fs::read(build("goparked", Build::Go)?)?;
+    // The text of the version in .go.buildinfo: its length, `go1.`, and the number.
+    let at = bytes.windows(16).position(|window| window == b"\xff Go buildinf:\x08\x02").context("no build information")? + 32;
+    ensure!(bytes[at + 1..].starts_with(b"go1."), "no version");
+    bytes[at + 5..at + 7].copy_from_slice(b"99");
+    let folder = Folder::create()?;
+    let program = folder.join("goparked");
+    std::fs::write(&program, bytes)?;
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))?;
+    let (subject, _input) = Subject::start_told(Command::new(&program))?;
+    let outcome = stacks(subject.pid(), &[])?;
+    let said = format!("{}{}", outcome.stderr, String::from_utf8_lossy(&outcome.stdout));
+    ensure!(said.contains("go1.99") && said.contains("its threads are shown instead"), "{said}");
+    let listed = parse(&String::from_utf8(outcome.stdout)?);
+    ensure!(listed.len() >= 3 && listed.keys().all(|tid| *tid >= u64::from(subject.pid())), "{listed:?}");
     Ok(())
 }
 

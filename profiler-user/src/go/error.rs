@@ -12,7 +12,7 @@ pub enum GoHeapError {
     #[error("the program has turned its memory profile off (runtime.MemProfileRate is 0)")]
     Off,
     /// A part of the profile cannot be read.
-    #[error("reading Go's memory profile at {address:#x}: {why}")]
+    #[error("reading Go's own profile at {address:#x}: {why}")]
     Unreadable {
         /// Where.
         address: u64,
@@ -20,7 +20,7 @@ pub enum GoHeapError {
         why: Unreadable,
     },
     /// What stands there is not what a runtime of this version writes.
-    #[error("what stands at {address:#x} is no part of Go's memory profile: {what}")]
+    #[error("what stands at {address:#x} is no part of Go's own profile: {what}")]
     Implausible {
         /// Where.
         address: u64,
@@ -28,10 +28,10 @@ pub enum GoHeapError {
         what: &'static str,
     },
     /// The list leads back into itself.
-    #[error("the list of Go's memory profile leads in a circle")]
+    #[error("the list of Go's own profile leads in a circle")]
     Circle,
     /// It is larger than it may be.
-    #[error("Go's memory profile is larger than the {0} bytes that there are for it")]
+    #[error("Go's own profile is larger than the {0} bytes that there are for it")]
     TooLarge(usize),
     /// Collections follow each other faster than the profile can be read.
     #[error("the program's collections follow each other faster than its memory profile can be read")]

@@ -10,18 +10,18 @@
 //!   same cycle, and nobody held the lock of what is published between the two: then all of them stood so at that moment.
 
 use super::error::GoHeapError;
-use super::list::{Bound, Bucket, Counts, walk};
+use super::list::{Bucket, Counted, List, walk};
 use super::pages::Pages;
+use super::process::{has_ended, watch};
 use crate::memory::MemoryReader;
-use crate::model::go_heap::GoHeapPlaces;
+use crate::model::go_heap::{GoHeapPlaces, GoRecord};
 use crate::model::process::Pid;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{PidfdFlags, pidfd_open};
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 /// Cycles of the ring.
 const RING: u32 = 3;
+/// Cycles of a record: the published one, and those of the ring.
+const CYCLES: usize = 1 + RING as usize;
 
 /// How long a collector has to publish before the list is read anew.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -103,17 +103,32 @@ fn settled(pages: &mut Pages<'_>, request: &Request) -> Result<GoHeapProfile, Go
     Err(GoHeapError::Moving)
 }
 
+/// What a bucket counts: published, then the cycles of the ring. A cycle is allocations, frees, and until 1.26 the bytes of both.
+type Cycles = [Counts; CYCLES];
+
+fn list(request: &Request) -> List {
+    let in_process = |address: u64| address.wrapping_add(request.bias);
+    let Request { places, bytes_max, .. } = *request;
+    List {
+        head: in_process(places.buckets),
+        counted: Counted::Memory,
+        record_words: CYCLES * words_of(places.record),
+        text: (in_process(places.text.0), in_process(places.text.1)),
+        bytes_max,
+    }
+}
+
 /// One look at the whole list.
 enum Reading {
     /// A collection has begun a new cycle meanwhile, or somebody is publishing.
     Moved,
     /// Neither; and the number of the cycle.
-    Whole(Vec<Bucket>, u32),
+    Whole(Vec<Bucket<Cycles>>, u32),
 }
 
 fn once(pages: &mut Pages<'_>, request: &Request) -> Result<Reading, GoHeapError> {
     let before = cycle(pages, request)?;
-    let buckets = walk(pages, &request.places, request.bias, Bound(request.bytes_max))?;
+    let buckets = walk(pages, &list(request), |words, size| cycles(words, size, request.places.record))?;
     let after = cycle(pages, request)?;
     let is_held = pages.u64(request.places.lock.wrapping_add(request.bias))? != 0;
     Ok(if after != before || is_held { Reading::Moved } else { Reading::Whole(buckets, before) })
@@ -133,7 +148,7 @@ enum Published {
     Counts(Vec<(u64, Counts)>),
 }
 
-fn published(buckets: &[Bucket], cycle: u32) -> Published {
+fn published(buckets: &[Bucket<Cycles>], cycle: u32) -> Published {
     let counted = buckets.iter().map(|bucket| (bucket.address, due(bucket, cycle)));
     // New buckets have none: they are no difference between two readings.
     let counted: Vec<(u64, Counts)> = counted.filter(|(_, counts)| *counts != Counts::default()).collect();
@@ -141,14 +156,14 @@ fn published(buckets: &[Bucket], cycle: u32) -> Published {
     if is_nothing { Published::Nothing } else { Published::Counts(counted) }
 }
 
-fn due(bucket: &Bucket, cycle: u32) -> Counts {
-    let [mut counts, ring @ ..] = bucket.cycles;
+fn due(bucket: &Bucket<Cycles>, cycle: u32) -> Counts {
+    let [mut counts, ring @ ..] = bucket.record;
     counts.add(&ring[(cycle % RING) as usize]);
     counts
 }
 
-fn sum_of_all(bucket: &Bucket) -> Counts {
-    let [mut counts, ring @ ..] = bucket.cycles;
+fn sum_of_all(bucket: &Bucket<Cycles>) -> Counts {
+    let [mut counts, ring @ ..] = bucket.record;
     ring.iter().for_each(|cycle| counts.add(cycle));
     counts
 }
@@ -156,27 +171,57 @@ fn sum_of_all(bucket: &Bucket) -> Counts {
 fn profile(
     pages: &mut Pages<'_>,
     request: &Request,
-    buckets: Vec<Bucket>,
-    counts: impl Fn(&Bucket) -> Counts,
+    buckets: Vec<Bucket<Cycles>>,
+    counts: impl Fn(&Bucket<Cycles>) -> Counts,
 ) -> Result<GoHeapProfile, GoHeapError> {
     let rate = pages.u64(request.places.rate.wrapping_add(request.bias))?.cast_signed();
     if buckets.is_empty() && rate <= 0 {
         return Err(GoHeapError::Off);
     }
-    let bucket = |bucket: Bucket| {
+    let bucket = |bucket: Bucket<Cycles>| {
         let Counts { alloc_objects, free_objects, alloc_bytes, free_bytes } = counts(&bucket);
         GoBucket { size: bucket.size, stack: bucket.stack, alloc_objects, alloc_bytes, free_objects, free_bytes }
     };
     Ok(GoHeapProfile { rate, buckets: buckets.into_iter().map(bucket).collect() })
 }
 
-/// A descriptor of the process: as long as it says that the process has not ended, nobody else has its pid.
-fn watch(pid: Pid) -> Result<OwnedFd, GoHeapError> {
-    let pid = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw).ok_or(GoHeapError::Gone)?;
-    pidfd_open(pid, PidfdFlags::empty()).map_err(|_| GoHeapError::Gone)
+/// Counts of one cycle.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Counts {
+    alloc_objects: u64,
+    free_objects: u64,
+    alloc_bytes: u64,
+    free_bytes: u64,
 }
 
-fn has_ended(process: &OwnedFd) -> bool {
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&now))).is_ok_and(|ready| ready > 0)
+impl Counts {
+    /// As the runtime adds: it may wrap.
+    fn add(&mut self, other: &Self) {
+        self.alloc_objects = self.alloc_objects.wrapping_add(other.alloc_objects);
+        self.free_objects = self.free_objects.wrapping_add(other.free_objects);
+        self.alloc_bytes = self.alloc_bytes.wrapping_add(other.alloc_bytes);
+        self.free_bytes = self.free_bytes.wrapping_add(other.free_bytes);
+    }
+}
+
+fn words_of(record: GoRecord) -> usize {
+    match record {
+        GoRecord::ObjectsAndBytes => 4,
+        GoRecord::Objects => 2,
+    }
+}
+
+fn cycles(words: &[u64], size: u64, record: GoRecord) -> Cycles {
+    let mut cycles = [Counts::default(); CYCLES];
+    for (cycle, words) in cycles.iter_mut().zip(words.chunks_exact(words_of(record))) {
+        *cycle = match *words {
+            [alloc_objects, free_objects, alloc_bytes, free_bytes] => Counts { alloc_objects, free_objects, alloc_bytes, free_bytes },
+            [alloc_objects, free_objects] => {
+                let bytes = |objects: u64| objects.wrapping_mul(size);
+                Counts { alloc_objects, free_objects, alloc_bytes: bytes(alloc_objects), free_bytes: bytes(free_objects) }
+            }
+            _ => Counts::default(),
+        };
+    }
+    cycles
 }

@@ -1,59 +1,51 @@
-//! The list of buckets as it lies in memory. A bucket's head, its stack and its place in the list never change once it can be found; what it counts does.
+//! A list of buckets as it lies in memory. A bucket's head, its stack and its place in the list never change once it can be found; what it counts does.
 //!
 //! Layout (`runtime/mprof.go` of 1.21.13 to 1.27.3, words of eight bytes): next with the same hash, next of all, kind, hash, size, length of the stack; the stack;
-//! then the published counts and those of three cycles to come. A cycle is allocations, frees, and until 1.26 the bytes of both.
+//! then what it counts. Each kind has a list of its own.
 
 use super::error::GoHeapError;
 use super::pages::Pages;
-use crate::model::go_heap::{GoHeapPlaces, GoRecord};
 
 /// Words of a bucket's head.
 const HEAD_WORDS: usize = 6;
-/// The kind of a bucket of the memory profile.
-const MEMORY: u64 = 1;
 /// Longest stack that the runtime takes back from a bucket (32 before 1.23).
 const STACK_MAX: u64 = 1024;
-/// Cycles of a record: the published one, and three.
-const CYCLES: usize = 4;
 
-/// Counts of one cycle.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Counts {
-    pub alloc_objects: u64,
-    pub free_objects: u64,
-    pub alloc_bytes: u64,
-    pub free_bytes: u64,
+/// What a list counts: the kind that its buckets say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Counted {
+    Memory = 1,
+    Waits = 2,
+    Releases = 3,
 }
 
-impl Counts {
-    /// As the runtime adds: it may wrap.
-    pub(super) fn add(&mut self, other: &Self) {
-        self.alloc_objects = self.alloc_objects.wrapping_add(other.alloc_objects);
-        self.free_objects = self.free_objects.wrapping_add(other.free_objects);
-        self.alloc_bytes = self.alloc_bytes.wrapping_add(other.alloc_bytes);
-        self.free_bytes = self.free_bytes.wrapping_add(other.free_bytes);
-    }
+/// Which list.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct List {
+    /// Where the pointer to its first bucket is, in the process.
+    pub head: u64,
+    pub counted: Counted,
+    /// Words of what a bucket counts.
+    pub record_words: usize,
+    /// Go's code in the process.
+    pub text: (u64, u64),
+    /// Bytes that it may have with us.
+    pub bytes_max: usize,
 }
 
 /// A bucket as it was read.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Bucket {
+pub(super) struct Bucket<T> {
     pub address: u64,
     pub size: u64,
     pub stack: Vec<u64>,
-    /// Published, then the three of the ring.
-    pub cycles: [Counts; CYCLES],
+    pub record: T,
 }
 
-/// Bytes that a list may have with us.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bound(pub usize);
-
-/// Follows the list from its first bucket; the newest comes first.
-pub(super) fn walk(pages: &mut Pages<'_>, places: &GoHeapPlaces, bias: u64, bound: Bound) -> Result<Vec<Bucket>, GoHeapError> {
-    let text = (places.text.0.wrapping_add(bias), places.text.1.wrapping_add(bias));
-    let (mut buckets, mut left) = (Vec::new(), bound.0);
-    let mut at = pages.u64(places.buckets.wrapping_add(bias))?;
+/// Follows a list from its first bucket; the newest comes first. `record` makes of a bucket's words what it counts, and is told its size.
+pub(super) fn walk<T>(pages: &mut Pages<'_>, list: &List, record: impl Fn(&[u64], u64) -> T) -> Result<Vec<Bucket<T>>, GoHeapError> {
+    let (mut buckets, mut left) = (Vec::new(), list.bytes_max);
+    let mut at = pages.u64(list.head)?;
     // A bucket that was seen before is met again if the list is a circle; which one is remembered moves on at each power of two.
     let mut seen = 0;
     while at != 0 {
@@ -63,18 +55,18 @@ pub(super) fn walk(pages: &mut Pages<'_>, places: &GoHeapPlaces, bias: u64, boun
         if buckets.len().is_power_of_two() {
             seen = at;
         }
-        let (bucket, next) = bucket(pages, at, places.record)?;
-        let bytes = size_of::<Bucket>() + size_of_val(bucket.stack.as_slice());
-        left = left.checked_sub(bytes).ok_or(GoHeapError::TooLarge(bound.0))?;
+        let (bucket, next) = bucket(pages, at, list, &record)?;
+        let bytes = size_of::<Bucket<T>>() + size_of_val(bucket.stack.as_slice());
+        left = left.checked_sub(bytes).ok_or(GoHeapError::TooLarge(list.bytes_max))?;
         buckets.push(bucket);
         at = next;
     }
-    check_code(&buckets, text)?;
+    check_code(&buckets, list.text)?;
     Ok(buckets)
 }
 
 /// Stacks begin and end in Go's code, but for those that were cut in the middle of something else: if most have nothing of it, the list is another one.
-fn check_code(buckets: &[Bucket], text: (u64, u64)) -> Result<(), GoHeapError> {
+fn check_code<T>(buckets: &[Bucket<T>], text: (u64, u64)) -> Result<(), GoHeapError> {
     let known = buckets.iter().filter(|bucket| bucket.stack.iter().any(|pc| (text.0..=text.1).contains(pc))).count();
     match buckets.first() {
         Some(first) if known * 2 < buckets.len() => {
@@ -85,7 +77,7 @@ fn check_code(buckets: &[Bucket], text: (u64, u64)) -> Result<(), GoHeapError> {
 }
 
 /// The bucket at an address, and where the next one is.
-fn bucket(pages: &mut Pages<'_>, address: u64, record: GoRecord) -> Result<(Bucket, u64), GoHeapError> {
+fn bucket<T>(pages: &mut Pages<'_>, address: u64, list: &List, record: impl Fn(&[u64], u64) -> T) -> Result<(Bucket<T>, u64), GoHeapError> {
     let wrong = |what| GoHeapError::Implausible { address, what };
     if !address.is_multiple_of(8) {
         return Err(wrong("it is not aligned"));
@@ -93,45 +85,22 @@ fn bucket(pages: &mut Pages<'_>, address: u64, record: GoRecord) -> Result<(Buck
     let mut head = [0; HEAD_WORDS];
     words(pages, address, &mut head)?;
     let [_, next, kind, hash, size, length] = head;
-    if kind != MEMORY {
+    if kind != list.counted as u64 {
         return Err(wrong("it is of another kind"));
     }
     if length > STACK_MAX {
         return Err(wrong("its stack is longer than any"));
     }
-    let record_words = CYCLES * words_of(record);
-    let mut body = vec![0; length as usize + record_words];
+    let mut body = vec![0; length as usize + list.record_words];
     words(pages, address.saturating_add(8 * HEAD_WORDS as u64), &mut body)?;
-    let record_at = body.len() - record_words;
-    let cycles = cycles(&body[record_at..], size, record);
+    let record_at = body.len() - list.record_words;
+    let record = record(&body[record_at..], size);
     body.truncate(record_at);
     body.shrink_to_fit();
     if hash != hash_of(&body, size) {
         return Err(wrong("its hash is not that of its stack"));
     }
-    Ok((Bucket { address, size, stack: body, cycles }, next))
-}
-
-fn words_of(record: GoRecord) -> usize {
-    match record {
-        GoRecord::ObjectsAndBytes => 4,
-        GoRecord::Objects => 2,
-    }
-}
-
-fn cycles(words: &[u64], size: u64, record: GoRecord) -> [Counts; CYCLES] {
-    let mut cycles = [Counts::default(); CYCLES];
-    for (cycle, words) in cycles.iter_mut().zip(words.chunks_exact(words_of(record))) {
-        *cycle = match *words {
-            [alloc_objects, free_objects, alloc_bytes, free_bytes] => Counts { alloc_objects, free_objects, alloc_bytes, free_bytes },
-            [alloc_objects, free_objects] => {
-                let bytes = |objects: u64| objects.wrapping_mul(size);
-                Counts { alloc_objects, free_objects, alloc_bytes: bytes(alloc_objects), free_bytes: bytes(free_objects) }
-            }
-            _ => Counts::default(),
-        };
-    }
-    cycles
+    Ok((Bucket { address, size, stack: body, record }, next))
 }
 
 fn words(pages: &mut Pages<'_>, address: u64, into: &mut [u64]) -> Result<(), GoHeapError> {

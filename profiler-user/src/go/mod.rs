@@ -1,5 +1,5 @@
-//! What Go's runtime keeps itself about a program that runs: its profile of memory. Read from outside, through `memory/`; the process is neither stopped nor
-//! changed.
+//! What Go's runtime keeps itself about a program that runs: its profiles of memory and of waits, and its goroutines. Read from outside, through `memory/`; the
+//! process is neither stopped nor changed.
 //!
 //! ```text
 //!   let places = reader.go_heap(object, file)??;          // once a file: where the variables are, or why there are none
@@ -13,5 +13,7 @@ pub mod goroutines;
 pub mod heap;
 mod list;
 mod pages;
+mod process;
+pub mod waits;
 
 pub use error::GoHeapError;

@@ -43,8 +43,13 @@ pub enum NoGoHeap {
         "Go's linker has left memory profiling out: nothing in the program uses runtime.MemProfile; importing runtime/pprof or net/http/pprof does"
     )]
     LeftOut,
+    /// The same of the profiles of waits.
+    #[error(
+        "nothing in the program reads Go's profiles of waits, so nothing says where they are: importing runtime/pprof or net/http/pprof does"
+    )]
+    WaitsLeftOut,
     /// Made by a Go whose runtime may keep it in another form.
-    #[error("the form in which Go {0:?} keeps its memory profile and its goroutines is not known")]
+    #[error("the form in which Go {0:?} keeps its own profiles and its goroutines is not known")]
     UnknownVersion(String),
     /// There are no symbols, and its code does not show where it is.
     #[error("the program has no symbols, and its code does not show where Go's runtime keeps {0}")]
@@ -72,4 +77,13 @@ pub enum Variable {
     /// `runtime.allgs`.
     #[error("its goroutines")]
     Goroutines,
+    /// `runtime.bbuckets` or `runtime.xbuckets`.
+    #[error("its goroutines' waits")]
+    Waits,
+    /// `runtime.blockprofilerate` or `runtime.mutexprofilerate`.
+    #[error("whether it records its goroutines' waits")]
+    WaitRate,
+    /// `runtime.ticks`.
+    #[error("how many ticks there are in a second")]
+    Ticks,
 }

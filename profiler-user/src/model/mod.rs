@@ -9,6 +9,7 @@ pub mod dump;
 pub mod encoded;
 pub mod event;
 pub mod go_heap;
+pub mod go_waits;
 pub mod goroutines;
 pub mod kind;
 pub mod label;

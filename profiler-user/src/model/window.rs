@@ -27,6 +27,9 @@ pub struct SampleKey {
     pub class: u64,
 }
 
+/// The class of a wait that a runtime has recorded itself, of one of its own threads and not of the kernel's: beside the `CLASS_*` of [`profiler_common::wait`].
+pub const CLASS_GOROUTINE: u64 = (1 << CLASS_BITS) - 1;
+
 impl SampleKey {
     /// Who ended a wait: an index into [`Dictionary::wakers`].
     pub fn waker(&self) -> Option<usize> {
@@ -176,6 +179,8 @@ pub struct Dictionary {
     pub mappings: MappingTable,
     /// Stacks in which functions that were inlined have frames of their own: what their addresses unfold to is there once more.
     pub logical: HashSet<StackId>,
+    /// Processes whose runtime records the waits for its own locks itself, too.
+    pub records_own_locks: HashSet<ProcessId>,
     /// Stacks that ended waits, where that was asked for, by [`SampleKey::waker`].
     pub wakers: Vec<Waker>,
 }

@@ -66,7 +66,7 @@ pub fn places(bytes: &[u8], symbols: Symbols) -> Result<GoHeapPlaces, NoGoHeap> 
         return Err(NoGoHeap::LeftOut);
     }
     let data = Data { file: &file };
-    let named = if symbols == Symbols::Used { named(&file) } else { HashMap::new() };
+    let named = if symbols == Symbols::Used { named(&file, &VARIABLES) } else { HashMap::new() };
     let place = |name: &str, decoded: &dyn Fn() -> Option<u64>, variable| {
         named.get(name).copied().or_else(decoded).ok_or(NoGoHeap::NotFound(variable))
     };
@@ -107,10 +107,10 @@ fn record(version: &str) -> Option<GoRecord> {
 }
 
 /// The variables that have symbols.
-fn named(file: &object::File<'_>) -> HashMap<&'static str, u64> {
+pub(super) fn named(file: &object::File<'_>, variables: &[&'static str]) -> HashMap<&'static str, u64> {
     let variable = |symbol: object::Symbol<'_, '_>| {
         let name = symbol.name().ok()?;
-        Some((*VARIABLES.iter().find(|variable| **variable == name)?, symbol.address()))
+        Some((*variables.iter().find(|variable| **variable == name)?, symbol.address()))
     };
     file.symbols().take(SYMBOLS_MAX).filter_map(variable).collect()
 }
@@ -121,13 +121,13 @@ pub(super) fn text(table: &GoTable, bytes: &[u8]) -> Option<(u64, u64)> {
 }
 
 /// The file's sections of data.
-struct Data<'a> {
-    file: &'a object::File<'a>,
+pub(super) struct Data<'a> {
+    pub(super) file: &'a object::File<'a>,
 }
 
 impl Data<'_> {
     /// Whether a variable that begins as zero may lie at an address.
-    fn is_zero(&self, address: u64, alignment: u64) -> bool {
+    pub(super) fn is_zero(&self, address: u64, alignment: u64) -> bool {
         let holds = |section: object::Section<'_, '_>| {
             let inside = address.checked_sub(section.address()).is_some_and(|inside| inside < section.size());
             section.kind() == SectionKind::UninitializedData && inside
@@ -144,7 +144,7 @@ impl Data<'_> {
 }
 
 /// The one address that is left, if it is one.
-fn only(mut addresses: Vec<u64>) -> Option<u64> {
+pub(super) fn only(mut addresses: Vec<u64>) -> Option<u64> {
     addresses.sort_unstable();
     addresses.dedup();
     if let [one] = addresses[..] { Some(one) } else { None }
@@ -178,7 +178,7 @@ fn rate(functions: &Functions<'_>, data: &Data<'_>) -> Option<u64> {
 }
 
 /// What a function uses in one way.
-fn having(functions: &Functions<'_>, name: &str, how: Use) -> Vec<u64> {
+pub(super) fn having(functions: &Functions<'_>, name: &str, how: Use) -> Vec<u64> {
     functions.uses(name).into_iter().filter(|(_, used)| *used == how).map(|(address, _)| address).collect()
 }
 

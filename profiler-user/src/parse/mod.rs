@@ -15,6 +15,7 @@ pub mod go_heap;
 mod go_module;
 mod go_operands;
 pub mod go_table;
+pub mod go_waits;
 pub mod goroutines;
 pub mod linkage;
 pub mod machine;

@@ -1,11 +1,15 @@
 //! What was asked for, as the kernel side and those who arm are told it.
 
+use super::go_waits::GoWaits;
 use super::probed::Whom;
 use crate::bpf::{CaptureOptions, monotonic_now};
 use crate::config::{Config, Event, Mode, Target, Walk};
+use crate::go::waits::Which;
 use crate::model::process::Pid;
 use crate::target::Filter;
 use profiler_common::settings::{self, Settings};
+use std::io;
+use std::os::fd::OwnedFd;
 
 /// What a run asks of the kernel side.
 pub(super) fn capture_options(config: &Config, filter: &Filter, offsets: settings::KernelOffsets) -> CaptureOptions {
@@ -79,9 +83,23 @@ pub(super) fn named_alone(config: &Config) -> Vec<Pid> {
 /// Whose calls are probed.
 pub(super) fn whom(filter: &Filter, inherit: bool) -> Whom {
     Whom {
+        everyone: false,
         pids: filter.processes.iter().map(|(pid, _)| *pid).collect(),
         comms: filter.comms.clone(),
         folders: filter.folders.clone(),
         inherit: inherit.into(),
     }
+}
+
+/// Who looks for the waits of goroutines.
+pub(super) fn go_waits(config: &Config, filter: &Filter, wakers: &mut Vec<OwnedFd>) -> io::Result<Option<GoWaits>> {
+    let which = [(Event::Block, Which::Block), (Event::Mutex, Which::Mutex)];
+    let which: Vec<Which> = which.into_iter().filter(|(event, _)| config.events.contains(event)).map(|(_, which)| which).collect();
+    if which.is_empty() {
+        return Ok(None);
+    }
+    let whom = Whom { everyone: config.targets.contains(&Target::All), ..whom(filter, config.inherit) };
+    let go_waits = GoWaits::new(whom, which)?;
+    wakers.push(go_waits.news()?);
+    Ok(Some(go_waits))
 }

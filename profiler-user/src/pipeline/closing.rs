@@ -5,6 +5,7 @@ use super::custom_arming::CustomArming;
 use super::descriptors::Execs;
 use super::estimate;
 use super::go_heap::GoHeaps;
+use super::go_waits::GoWaitRows;
 use super::governor::Step;
 use super::moments::Base;
 use super::own_processes::OwnProcesses;
@@ -41,6 +42,8 @@ pub(super) struct Closing<'a> {
     pub(super) wakers: &'a HashMap<u64, u64>,
     /// What Go's runtime has counted itself.
     pub(super) go: GoHeaps,
+    /// What it has recorded itself of waits.
+    pub(super) go_waits: GoWaitRows,
     /// The stretches of calls.
     pub(super) phases: &'a [Phase],
     /// When the recording began, and how long it was.
@@ -81,9 +84,11 @@ impl Closing<'_> {
         let (own, others): (Vec<_>, Vec<_>) = self.capture.delays(source)?.into_iter().partition(|(key, _)| self.own.counts(key));
         counted.filtered += own.iter().map(|(_, counts)| counts.events).sum::<u64>();
         aggregator.settle_waits(&others, self.wakers);
+        let sampled = aggregator.events();
+        self.go_waits.settle(source, &mut aggregator);
         let aggregated = aggregator.finish();
         let span = if source == Source::FAULTS { self.faults_span.unwrap_or(self.span) } else { self.span };
-        let counting = Counting { counted: &counted, ticks, aggregated: &aggregated, sampled: aggregated.events, span };
+        let counting = Counting { counted: &counted, ticks, aggregated: &aggregated, sampled, span };
         let mut losses = self.losses(&counting)?;
         // What the kernel's clock says beyond what our program was run for.
         losses.add(Loss::NotRun, ticks.all.saturating_sub(counted.runs + ticks.unseen_away));
@@ -95,7 +100,8 @@ impl Closing<'_> {
             Source::OFF_CPU => vec![Event::OffCpu],
             _ => vec![Event::PageFaults],
         };
-        let notes = self.still_waiting(source)?;
+        let mut notes = self.still_waiting(source)?;
+        notes.extend(self.go_waits.notes(source));
         let window = |event: Event| Window {
             kind: self.config.kind_of(event),
             period: self.capture.period(source).max(1),

@@ -56,15 +56,15 @@ impl GoHeaps {
         self.rates.push(rate);
         for bucket in profile.buckets.iter().filter(|bucket| bucket.alloc_objects > 0) {
             let key = TallyKey::new(Source::CALLS, self.counts.len() as u64, bucket.size);
-            self.stacks.push(stack(pid, bucket, key));
+            self.stacks.push(Tally { counted_under: Some(key), ..stack(pid, &bucket.stack, Source::CALLS) });
             self.counts.push((key, counts(bucket, rate)));
         }
     }
 }
 
 /// A bucket's stack. All of its addresses are where calls return to; of the leaf it is taken for where the program was.
-fn stack(pid: Pid, bucket: &GoBucket, key: TallyKey) -> Tally<RawStack> {
-    let mut addresses = bucket.stack.clone();
+pub(super) fn stack(pid: Pid, returns: &[u64], source: Source) -> Tally<RawStack> {
+    let mut addresses = returns.to_vec();
     if let Some(leaf) = addresses.first_mut() {
         *leaf = leaf.saturating_sub(1);
     }
@@ -75,7 +75,7 @@ fn stack(pid: Pid, bucket: &GoBucket, key: TallyKey) -> Tally<RawStack> {
         time: MonotonicNs(0),
         addresses: Arc::new(addresses),
     };
-    Tally { of, events: 0, weight: 0, source: Source::CALLS, counted_under: Some(key) }
+    Tally { of, events: 0, weight: 0, source, counted_under: None }
 }
 
 /// What a bucket counts, and what that stands for (`scaleHeapSample` of runtime/pprof, Go 1.26).
@@ -102,7 +102,7 @@ mod tests {
         // 1 / (1 - e^-2) = 1.1565.
         assert_eq!((counts.allocated.stand_for / ONE_BLOCK, counts.in_use().stand_for / ONE_BLOCK), (11, 6));
         assert_eq!(counts.allocated.stand_for_bytes / ONE_BYTE, 12_126_966);
-        let tally = stack(Pid(7), &bucket, TallyKey::default());
+        let tally = stack(Pid(7), &bucket.stack, Source::CALLS);
         assert!(matches!(&tally.of.addresses.user, UserStack::Walked { addresses, .. } if *addresses == [4, 9]));
     }
 }

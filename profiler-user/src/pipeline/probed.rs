@@ -15,6 +15,8 @@ use std::path::PathBuf;
 pub(super) struct Whom {
     /// Processes, by id.
     pub(super) pids: Vec<Pid>,
+    /// All of them.
+    pub(super) everyone: bool,
     /// Patterns of names.
     pub(super) comms: Vec<TargetComm>,
     /// Folders of control groups.
@@ -94,6 +96,9 @@ impl Probed {
     }
 
     fn follow_by_name(&mut self, pid: Pid, processes: &Processes) {
+        if self.whom.everyone && self.followed.insert(pid) {
+            self.changed.insert(pid);
+        }
         let Some(comm) = processes.comm(pid) else { return };
         let mut name = [0; COMM_BYTES];
         name.iter_mut().zip(comm.bytes().take(COMM_BYTES - 1)).for_each(|(slot, byte)| *slot = byte);

@@ -1,7 +1,7 @@
 //! `Recorder`: what `profiler record` does, as a library.
 
 use super::arming::Arming;
-use super::asked::{capture_options, named_alone, whom};
+use super::asked::{capture_options, go_waits, named_alone, whom};
 use super::budget::LOOK;
 use super::command::{Command, CommandEnd};
 use super::custom_arming::CustomArming;
@@ -182,11 +182,12 @@ impl Recorder {
             descriptors.push(arming.news().map_err(RecordError::Runtime)?);
         }
         let custom = custom(&config, &filter, &mut descriptors).map_err(RecordError::Runtime)?;
+        let go_waits = go_waits(&config, &filter, &mut descriptors).map_err(RecordError::Runtime)?;
         let wakers = Wakers::new(descriptors).map_err(RecordError::Runtime)?;
         let kernel = KernelLayout { slide: KernelSymbols::slide_of_this_boot() };
         // Before the clock starts and a command is let go: from here on a signal ends the recording, and never the profiler in the middle of it.
         let mut signals = Signals::new(command.is_some()).map_err(RecordError::Runtime)?;
-        let mut session = Session::start(capture, Parts { finishing, arming, custom, own, followed, memory }, &config, kernel)?;
+        let mut session = Session::start(capture, Parts { finishing, arming, custom, go_waits, own, followed, memory }, &config, kernel)?;
         control.started();
         command = command.map(Command::release).transpose()?;
         let named: Vec<Pid> = if command.is_none() { named_alone(&config) } else { Vec::new() };

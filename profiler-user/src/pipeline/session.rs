@@ -7,7 +7,7 @@ use super::custom_arming::CustomArming;
 use super::descriptors::Execs;
 use super::finishing::{Finishing, Sample};
 use super::followed::Followed;
-use super::go_heap::GoHeaps;
+use super::go_waits::GoWaits;
 use super::memory::Memory;
 use super::own_processes::OwnProcesses;
 use super::wall;
@@ -15,17 +15,15 @@ use crate::aggregate::Aggregator;
 use crate::bpf::{BpfError, Capture, Drained, Last};
 use crate::config::{Config, Target, Tick};
 use crate::labels;
-use crate::memory::MemoryReader;
 use crate::model::event::{ProcessEvent, TimedEvent};
 use crate::model::label::Label;
 use crate::model::mapping::{MappedRange, MappingKind};
 use crate::model::process::{Pid, ProcessKey};
 use crate::model::stack::{RawStack, Tally, UserStack};
-use crate::model::window::{Waker, Window};
+use crate::model::window::Window;
 use crate::object::ObjectStore;
 use crate::process::{Context, Describe, KernelLayout, Processes, Tables, Threads};
 use crate::unwind::Costs;
-use foldhash::HashMap;
 use profiler_common::source::Source;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,6 +59,8 @@ pub(super) struct Parts {
     pub(super) arming: Option<Arming>,
     /// Where custom profiles are recorded.
     pub(super) custom: Option<CustomArming>,
+    /// Who records waits of goroutines.
+    pub(super) go_waits: Option<GoWaits>,
     pub(super) own: OwnProcesses,
     pub(super) followed: Followed,
     pub(super) memory: Arc<Memory>,
@@ -80,11 +80,11 @@ pub(super) struct Session {
     pub(super) capture: Capture,
     pub(super) objects: ObjectStore,
     pub(super) processes: Processes,
-    tables: Tables,
+    pub(super) tables: Tables,
     /// The counts, by source.
-    aggregators: BTreeMap<Source, Aggregator>,
-    kernel: KernelLayout,
-    threads: Threads,
+    pub(super) aggregators: BTreeMap<Source, Aggregator>,
+    pub(super) kernel: KernelLayout,
+    pub(super) threads: Threads,
     /// What the window was given, and what it may hold now.
     window_bytes: [u64; 2],
     memory: Arc<Memory>,
@@ -94,6 +94,7 @@ pub(super) struct Session {
     pub(super) finishing: Option<Finishing>,
     pub(super) arming: Option<Arming>,
     pub(super) custom: Option<CustomArming>,
+    pub(super) go_waits: Option<GoWaits>,
     calls: Option<Calls>,
     /// When page faults were begun by the budget.
     faults_since: Option<(SystemTime, Instant)>,
@@ -120,6 +121,7 @@ impl Session {
             finishing: parts.finishing,
             arming: parts.arming,
             custom: parts.custom,
+            go_waits: parts.go_waits,
             calls: None,
             faults_since: None,
             execs: Execs::default(),
@@ -154,6 +156,9 @@ impl Session {
         }
         if let Some(custom) = &mut self.custom {
             targets.extend(custom.begin(&self.processes, &self.objects, &mut self.capture)?);
+        }
+        if let Some(go_waits) = &mut self.go_waits {
+            go_waits.begin(&self.processes, &self.objects);
         }
         if let Some(finishing) = &mut self.finishing {
             for pid in targets {
@@ -220,6 +225,9 @@ impl Session {
                     if let Some(custom) = &mut self.custom {
                         custom.note(&event.event, &mut self.capture);
                     }
+                    if let Some(go_waits) = &mut self.go_waits {
+                        go_waits.note(&event.event);
+                    }
                     self.apply(event);
                 }
                 Drained::Stack(tally) => self.take(tally),
@@ -235,6 +243,9 @@ impl Session {
         let (processes, objects, capture) = (&self.processes, &self.objects, &mut self.capture);
         let mut looked_at = self.arming.as_mut().map_or(Vec::new(), |arming| arming.go_on(processes, objects, capture));
         looked_at.extend(self.custom.as_mut().map_or(Vec::new(), |custom| custom.go_on(processes, objects, capture)));
+        if let Some(go_waits) = &mut self.go_waits {
+            go_waits.go_on(processes, objects);
+        }
         if let Some(finishing) = &mut self.finishing {
             looked_at.into_iter().for_each(|pid| finishing.prepare(pid, processes, objects, capture));
         }
@@ -293,37 +304,6 @@ impl Session {
         self.first_sample.get_or_insert_with(Instant::now);
     }
 
-    /// Reads what Go's runtime has counted itself in the processes of the target.
-    fn take_go_heaps(&mut self) -> GoHeaps {
-        let mut go = GoHeaps::default();
-        let Some(arming) = &self.arming else { return go };
-        let mut memory = MemoryReader::new(None);
-        for (pid, found) in arming.go_processes(&self.processes) {
-            go.add(&mut memory, pid, found);
-        }
-        let mut world = World { objects: &mut self.objects };
-        for tally in &go.stacks {
-            let mut context = Context { kernel: self.kernel, threads: self.threads, describe: &mut world };
-            let normalized = self.tables.normalize(tally, &mut self.processes, &mut context);
-            self.tables.dictionary.logical.insert(normalized.key.stack);
-            if let (Some(key), Some(aggregator)) = (tally.counted_under, self.aggregators.get_mut(&tally.source)) {
-                aggregator.name(key, normalized.key, normalized.ended);
-            }
-        }
-        go
-    }
-
-    /// Stacks that ended waits get their numbers.
-    fn take_wakers(&mut self) -> HashMap<u64, u64> {
-        let named = self.aggregators.remove(&Source::WAKERS).map(Aggregator::into_wakers).unwrap_or_default();
-        let mut numbers = HashMap::default();
-        for (bits, key) in named {
-            self.tables.dictionary.wakers.push(Waker { process: key.process, stack: key.stack });
-            numbers.insert(bits, self.tables.dictionary.wakers.len() as u64);
-        }
-        numbers
-    }
-
     /// Opens the perf maps of processes whose code without a file was sampled: later they may be gone.
     fn keep_perf_maps(&mut self) {
         for (_, mapping) in self.tables.dictionary.mappings.iter().skip(self.perf_maps_seen) {
@@ -365,7 +345,7 @@ impl Session {
         // Once more for those that had none when their code was first seen: some are written late.
         self.perf_maps_seen = 0;
         self.drain(Last::Yes)?;
-        let go = self.take_go_heaps();
+        let (go, go_waits) = (self.take_go_heaps(), self.take_go_waits());
         if let Some(calls) = &mut self.calls {
             calls.end(&self.capture)?;
         }
@@ -382,6 +362,7 @@ impl Session {
             arming: self.arming.as_ref(),
             custom: self.custom.as_ref(),
             go,
+            go_waits,
             span: (self.start, duration),
         };
         let mut windows = Vec::new();

@@ -16,6 +16,7 @@ use crate::parse::eh_frame;
 use crate::parse::elf;
 use crate::parse::go_heap::{self, Symbols};
 use crate::parse::go_table;
+use crate::parse::go_waits;
 use crate::parse::goroutines;
 use crate::parse::linkage::Linkage;
 use crate::parse::native::{NativeSymbols, Paths, RawLine};
@@ -122,6 +123,7 @@ impl State {
             Request::Allocator(given) => allocator(&given),
             Request::GoHeap => go_heap(),
             Request::Goroutines => goroutines(),
+            Request::GoWaits => go_waits(),
             Request::Points(wanted) => points(&wanted),
         };
         answer.unwrap_or_else(Answer::Refused)
@@ -272,6 +274,11 @@ fn go_heap() -> Result<Answer, String> {
 fn goroutines() -> Result<Answer, String> {
     let map = map(OBJECT)?;
     Ok(Answer::Goroutines(goroutines::places(map.bytes(), Symbols::Used)))
+}
+
+fn go_waits() -> Result<Answer, String> {
+    let map = map(OBJECT)?;
+    Ok(Answer::GoWaits(go_waits::places(map.bytes(), Symbols::Used)))
 }
 
 /// Read and not mapped: its owner writes to it while we read, and may well make it shorter.

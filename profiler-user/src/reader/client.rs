@@ -7,8 +7,6 @@ use super::wire::{ADDRESSES_MAX, ANSWER_MAX_BYTES, Answer, Presence, Request};
 use crate::model::address::FileAddress;
 use crate::model::allocator::{Allocator, GivenFunction};
 use crate::model::answer::{Detail, ObjectFacts, SymbolLine};
-use crate::model::go_heap::GoHeap;
-use crate::model::goroutines::Goroutines;
 use crate::model::mapping::ObjectId;
 use crate::model::probe_points::{FoundPoints, WantedPoints};
 use crate::model::profile::Unresolved;
@@ -125,7 +123,7 @@ impl Reader {
     }
 
     /// The answer to a question about one file.
-    fn about(&mut self, object: ObjectId, file: BorrowedFd<'_>, request: &Request) -> Result<Answer, ReaderError> {
+    pub(super) fn about(&mut self, object: ObjectId, file: BorrowedFd<'_>, request: &Request) -> Result<Answer, ReaderError> {
         let deadline = self.deadline_for(object)?;
         let answer = self.ask(request, &Files { object: Some(file), ..Files::default() }, deadline);
         self.judge(object, answer)
@@ -200,28 +198,6 @@ impl Reader {
         }
     }
 
-    /// Where the runtime of a Go program keeps its memory profile, or why it is not known.
-    ///
-    /// # Errors
-    /// No reader can be had, or the file is bad.
-    pub fn go_heap(&mut self, object: ObjectId, file: BorrowedFd<'_>) -> Result<GoHeap, ReaderError> {
-        match self.about(object, file, &Request::GoHeap)? {
-            Answer::GoHeap(answer) => Ok(answer),
-            _ => Err(self.distrust(object)),
-        }
-    }
-
-    /// Where the runtime of a Go program keeps its goroutines, or why it is not known.
-    ///
-    /// # Errors
-    /// No reader can be had, or the file is bad.
-    pub fn goroutines(&mut self, object: ObjectId, file: BorrowedFd<'_>) -> Result<Goroutines, ReaderError> {
-        match self.about(object, file, &Request::Goroutines)? {
-            Answer::Goroutines(answer) => Ok(answer),
-            _ => Err(self.distrust(object)),
-        }
-    }
-
     /// Where functions and marks are that a custom profile names.
     ///
     /// # Errors
@@ -282,7 +258,7 @@ impl Reader {
     }
 
     /// A reader that answers something else than what was asked has been taken over by the file.
-    fn distrust(&mut self, object: ObjectId) -> ReaderError {
+    pub(super) fn distrust(&mut self, object: ObjectId) -> ReaderError {
         self.stop();
         self.known.remember(object, Known::Bad);
         ReaderError::Died

@@ -14,6 +14,7 @@
 
 mod child;
 mod client;
+mod client_go;
 mod keeper;
 mod known;
 mod names;
@@ -22,6 +23,7 @@ mod wire;
 mod wire_allocator;
 mod wire_facts;
 mod wire_go_heap;
+mod wire_go_waits;
 mod wire_goroutines;
 mod wire_points;
 mod wire_unwind;

@@ -7,6 +7,7 @@ use crate::model::allocator::{Allocator, GivenFunction};
 use crate::model::answer::Detail;
 use crate::model::answer::{LINES_MAX, LINES_MEAN, ObjectFacts, SymbolLine, TEXT_MAX_BYTES};
 use crate::model::go_heap::GoHeap;
+use crate::model::go_waits::GoWaits;
 use crate::model::goroutines::Goroutines;
 use crate::model::mapping::ObjectId;
 use crate::model::probe_points::{FoundPoints, WantedPoints};
@@ -60,6 +61,8 @@ pub(super) enum Request {
     GoHeap,
     /// Where does it keep its goroutines?
     Goroutines,
+    /// Where does it keep its goroutines' waits?
+    GoWaits,
     /// Where are these functions and marks?
     Points(WantedPoints),
 }
@@ -92,6 +95,8 @@ pub(super) enum Answer {
     GoHeap(GoHeap),
     /// To [`Request::Goroutines`].
     Goroutines(Goroutines),
+    /// To [`Request::GoWaits`].
+    GoWaits(GoWaits),
     /// To [`Request::Points`].
     Points(FoundPoints),
 }
@@ -119,6 +124,7 @@ impl Request {
             Self::GoHeap => out.u8(5),
             Self::Goroutines => out.u8(6),
             Self::Points(wanted) => out.wanted_points(wanted),
+            Self::GoWaits => out.u8(8),
         }
         out.0
     }
@@ -140,6 +146,7 @@ impl Request {
             5 => Self::GoHeap,
             6 => Self::Goroutines,
             7 => Self::Points(from.wanted_points()?),
+            8 => Self::GoWaits,
             _ => return Err(Malformed("an unknown request")),
         };
         from.end().map(|()| request)
@@ -186,6 +193,7 @@ impl Answer {
                 out.goroutines(answer);
             }
             Self::Points(found) => out.found_points(found),
+            Self::GoWaits(answer) => out.go_waits(answer),
         }
         out.0
     }
@@ -205,6 +213,7 @@ impl Answer {
             6 => Self::GoHeap(from.go_heap()?),
             7 => Self::Goroutines(from.goroutines()?),
             8 => Self::Points(from.found_points()?),
+            9 => Self::GoWaits(from.go_waits()?),
             _ => return Err(Malformed("an unknown answer")),
         };
         from.end().map(|()| answer)

@@ -36,8 +36,12 @@ impl Out {
                     Variable::Lock => 3,
                     Variable::Rate => 4,
                     Variable::Goroutines => 5,
+                    Variable::Waits => 6,
+                    Variable::WaitRate => 7,
+                    Variable::Ticks => 8,
                 });
             }
+            NoGoHeap::WaitsLeftOut => self.u8(5),
         }
     }
 }
@@ -78,8 +82,12 @@ impl In<'_> {
                 3 => Variable::Lock,
                 4 => Variable::Rate,
                 5 => Variable::Goroutines,
+                6 => Variable::Waits,
+                7 => Variable::WaitRate,
+                8 => Variable::Ticks,
                 _ => return Err(Malformed("an unknown variable")),
             }),
+            5 => NoGoHeap::WaitsLeftOut,
             _ => return Err(Malformed("an unknown answer about Go's memory profile")),
         })
     }

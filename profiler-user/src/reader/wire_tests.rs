@@ -34,6 +34,7 @@ fn a_request_is_read_as_it_was_written() {
         Request::Allocator(Vec::new()),
         Request::GoHeap,
         Request::Goroutines,
+        Request::GoWaits,
     ] {
         assert_eq!(Request::decode(&request.encode()), Ok(request));
     }

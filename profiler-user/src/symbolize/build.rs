@@ -9,12 +9,13 @@ use super::native::LinesOrWhy;
 use super::values;
 use super::waits::{self, of_class};
 use crate::model::address::FileAddress;
+use crate::model::kind::Kind;
 use crate::model::label::Label;
 use crate::model::mapping::{MappingId, MappingKind, ObjectId};
 use crate::model::process::ProcessId;
 use crate::model::profile::{Function, Line, Location, Profile, ProfileProcess, Sample, Unresolved};
 use crate::model::stack::{Frame, StackId};
-use crate::model::window::{SampleKey, Window};
+use crate::model::window::{CLASS_GOROUTINE, SampleKey, Window};
 use crate::object::ObjectStore;
 use foldhash::{HashMap, HashMapExt as _};
 use profiler_common::wait::CLASS_BITS;
@@ -40,6 +41,8 @@ pub(super) struct Builder<'a> {
     wakers: HashMap<StackId, Arc<str>>,
     /// Waits that are not of the kind, and their nanoseconds.
     left_out: (i64, i64),
+    /// Nanoseconds of releases that runtimes have recorded as well.
+    own_locks: i64,
 }
 
 impl<'a> Builder<'a> {
@@ -59,6 +62,7 @@ impl<'a> Builder<'a> {
             texts: HashMap::new(),
             wakers: HashMap::new(),
             left_out: (0, 0),
+            own_locks: 0,
         }
     }
 
@@ -85,6 +89,7 @@ impl<'a> Builder<'a> {
                 .cloned()
                 .chain(self.answers.troubles.iter().map(|trouble| format!("symbolization: {trouble}")))
                 .chain(waits::left_out(window.kind, self.left_out))
+                .chain(own_locks(self.own_locks))
                 .collect(),
             losses: window.losses,
             endings: window.endings,
@@ -127,16 +132,21 @@ impl<'a> Builder<'a> {
             let mut hidden = 0;
             if self.window.dictionary.logical.contains(&key.stack) {
                 locations = self.without_repeated(locations);
-                hidden = self.runtime_frames(&locations);
+                hidden = if self.window.kind.is_of_blocks() { self.runtime_frames(&locations) } else { 0 };
             }
             let (values, raw) = values::of(self.window.kind, self.window.period, counts);
+            if self.is_of_own_locks(key, &locations) {
+                self.own_locks += values.get(1).copied().unwrap_or_default();
+                continue;
+            }
             if !self.is_kept(key.class, &locations) {
                 self.left_out.0 += values.first().copied().unwrap_or_default();
                 self.left_out.1 += values.get(1).copied().unwrap_or_default();
                 continue;
             }
             // Locks that are told by different means are locks.
-            let class = if self.window.kind.is_of_contentions() { key.class >> CLASS_BITS } else { key.class };
+            let is_of_thread = self.window.kind.is_of_contentions() && key.class != CLASS_GOROUTINE;
+            let class = if is_of_thread { key.class >> CLASS_BITS } else { key.class };
             match known.entry((key.process, key.thread, locations, class)) {
                 std::collections::hash_map::Entry::Occupied(at) => {
                     let sample = &mut samples[*at.get()];
@@ -169,8 +179,7 @@ impl<'a> Builder<'a> {
         }
         let frames = self.window.dictionary.stacks.frames(waker.stack);
         let locations: Vec<usize> = frames.into_iter().map(|frame| self.location(frame)).collect();
-        let lines = locations.iter().filter_map(|at| self.locations[*at].lines.as_ref().ok()).flatten();
-        let names: Vec<&str> = lines.map(|line| &*self.functions[line.function].name).collect();
+        let names: Vec<&str> = self.names(&locations).collect();
         let text: Arc<str> = waits::waker(&self.window.dictionary.processes[waker.process.0 as usize].comm, &names).into();
         self.wakers.insert(waker.stack, Arc::clone(&text));
         Some(Label::text("waker", text))
@@ -178,11 +187,24 @@ impl<'a> Builder<'a> {
 
     /// Whether a sample is what the kind is about: of waits only the functions' names may tell.
     fn is_kept(&self, class: u64, locations: &[usize]) -> bool {
-        if !self.window.kind.is_of_contentions() {
+        if !self.window.kind.is_of_contentions() || class == CLASS_GOROUTINE {
             return true;
         }
+        waits::are_told(self.window.kind, class & ((1 << CLASS_BITS) - 1), self.names(locations))
+    }
+
+    /// Whether a release was seen at a futex that its runtime has recorded as well: it would count twice.
+    fn is_of_own_locks(&self, key: &SampleKey, locations: &[usize]) -> bool {
+        self.window.kind == Kind::Mutex
+            && key.class != CLASS_GOROUTINE
+            && self.window.dictionary.records_own_locks.contains(&key.process)
+            && self.names(locations).any(|name| name.starts_with("runtime.unlock"))
+    }
+
+    /// The names of the functions at some locations.
+    fn names<'b>(&'b self, locations: &'b [usize]) -> impl Iterator<Item = &'b str> {
         let lines = locations.iter().filter_map(|at| self.locations[*at].lines.as_ref().ok()).flatten();
-        waits::are_told(self.window.kind, class & ((1 << CLASS_BITS) - 1), lines.map(|line| &*self.functions[line.function].name))
+        lines.map(|line| &*self.functions[line.function].name)
     }
 
     /// Leaves out the frames of functions that were inlined into the next ones: the address of the innermost one unfolds to all of them.
@@ -198,6 +220,10 @@ impl<'a> Builder<'a> {
             }
             rest = lines.get(1..).unwrap_or_default();
             kept.push(location);
+        }
+        // What every goroutine's first function returns to, which runtime/pprof shows nowhere.
+        if kept.last().is_some_and(|last| self.names(&[*last]).eq(["runtime.goexit"])) {
+            kept.pop();
         }
         kept
     }
@@ -226,6 +252,7 @@ impl<'a> Builder<'a> {
             true => labels.extend(block_labels::of(key.class)),
             false => labels.extend(of_class(self.window.kind, key.class)),
         }
+        labels.extend((self.window.kind.is_of_waits() && key.class == CLASS_GOROUTINE).then(|| Label::text("waiter", "goroutine")));
         for label in process.labels.iter() {
             let is_empty = matches!(&label.value, crate::model::label::LabelValue::Text(text) if text.is_empty());
             if !is_empty && labels.iter().all(|known| known.key != label.key) {
@@ -327,6 +354,11 @@ impl<'a> Builder<'a> {
         self.texts.insert(text.into(), Arc::clone(&shared));
         shared
     }
+}
+
+/// Says what would have counted twice.
+fn own_locks(ns: i64) -> Option<String> {
+    (ns > 0).then(|| format!("left out: {:.3} s at Go's runtime's own locks, which its own profile has", ns as f64 / 1e9))
 }
 
 fn signed(value: u64) -> i64 {

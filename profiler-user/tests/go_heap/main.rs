@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod forged;
+mod goroutines;
 mod hanging;
 mod rows;
 mod subject;
+mod waits;
 
 use profiler::go::GoHeapError;
 use profiler::model::go_heap::NoGoHeap;

@@ -3,8 +3,10 @@
 use crate::rows::{self, Row};
 use profiler::go::GoHeapError;
 use profiler::go::heap::{GoHeapProfile, Request, read};
+use profiler::go::waits::{self, GoWaits, Which};
 use profiler::memory::MemoryReader;
 use profiler::model::go_heap::{GoHeapPlaces, NoGoHeap};
+use profiler::model::go_waits::GoWaitPlaces;
 use profiler::model::mapping::ObjectId;
 use profiler::model::process::Pid;
 use profiler::reader::{Reader, ReaderOptions};
@@ -48,7 +50,12 @@ impl Drop for Program {
 }
 
 pub(crate) fn build(name: &str, flags: &[&str]) -> Program {
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/subjects/goheap.go");
+    build_subject("goheap", name, flags)
+}
+
+/// Builds another of the subjects.
+pub(crate) fn build_subject(subject: &str, name: &str, flags: &[&str]) -> Program {
+    let source = format!("{}/../tests/subjects/{subject}.go", env!("CARGO_MANIFEST_DIR"));
     build_source(name, &std::fs::read_to_string(source).unwrap(), flags)
 }
 
@@ -77,6 +84,11 @@ fn id(file: &File) -> ObjectId {
     ObjectId { device: of.dev(), inode: of.ino(), modified_ns: of.mtime() * 1_000_000_000 + of.mtime_nsec(), size: of.size() }
 }
 
+pub(crate) fn waits_by_reader(program: &Path) -> Result<GoWaitPlaces, NoGoHeap> {
+    let file = File::open(program).unwrap();
+    reader().go_waits(id(&file), file.as_fd()).unwrap()
+}
+
 fn reader() -> Reader {
     Reader::new(ReaderOptions { program: Some(program()), ..ReaderOptions::default() })
 }
@@ -95,7 +107,7 @@ pub(crate) struct Subject {
     places: GoHeapPlaces,
     bias: u64,
     text: PathBuf,
-    _program: Program,
+    program: Program,
 }
 
 impl Subject {
@@ -108,7 +120,7 @@ impl Subject {
         let text = program_path.with_extension(format!("{}.text", child.id()));
         let memory = MemoryReader::new(Some(program()));
         let places = places_by_reader(program_path).unwrap();
-        let mut subject = Self { child, input, output, memory, places, bias, text, _program: built };
+        let mut subject = Self { child, input, output, memory, places, bias, text, program: built };
         assert_eq!(subject.line(), "ready");
         subject
     }
@@ -140,6 +152,21 @@ impl Subject {
     /// Our profile of it.
     pub(crate) fn ours(&mut self) -> Result<Vec<Row>, GoHeapError> {
         self.read().map(rows::ours)
+    }
+
+    /// What it has recorded of waits, as we read it.
+    pub(crate) fn waits(&mut self) -> GoWaits {
+        let places = waits_by_reader(&self.program.0).unwrap();
+        let (pid, bias, deadline) = (Pid(self.child.id()), self.bias, Instant::now() + Duration::from_secs(20));
+        let which = vec![Which::Block, Which::Mutex];
+        waits::read(&mut self.memory, &waits::Request { pid, bias, places, which, deadline, bytes_max: 64 << 20 }).unwrap()
+    }
+
+    /// The same of its own.
+    pub(crate) fn waits_texts(&mut self) -> [String; 2] {
+        let names = ["block", "mutex"].map(|kind| self.text.with_extension(kind));
+        self.tell(&format!("text {} {}", names[0].display(), names[1].display()));
+        names.map(|name| std::fs::read_to_string(name).unwrap())
     }
 
     /// Ends it.

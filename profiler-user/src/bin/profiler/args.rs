@@ -77,7 +77,7 @@ pub(crate) struct RecordArgs {
     /// Of off-cpu: times off the CPU that are all recorded, shorter ones are sampled by their length: 1ns (each), 10us, 5ms
     #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = parse_delay, help_heading = "Sampling")]
     pub sleep_rate: u64,
-    /// Of block: waits that are all recorded, shorter ones are sampled by their length, as Go's SetBlockProfileRate: 1ns (each), 10us
+    /// Of block: waits that are all recorded, shorter ones by chance, as SetBlockProfileRate (which rules waits of goroutines): 1ns (each), 10us
     #[arg(long, value_name = "TIME", default_value = "1ns", value_parser = parse_delay, help_heading = "Sampling")]
     pub block_rate: u64,
     /// Of mutex: one release in N is recorded, and stands for all, as Go's SetMutexProfileFraction

@@ -4,6 +4,7 @@ use profiler::bpf::ProgramCost;
 use profiler::encode::Format;
 use profiler::encode::top::{hottest, whole};
 use profiler::model::kind::Kind;
+use profiler::model::label::Label;
 use profiler::model::profile::Profile;
 use profiler::model::text::{printable, shell_word};
 use profiler::pipeline::{Control, Progress};
@@ -151,7 +152,7 @@ fn accounts(profile: &Profile) -> String {
         return notes(profile) + &blocks(profile) + &losses(profile);
     }
     if profile.kind.is_of_waits() || profile.kind == Kind::ThreadCreate {
-        return waits(profile) + &losses(profile);
+        return notes(profile) + &waits(profile) + &losses(profile);
     }
     let text = format!(
         "{} samples of {} {} in {:.1}s ({} idle, {} not asked for, {} lost)\n",
@@ -173,8 +174,12 @@ fn waits(profile: &Profile) -> String {
         true => format!(": {:.3}s in all", profile.total(1) as f64 / 1e9),
         false => String::new(),
     };
+    let is_of_goroutine = |label: &Label| &*label.key == "waiter";
+    let of_goroutines = profile.samples.iter().filter(|sample| sample.labels.iter().any(is_of_goroutine));
+    let recorded = of_goroutines.fold(0_i64, |sum, sample| sum.saturating_add(sample.values[0]));
+    let recorded = if recorded > 0 { format!(", {recorded} more of goroutines by Go's own profile") } else { String::new() };
     format!(
-        "{} {} of {} taken in {:.1}s ({} lost){time}\n",
+        "{} {} of {} taken in {:.1}s ({} lost){recorded}{time}\n",
         balance.samples,
         profile.kind.event(),
         balance.ticks,
@@ -184,8 +189,7 @@ fn waits(profile: &Profile) -> String {
 }
 
 /// Comments that the terminal shows: what there is to say of single processes, what a budget has taken, and how sure what is in use is.
-const SHOWN: [&str; 6] =
-    ["process ", "--allocator ", "processes that ended ", "budget: ", "there was more at once ", "inuse_space is an estimate "];
+const SHOWN: [&str; 6] = ["process ", "processes ", "--allocator ", "budget: ", "there was more at once ", "inuse_space is an estimate "];
 
 /// What there is to say beside the sums.
 fn notes(profile: &Profile) -> String {
