@@ -7,7 +7,7 @@
 use crate::maps::{LIVE, THINNING};
 use crate::place::{OfProbe, Place as _, swap};
 use crate::settings::setting;
-use crate::tally::{Added, NEW_ONLY, count, count_back, count_temporary};
+use crate::tally::{Added, NEW_ONLY, count};
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::{bpf_for_each_map_elem, bpf_get_prandom_u32, bpf_ktime_get_ns};
 use profiler_common::counter::Counter;
@@ -32,13 +32,13 @@ pub fn take_away(key: &LiveKey) -> Option<LiveBlock> {
 /// Counts a block that was given back.
 #[inline(always)]
 pub fn freed(source: Source, block: &LiveBlock) {
-    let blocks = block.with_others();
-    count(&block.tally, &blocks, Added::Freed);
+    let times = 1 << block.level;
+    count(block, times, Added::Freed);
     OfProbe::add(source, Counter::Frees, 1);
     let temporary_ns = setting!(temporary_ns);
     // SAFETY: no arguments, no preconditions.
     if temporary_ns != 0 && unsafe { bpf_ktime_get_ns() }.wrapping_sub(block.since_ns) <= temporary_ns {
-        count_temporary(&block.tally, &blocks);
+        count(block, times, Added::Temporary);
     }
 }
 
@@ -56,30 +56,30 @@ enum Put {
 
 /// Puts a block, which was counted as allocated, among those that live. If one lives there already, its end was not seen.
 #[inline(always)]
-pub fn follow(source: Source, key: &LiveKey, block: &LiveBlock) {
+pub fn follow(source: Source, key: &LiveKey, block: &mut LiveBlock) {
     // SAFETY: no arguments, no preconditions.
-    let (ticket, since_ns) = unsafe { (bpf_get_prandom_u32(), bpf_ktime_get_ns()) };
-    let mut block = LiveBlock { ticket: ticket as u32, since_ns, level: level(), ..*block };
+    (block.ticket, block.since_ns) = unsafe { (bpf_get_prandom_u32() as u32, bpf_ktime_get_ns()) };
+    block.level = level();
     if !is_followed(block.ticket, block.level) {
-        return not_followed(source, &block);
+        return not_followed(source, block);
     }
-    let mut put = insert(key, &block);
+    let mut put = insert(key, block);
     if put == Put::IsThere {
         if let Some(old) = take_away(key) {
-            count(&old.tally, &old.with_others(), Added::Freed);
+            count(&old, 1 << old.level, Added::Freed);
             OfProbe::lose(source, Loss::FreeUnseen);
         }
-        put = insert(key, &block);
+        put = insert(key, block);
     } else if put == Put::Full {
         make_room();
         block.level = level();
         if is_followed(block.ticket, block.level) {
             // Where another program is at it still, this block is lost: those that have been let go by now are too few.
-            put = insert(key, &block);
+            put = insert(key, block);
         }
     }
     if put != Put::In {
-        not_followed(source, &block);
+        not_followed(source, block);
     }
 }
 
@@ -93,8 +93,7 @@ fn insert(key: &LiveKey, block: &LiveBlock) -> Put {
         Err(_) => return Put::Failed,
     }
     if block.level != 0 {
-        count_back(&block.tally, &block.with_others());
-        count(&block.tally, &block.alone(), Added::Freed);
+        count(block, 1u64.wrapping_sub(1 << block.level), Added::Freed);
     }
     Put::In
 }
@@ -102,7 +101,7 @@ fn insert(key: &LiveKey, block: &LiveBlock) -> Put {
 /// It is not known when it is freed, so it does not count as living; others stand for it.
 #[inline(always)]
 fn not_followed(source: Source, block: &LiveBlock) {
-    count(&block.tally, &block.alone(), Added::Freed);
+    count(block, 1, Added::Freed);
     OfProbe::lose(source, Loss::LiveFull);
 }
 
@@ -110,7 +109,7 @@ fn not_followed(source: Source, block: &LiveBlock) {
 #[inline(always)]
 pub fn put_back(source: Source, key: &LiveKey, block: &LiveBlock) {
     if LIVE.insert(key, *block, NEW_ONLY).is_err() {
-        count(&block.tally, &block.with_others(), Added::Freed);
+        count(block, 1 << block.level, Added::Freed);
         OfProbe::lose(source, Loss::LiveFull);
     }
 }
@@ -151,17 +150,16 @@ extern "C" fn thin(_map: *mut c_void, key: *const LiveKey, held: *mut LiveBlock,
     if block.level >= level {
         return 0;
     }
-    let blocks = block.with_others();
+    let times: u64 = 1 << block.level;
     if is_followed(block.ticket, level) {
         // SAFETY: as above; the word is written whole.
         unsafe { core::ptr::write_volatile(&raw mut (*held).level, level) };
-        count_back(&block.tally, &LiveBlock { level, ..block }.with_others());
-        count(&block.tally, &blocks, Added::Freed);
+        count(&block, times.wrapping_sub(1 << level), Added::Freed);
         return 0;
     }
     // SAFETY: the key of an entry.
     if LIVE.remove(unsafe { &*key }).is_ok() {
-        count(&block.tally, &blocks, Added::Freed);
+        count(&block, times, Added::Freed);
         if let Ok(source) = Source::try_from(block.tally.source()) {
             OfProbe::lose(source, Loss::LiveFull);
         }

@@ -4,8 +4,9 @@ use crate::maps::{TALLIES, TALLIES_USED, TALLY_OWNERS};
 use crate::place::{OfProbe, Place as _, add_atomically};
 use crate::settings::setting;
 use profiler_common::loss::Loss;
+use profiler_common::sampling::bytes_for;
 use profiler_common::source::Source;
-use profiler_common::tally::{Blocks, TallyCounts, TallyKey};
+use profiler_common::tally::{LiveBlock, TallyCounts, TallyKey};
 
 /// `BPF_NOEXIST` of include/uapi/linux/bpf.h.
 pub const NEW_ONLY: u64 = 1;
@@ -15,6 +16,8 @@ pub const NEW_ONLY: u64 = 1;
 pub enum Added {
     Allocated,
     Freed,
+    /// It was freed soon; beside `Freed`.
+    Temporary,
 }
 
 /// Whether blocks are counted under the key already.
@@ -63,41 +66,23 @@ fn full(source: Source) -> bool {
     false
 }
 
-/// Counts blocks.
+/// Counts a block so many times; fewer by a number that goes round 2^64. Nothing is put together on the stack for it, of which there is little.
 #[inline(always)]
-pub fn count(key: &TallyKey, blocks: &Blocks, what: Added) {
-    let Some(counts) = TALLIES.get_ptr_mut(key) else { return };
+pub fn count(block: &LiveBlock, times: u64, what: Added) {
+    let Some(counts) = TALLIES.get_ptr_mut(&block.tally) else { return };
     // SAFETY: a live map value.
-    add(unsafe { if what == Added::Allocated { &raw mut (*counts).allocated } else { &raw mut (*counts).freed } }, blocks);
-}
-
-/// Counts blocks that were freed soon after they were allocated, beside [`count`].
-#[inline(always)]
-pub fn count_temporary(key: &TallyKey, blocks: &Blocks) {
-    let Some(counts) = TALLIES.get_ptr_mut(key) else { return };
-    // SAFETY: a live map value.
-    add(unsafe { &raw mut (*counts).temporary }, blocks);
-}
-
-/// Counts some fewer as freed.
-#[inline(always)]
-pub fn count_back(key: &TallyKey, blocks: &Blocks) {
-    let less = Blocks {
-        count: blocks.count.wrapping_neg(),
-        bytes: blocks.bytes.wrapping_neg(),
-        stand_for: blocks.stand_for.wrapping_neg(),
-        stand_for_bytes: blocks.stand_for_bytes.wrapping_neg(),
+    let to = unsafe {
+        match what {
+            Added::Allocated => &raw mut (*counts).allocated,
+            Added::Freed => &raw mut (*counts).freed,
+            Added::Temporary => &raw mut (*counts).temporary,
+        }
     };
-    count(key, &less, Added::Freed);
-}
-
-#[inline(always)]
-fn add(to: *mut Blocks, blocks: &Blocks) {
-    // SAFETY: the caller has a part of a live map value, which is only written by atomic operations.
+    // SAFETY: a part of a live map value, which is only written by atomic operations.
     unsafe {
-        add_atomically(&raw mut (*to).count, blocks.count);
-        add_atomically(&raw mut (*to).bytes, blocks.bytes);
-        add_atomically(&raw mut (*to).stand_for, blocks.stand_for);
-        add_atomically(&raw mut (*to).stand_for_bytes, blocks.stand_for_bytes);
+        add_atomically(&raw mut (*to).count, times);
+        add_atomically(&raw mut (*to).bytes, block.bytes.wrapping_mul(times));
+        add_atomically(&raw mut (*to).stand_for, block.stands_for.wrapping_mul(times));
+        add_atomically(&raw mut (*to).stand_for_bytes, bytes_for(block.bytes, block.stands_for).wrapping_mul(times));
     }
 }

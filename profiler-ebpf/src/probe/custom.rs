@@ -141,16 +141,16 @@ impl<'a> Hit<'a> {
     /// Counts a key that was added, and follows it.
     #[inline(always)]
     fn added(&self, key: u64, weight: u64, tally: TallyKey) {
-        let block = LiveBlock { tally, bytes: weight, stands_for: ONE_BLOCK, ..LiveBlock::default() };
-        count(&tally, &block.alone(), Added::Allocated);
+        let mut block = LiveBlock { tally, bytes: weight, stands_for: ONE_BLOCK, ..LiveBlock::default() };
+        count(&block, 1, Added::Allocated);
         OfProbe::add(self.source, Counter::Samples, 1);
         if self.has(SITE_KEYED) {
-            self.follow(&self.live_key(key), &block);
+            self.follow(&self.live_key(key), &mut block);
         }
     }
 
     #[inline(always)]
-    fn follow(&self, key: &LiveKey, block: &LiveBlock) {
+    fn follow(&self, key: &LiveKey, block: &mut LiveBlock) {
         if let Some(old) = take_away(key) {
             live::freed(self.source, &old);
             OfProbe::add(self.source, Counter::Replaced, 1);

@@ -100,7 +100,7 @@ pub fn allocated(context: &ProbeContext) {
         return OfProbe::add(Source::CALLS, Counter::Filtered, 1);
     }
     if let Some(new) = counted_under(&current(), &call, &site, odds) {
-        count(&new.tally, &new.alone(), Added::Allocated);
+        count(&new, 1, Added::Allocated);
         OfProbe::add(Source::CALLS, Counter::Samples, 1);
     }
 }
@@ -176,7 +176,7 @@ pub fn returned(regs: *mut pt_regs) {
     if !blocks::are_counted() {
         return;
     }
-    let Some(pending) = blocks::over(&call::returned_from(regs)) else { return };
+    let Some(mut pending) = blocks::over(&call::returned_from(regs)) else { return };
     let process = current();
     let block = call::result(regs, pending.result_at);
     let image = image_hash(&process);
@@ -189,9 +189,9 @@ pub fn returned(regs: *mut pt_regs) {
         }
     }
     if pending.is_sampled != 0 && block != 0 {
-        count(&pending.new.tally, &pending.new.alone(), Added::Allocated);
+        count(&pending.new, 1, Added::Allocated);
         OfProbe::add(Source::CALLS, Counter::Samples, 1);
-        follow(Source::CALLS, &LiveKey { block, process: image }, &pending.new);
+        follow(Source::CALLS, &LiveKey { block, process: image }, &mut pending.new);
     } else if pending.is_sampled != 0 {
         OfProbe::add(Source::CALLS, Counter::Filtered, 1); // It failed, and no block is there.
     }
