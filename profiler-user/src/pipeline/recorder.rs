@@ -173,14 +173,7 @@ impl Recorder {
             descriptors.push(finishing.news().map_err(RecordError::Runtime)?);
         }
         let followed = Followed::new(filter.processes.iter().map(|(pid, _)| *pid), config.inherit);
-        let arming = config
-            .calls()
-            .map(|_| Arming::new(whom(&filter, config.inherit), &config.heap.allocators))
-            .transpose()
-            .map_err(RecordError::Runtime)?;
-        if let Some(arming) = &arming {
-            descriptors.push(arming.news().map_err(RecordError::Runtime)?);
-        }
+        let arming = arming(&config, &filter, &mut descriptors).map_err(RecordError::Runtime)?;
         let custom = custom(&config, &filter, &mut descriptors).map_err(RecordError::Runtime)?;
         let go_waits = go_waits(&config, &filter, &mut descriptors).map_err(RecordError::Runtime)?;
         let wakers = Wakers::new(descriptors).map_err(RecordError::Runtime)?;
@@ -287,6 +280,15 @@ async fn news_of_command(held: Option<&mut Held>) {
         Some(held) => held.told().await,
         None => std::future::pending().await,
     }
+}
+
+/// Who looks for the functions of allocators, and is heard.
+fn arming(config: &Config, filter: &Filter, wakers: &mut Vec<OwnedFd>) -> io::Result<Option<Arming>> {
+    let arming = config.calls().map(|_| Arming::new(whom(filter, config.inherit), &config.heap.allocators)).transpose()?;
+    if let Some(arming) = &arming {
+        wakers.push(arming.news()?);
+    }
+    Ok(arming)
 }
 
 /// Who looks for the places of custom probes, and is heard.
