@@ -254,6 +254,14 @@ impl Capture {
         threads.read()
     }
 
+    /// Looks at some of the threads of the process that was looked at before; none, if none was.
+    ///
+    /// # Errors
+    /// As [`Self::look_at_threads`].
+    pub fn look_at_some(&self, tids: impl Iterator<Item = u32>) -> Result<Vec<SeenThread>, BpfError> {
+        self.threads.as_ref().map_or(Ok(Vec::new()), |threads| threads.read_some(tids))
+    }
+
     /// Takes over what has arrived. `last`: nothing more will come, so nothing is held back.
     pub fn drain(&mut self, last: Last) -> Batch {
         let now = monotonic_now();

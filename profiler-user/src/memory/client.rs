@@ -2,11 +2,11 @@
 
 use super::wire::{HEAD_BYTES, HELLO, HELPER, RANGE_BYTES, RANGE_MAX_BYTES, RANGES_MAX, head, range};
 use crate::model::process::Pid;
-use crate::sys::handover::{pair, receive_all, send_all};
+use crate::sys::handover::{pair, receive_all, receive_some, send_all};
 use crate::sys::initialised;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -174,10 +174,9 @@ impl Helper {
         request.extend(ranges.iter().flat_map(|asked| range(asked.address, asked.length)));
         send_all(socket, &request, deadline)?;
         let mut answers = Vec::with_capacity(ranges.len());
+        let mut answer = Answer::of(socket, deadline, ranges);
         for range in ranges {
-            let mut status = [0; 4];
-            receive_all(socket, &mut status, deadline)?;
-            let status = i32::from_le_bytes(status);
+            let status = i32::from_le_bytes(answer.take(4)?.try_into().unwrap_or_default());
             let Ok(length) = u32::try_from(status) else {
                 answers.push(Err(unreadable(status.saturating_neg())));
                 continue;
@@ -185,11 +184,40 @@ impl Helper {
             if length > range.length {
                 return Err(io::ErrorKind::InvalidData.into());
             }
-            let mut bytes = vec![0; length as usize];
-            receive_all(socket, &mut bytes, deadline)?;
-            answers.push(Ok(bytes));
+            answers.push(Ok(answer.take(length as usize)?.to_vec()));
         }
         Ok(answers)
+    }
+}
+
+/// An answer as it arrives: as much at once as there is. By two calls for each range, 2,000 stacks took a millisecond longer, of 25.
+struct Answer<'a> {
+    socket: BorrowedFd<'a>,
+    deadline: Instant,
+    /// As long as the longest answer there may be.
+    bytes: Vec<u8>,
+    taken: usize,
+    arrived: usize,
+}
+
+impl<'a> Answer<'a> {
+    fn of(socket: BorrowedFd<'a>, deadline: Instant, ranges: &[Range]) -> Self {
+        let length = ranges.iter().map(|range| 4 + range.length as usize).sum();
+        Self { socket, deadline, bytes: vec![0; length], taken: 0, arrived: 0 }
+    }
+
+    /// The next bytes; an answer that is longer than any is none.
+    fn take(&mut self, length: usize) -> io::Result<&[u8]> {
+        let end = self.taken + length;
+        while self.arrived < end {
+            self.arrived += match self.bytes.get_mut(self.arrived..) {
+                Some(rest) if !rest.is_empty() => receive_some(self.socket, rest, self.deadline)?,
+                _ => return Err(io::ErrorKind::InvalidData.into()),
+            };
+        }
+        let taken = &self.bytes[self.taken..end];
+        self.taken = end;
+        Ok(taken)
     }
 }
 

@@ -156,6 +156,10 @@ impl Snapshot {
             let mut again = BTreeMap::new();
             for thread in threads {
                 let tid = thread.seen.record.tid;
+                // A thread's number may be that of another process's thread meanwhile.
+                if found.get(&tid).is_some_and(|known| known.seen.record.process != thread.seen.record.process) {
+                    continue;
+                }
                 let bytes = asked.as_ref().and_then(|asked| asked.get(&tid).copied()).unwrap_or(crate::snapshot::BYTES_FIRST);
                 if let Some(more) = self.walk(thread, bytes, &mut found) {
                     again.insert(tid, more);

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 pub const BYTES_FIRST: u32 = 2 << 10;
 /// And at most.
 pub const BYTES_MAX: u32 = 1 << 20;
+/// So many threads are few.
+const FEW: usize = 16;
 /// How long the helper may take for one question; a page that does not come takes all of it.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -65,7 +67,7 @@ impl Look<'_> {
     /// The iterator or the helper cannot be had.
     pub fn round(&mut self, wanted: Option<&BTreeMap<u32, u32>>) -> Result<Vec<Thread>, LookError> {
         let bytes_of = |tid: u32| wanted.map_or(Some(BYTES_FIRST), |wanted| wanted.get(&tid).copied());
-        let first = self.capture.look_at_threads(self.pid)?;
+        let first = self.look(wanted)?;
         let still: Vec<(&SeenThread, Range)> =
             first.iter().filter_map(|seen| Some((seen, range(&seen.record, bytes_of(seen.record.tid)?)?))).collect();
         let ranges: Vec<Range> = still.iter().map(|(_, range)| *range).collect();
@@ -73,13 +75,21 @@ impl Look<'_> {
         self.read(&ranges, &mut read)?;
         let read: HashMap<u32, (&ThreadRecord, Result<Vec<u8>, Missing>)> =
             still.iter().zip(read).map(|((seen, _), bytes)| (seen.record.tid, (&seen.record, bytes))).collect();
-        let second = self.capture.look_at_threads(self.pid)?;
+        let second = self.look(wanted)?;
         let thread = |seen: SeenThread| {
             let asked = bytes_of(seen.record.tid)?;
             let user = user(&seen.record, read.get(&seen.record.tid), asked);
             Some(Thread { seen, user })
         };
         Ok(second.into_iter().filter_map(thread).collect())
+    }
+
+    /// A few threads are looked at one by one, and nobody beside them.
+    fn look(&mut self, wanted: Option<&BTreeMap<u32, u32>>) -> Result<Vec<SeenThread>, BpfError> {
+        match wanted {
+            Some(wanted) if wanted.len() <= FEW => self.capture.look_at_some(wanted.keys().copied()),
+            _ => self.capture.look_at_threads(self.pid),
+        }
     }
 
     /// Reads ranges; where the helper does not come back, half of them at a time, until the one is found that holds it.

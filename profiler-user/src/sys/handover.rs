@@ -53,15 +53,26 @@ pub fn send_all(socket: BorrowedFd<'_>, mut bytes: &[u8], deadline: Instant) -> 
 /// `UnexpectedEof` when the other side is gone, `TimedOut` when the deadline is over.
 pub fn receive_all(socket: BorrowedFd<'_>, mut buffer: &mut [u8], deadline: Instant) -> io::Result<()> {
     while !buffer.is_empty() {
+        let received = receive_some(socket, buffer, deadline)?;
+        buffer = &mut buffer[received..];
+    }
+    Ok(())
+}
+
+/// Receives what is there, or comes next, and has room in the buffer; gives how much.
+///
+/// # Errors
+/// As [`receive_all`].
+pub fn receive_some(socket: BorrowedFd<'_>, buffer: &mut [u8], deadline: Instant) -> io::Result<usize> {
+    loop {
         match recv(socket, &mut *buffer, RecvFlags::DONTWAIT) {
             Ok((0, _)) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok((received, _)) => buffer = &mut buffer[received..],
+            Ok((received, _)) => return Ok(received),
             Err(Errno::AGAIN) => wait(socket, PollFlags::IN, deadline)?,
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(())
 }
 
 /// Sends a number and descriptors.

@@ -11,17 +11,21 @@ use std::time::{Duration, Instant};
 
 /// Runs; the median counts.
 const ROUNDS: usize = 9;
-const THREADS: &str = "2000";
+const THREADS: u64 = 2000;
+/// Threads of a large process, as many of them as the machine allows beside those that it has, and the goal for all of them.
+const MANY: u64 = 50_000;
+const MANY_MS_MAX: f64 = 1000.0;
+const THREADS_LEFT: u64 = 2_500;
 /// Goal, milliseconds.
 const SNAPSHOT_MS_MAX: f64 = 25.0;
 
 /// Measures.
 pub(super) fn run() -> Result<Vec<Row>> {
-    let parked = Subject::start(&build("parked", Build::CBare)?, [THREADS])?;
+    let parked = Subject::start(&build("parked", Build::CBare)?, [THREADS.to_string()])?;
     let (mut took, mut whole) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let before = Instant::now();
-        took.push(snapshot(parked.pid())?);
+        took.push(snapshot(parked.pid(), THREADS)?);
         whole.push(before.elapsed().as_secs_f64() * 1e3);
     }
     let took = median(&mut took);
@@ -35,23 +39,41 @@ pub(super) fn run() -> Result<Vec<Row>> {
         rows.push(Row::beside("gdb `thread apply all bt` of the same", format!("{gdb:.0} ms, {:.0} times as long", gdb / took)));
     }
     drop(parked);
-    let mut running = Subject::start(&build("parked", Build::CBare)?, [THREADS, "gaps"])?;
+    let mut running = Subject::start(&build("parked", Build::CBare)?, [THREADS.to_string(), "gaps".to_owned()])?;
     rows.push(Row::beside("longest gap of a running thread of the target in 2 s, undisturbed", gap(&mut running, |_| Ok(()))?));
     rows.push(Row::beside(
         "the same with five snapshots in it",
-        gap(&mut running, |pid| (0..5).try_for_each(|_| snapshot(pid).map(drop)))?,
+        gap(&mut running, |pid| (0..5).try_for_each(|_| snapshot(pid, THREADS).map(drop)))?,
     ));
     if find("gdb").is_some() {
         rows.push(Row::beside("the same with gdb once in it", gap(&mut running, |pid| gdb(pid).map(drop))?));
     }
+    drop(running);
+    rows.push(many()?);
     Ok(rows)
 }
 
+/// A snapshot of a process that has as many threads as there can be, up to those of the goal; with fewer it is said, and nothing is reached.
+fn many() -> Result<Row> {
+    let limit = |name: &str| -> Result<u64> { Ok(std::fs::read_to_string(format!("/proc/sys/kernel/{name}"))?.trim().parse()?) };
+    let allowed = limit("pid_max")?.min(limit("threads-max")?).saturating_sub(THREADS_LEFT);
+    let threads = MANY.min(allowed);
+    let parked = Subject::start(&build("parked", Build::CBare)?, [threads.to_string()])?;
+    let mut took = (0..3).map(|_| snapshot(parked.pid(), threads)).collect::<Result<Vec<f64>>>()?;
+    let took = median(&mut took);
+    let figure = format!("{took:.0} ms, {:.1} us a thread", took * 1e3 / threads as f64);
+    if threads < MANY {
+        let what = format!("{threads} threads: kernel.pid_max and kernel.threads-max ALLOW NO {MANY}, for which the goal is 1 s");
+        return Ok(Row::beside(what, figure));
+    }
+    Ok(Row::goal("50,000 parked threads, median of 3", figure, "<= 1 s", took <= MANY_MS_MAX))
+}
+
 /// Takes one, and gives what it says that it took, ms.
-fn snapshot(pid: u32) -> Result<f64> {
+fn snapshot(pid: u32, threads: u64) -> Result<f64> {
     let outcome = Profiler::new("stacks")?.args([pid.to_string().as_str(), "--timing", "--group"]).run()?.success()?;
     let listed = String::from_utf8_lossy(&outcome.stdout).into_owned();
-    ensure!(listed.starts_with("2000 threads [worker, futex wait]"), "not all were walked alike:\n{listed}");
+    ensure!(listed.starts_with(&format!("{threads} threads [worker, futex wait]")), "not all were walked alike:\n{listed}");
     let ms = outcome.stderr.split(" in ").nth(1).and_then(|rest| rest.split(' ').next()).context("it does not say how long it took")?;
     Ok(ms.parse()?)
 }
