@@ -160,15 +160,50 @@ pub struct LiveBlock {
     pub bytes: u64,
     /// The blocks that it stands for, in units of 2^-16.
     pub stands_for: u64,
-    /// When it was allocated, on `CLOCK_MONOTONIC`.
-    pub since_ns: u64,
-    /// A random number of its own: whether it is followed when not all are ([`crate::sampling::is_followed`]).
-    pub ticket: u32,
-    /// It stands for 2^`level` sampled blocks: the others are not followed.
-    pub level: u32,
+    /// When it was allocated, in units of 2^18 ns (262 us) of `CLOCK_MONOTONIC`; it goes round in 13 days.
+    pub since: u32,
+    /// A random number of its own, by which it is followed or not when not all are ([`crate::sampling::is_followed`]); in its lowest 5 bits the level.
+    pub ticket_and_level: u32,
 }
 
+/// Bits of a level, and those of a unit of time.
+const LEVEL_BITS: u32 = 5;
+const SINCE_SHIFT: u32 = 18;
+
 impl LiveBlock {
+    /// Begins to be followed now, if it is one of those: with a random number, and the level of now.
+    #[inline(always)]
+    pub fn begin(&mut self, random: u32, level: u32, now_ns: u64) {
+        self.since = (now_ns >> SINCE_SHIFT) as u32;
+        self.ticket_and_level = random >> LEVEL_BITS << LEVEL_BITS;
+        self.set_level(level);
+    }
+
+    /// It stands for 2 to the power of this many sampled blocks: the others are not followed.
+    #[inline(always)]
+    pub const fn level(&self) -> u32 {
+        self.ticket_and_level & ((1 << LEVEL_BITS) - 1)
+    }
+
+    /// Has it stand for so many; at most [`crate::sampling::LEVEL_MAX`].
+    #[inline(always)]
+    pub fn set_level(&mut self, level: u32) {
+        self.ticket_and_level = self.ticket_and_level >> LEVEL_BITS << LEVEL_BITS | level;
+    }
+
+    /// Its random number.
+    #[inline(always)]
+    pub const fn ticket(&self) -> u32 {
+        self.ticket_and_level >> LEVEL_BITS << LEVEL_BITS
+    }
+
+    /// For how long it has lived, ns, to 262 us; none before it began.
+    #[inline(always)]
+    pub const fn lived_ns(&self, now_ns: u64) -> u64 {
+        let units = ((now_ns >> SINCE_SHIFT) as u32).wrapping_sub(self.since);
+        if units > u32::MAX / 2 { 0 } else { (units as u64) << SINCE_SHIFT }
+    }
+
     /// It alone.
     #[inline(always)]
     pub const fn alone(&self) -> Blocks {
@@ -178,7 +213,7 @@ impl LiveBlock {
     /// With those that it stands for because they are not followed.
     #[inline(always)]
     pub const fn with_others(&self) -> Blocks {
-        self.alone().doubled(self.level)
+        self.alone().doubled(self.level())
     }
 }
 
@@ -308,7 +343,10 @@ mod tests {
 
     #[test]
     fn what_is_followed_stands_for_what_is_not() {
-        let block = LiveBlock { bytes: 100, stands_for: 3 << 16, level: 3, ..LiveBlock::default() };
+        let mut block = LiveBlock { bytes: 100, stands_for: 3 << 16, ..LiveBlock::default() };
+        block.begin(0x1234_5678, 3, 10_000_000);
+        assert_eq!((block.level(), block.ticket()), (3, 0x1234_5660));
+        assert!(block.lived_ns(20_000_000).abs_diff(10_000_000) < 1 << 18 && block.lived_ns(9_000_000) == 0);
         assert_eq!(block.alone(), Blocks { count: 1, bytes: 100, stand_for: 3 << 16, stand_for_bytes: 300 << 8 });
         assert_eq!(block.with_others(), Blocks { count: 8, bytes: 800, stand_for: 24 << 16, stand_for_bytes: 2400 << 8 });
         // One of eight was followed, and the seven others were counted as freed.

@@ -32,12 +32,12 @@ pub fn take_away(key: &LiveKey) -> Option<LiveBlock> {
 /// Counts a block that was given back.
 #[inline(always)]
 pub fn freed(source: Source, block: &LiveBlock) {
-    let times = 1 << block.level;
+    let times = 1 << block.level();
     count(block, times, Added::Freed);
     OfProbe::add(source, Counter::Frees, 1);
     let temporary_ns = setting!(temporary_ns);
     // SAFETY: no arguments, no preconditions.
-    if temporary_ns != 0 && unsafe { bpf_ktime_get_ns() }.wrapping_sub(block.since_ns) <= temporary_ns {
+    if temporary_ns != 0 && block.lived_ns(unsafe { bpf_ktime_get_ns() }) <= temporary_ns {
         count(block, times, Added::Temporary);
     }
 }
@@ -52,28 +52,41 @@ enum Put {
     Full,
     /// The kernel had no memory at hand.
     Failed,
+    /// It is not one of those that are followed.
+    Out,
 }
 
-/// Puts a block, which was counted as allocated, among those that live. If one lives there already, its end was not seen.
+/// What it means that one of the same address, or key, is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Former {
+    /// Its end was not seen.
+    Unseen,
+    /// The new one takes its place.
+    Replaced,
+}
+
+/// Puts a block, which was counted as allocated, among those that live, in the place of one that lives there.
 #[inline(always)]
-pub fn follow(source: Source, key: &LiveKey, block: &mut LiveBlock) {
+pub fn follow(source: Source, key: &LiveKey, block: &mut LiveBlock, former: Former) {
     // SAFETY: no arguments, no preconditions.
-    (block.ticket, block.since_ns) = unsafe { (bpf_get_prandom_u32() as u32, bpf_ktime_get_ns()) };
-    block.level = level();
-    if !is_followed(block.ticket, block.level) {
-        return not_followed(source, block);
-    }
-    let mut put = insert(key, block);
-    if put == Put::IsThere {
+    let (random, now_ns) = unsafe { (bpf_get_prandom_u32() as u32, bpf_ktime_get_ns()) };
+    block.begin(random, level(), now_ns);
+    let mut put = if is_followed(block.ticket(), block.level()) { insert(key, block) } else { Put::Out };
+    if put == Put::Out || put == Put::IsThere {
         if let Some(old) = take_away(key) {
-            count(&old, 1 << old.level, Added::Freed);
-            OfProbe::lose(source, Loss::FreeUnseen);
+            freed(source, &old);
+            match former {
+                Former::Unseen => OfProbe::lose(source, Loss::FreeUnseen),
+                Former::Replaced => OfProbe::add(source, Counter::Replaced, 1),
+            }
         }
-        put = insert(key, block);
+        if put == Put::IsThere {
+            put = insert(key, block);
+        }
     } else if put == Put::Full {
         make_room();
-        block.level = level();
-        if is_followed(block.ticket, block.level) {
+        block.set_level(level());
+        if is_followed(block.ticket(), block.level()) {
             // Where another program is at it still, this block is lost: those that have been let go by now are too few.
             put = insert(key, block);
         }
@@ -92,8 +105,8 @@ fn insert(key: &LiveKey, block: &LiveBlock) -> Put {
         Err(EEXIST) => return Put::IsThere,
         Err(_) => return Put::Failed,
     }
-    if block.level != 0 {
-        count(block, 1u64.wrapping_sub(1 << block.level), Added::Freed);
+    if block.level() != 0 {
+        count(block, 1u64.wrapping_sub(1 << block.level()), Added::Freed);
     }
     Put::In
 }
@@ -109,7 +122,7 @@ fn not_followed(source: Source, block: &LiveBlock) {
 #[inline(always)]
 pub fn put_back(source: Source, key: &LiveKey, block: &LiveBlock) {
     if LIVE.insert(key, *block, NEW_ONLY).is_err() {
-        count(block, 1 << block.level, Added::Freed);
+        count(block, 1 << block.level(), Added::Freed);
         OfProbe::lose(source, Loss::LiveFull);
     }
 }
@@ -147,13 +160,13 @@ fn make_room() {
 extern "C" fn thin(_map: *mut c_void, key: *const LiveKey, held: *mut LiveBlock, level: *mut c_void) -> i64 {
     // SAFETY: `bpf_for_each_map_elem` gives an entry of the map, and passes on the pointer that `make_room` gave it.
     let (block, level) = unsafe { (*held, *level.cast::<u64>() as u32) };
-    if block.level >= level {
+    if block.level() >= level {
         return 0;
     }
-    let times: u64 = 1 << block.level;
-    if is_followed(block.ticket, level) {
-        // SAFETY: as above; the word is written whole.
-        unsafe { core::ptr::write_volatile(&raw mut (*held).level, level) };
+    let times: u64 = 1 << block.level();
+    if is_followed(block.ticket(), level) {
+        // SAFETY: as above; one word of it changes.
+        unsafe { (*held).set_level(level) };
         count(&block, times.wrapping_sub(1 << level), Added::Freed);
         return 0;
     }

@@ -4,7 +4,7 @@
 //! apart by a hash of the source.
 
 use crate::emit;
-use crate::live::{self, take_away};
+use crate::live::{self, Former, take_away};
 use crate::maps::{CUSTOM_SITES, PENDING};
 use crate::place::{OfProbe, Place as _};
 use crate::probe::descriptor::{SystemCall, are_native};
@@ -145,26 +145,16 @@ impl<'a> Hit<'a> {
         count(&block, 1, Added::Allocated);
         OfProbe::add(self.source, Counter::Samples, 1);
         if self.has(SITE_KEYED) {
-            self.follow(&self.live_key(key), &mut block);
+            live::follow(self.source, &self.live_key(key), &mut block, Former::Replaced);
         }
     }
 
+    /// A call has begun that will add a key.
     #[inline(always)]
-    fn follow(&self, key: &LiveKey, block: &mut LiveBlock) {
-        if let Some(old) = take_away(key) {
-            live::freed(self.source, &old);
-            OfProbe::add(self.source, Counter::Replaced, 1);
-        }
-        live::follow(self.source, key, block);
-    }
-
-    /// A call begins that will add a key.
-    #[inline(always)]
-    fn begin(&self, call: PendingKey) {
-        OfProbe::add(self.source, Counter::Runs, 1);
-        let Some(tally) = self.named(&From::Probe { is_entry: true }) else { return };
-        let new = LiveBlock { tally, bytes: self.value(&self.site.weight, 0), ..LiveBlock::default() };
-        let pending = PendingCall { new, old_block: self.value(&self.site.key, 0), ..PendingCall::default() };
+    fn begun(&self, call: PendingKey, (key, weight): (u64, u64), tally: TallyKey) {
+        // In its place at once: a program's stack has 512 bytes, with what it calls.
+        let mut pending = PendingCall::default();
+        (pending.new.tally, pending.new.bytes, pending.old_block) = (tally, weight, key);
         if PENDING.insert(&self.pair(call), pending, 0).is_err() {
             OfProbe::lose(self.source, Loss::NoReturn);
         }
@@ -242,10 +232,21 @@ fn read_user(address: u64, bytes: u32) -> u64 {
 #[inline(always)]
 pub fn called(context: &ProbeContext) {
     let Some(hit) = Hit::at(context.as_ptr()) else { return };
-    match hit.site.action {
-        ACTION_REMOVE => hit.remove(),
-        ACTION_BEGIN => hit.begin(entered_at(context.regs)),
-        _ => hit.add(&From::Probe { is_entry: hit.has(SITE_AT_ENTRY) }),
+    if hit.site.action == ACTION_REMOVE {
+        return hit.remove();
+    }
+    // The walk is there once for both, or the program's stack would be too large for kernels that give it no other.
+    let begins = hit.site.action == ACTION_BEGIN;
+    OfProbe::add(hit.source, Counter::Runs, 1);
+    let (key, weight) = (hit.value(&hit.site.key, 0), hit.value(&hit.site.weight, 0));
+    if !begins && hit.is_failure(key) {
+        return OfProbe::add(hit.source, Counter::Filtered, 1);
+    }
+    let Some(tally) = hit.named(&From::Probe { is_entry: begins || hit.has(SITE_AT_ENTRY) }) else { return };
+    if begins {
+        hit.begun(entered_at(context.regs), (key, weight), tally);
+    } else {
+        hit.added(key, weight, tally);
     }
 }
 

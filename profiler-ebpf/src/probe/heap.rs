@@ -8,7 +8,7 @@ pub mod blocks;
 pub mod call;
 
 use crate::emit;
-use crate::live::{follow, freed, put_back, take_away};
+use crate::live::{Former, follow, freed, put_back, take_away};
 use crate::place::{OfProbe, Place as _};
 use crate::settings::setting;
 use crate::stack::{From, process_hash, take};
@@ -191,7 +191,7 @@ pub fn returned(regs: *mut pt_regs) {
     if pending.is_sampled != 0 && block != 0 {
         count(&pending.new, 1, Added::Allocated);
         OfProbe::add(Source::CALLS, Counter::Samples, 1);
-        follow(Source::CALLS, &LiveKey { block, process: image }, &mut pending.new);
+        follow(Source::CALLS, &LiveKey { block, process: image }, &mut pending.new, Former::Unseen);
     } else if pending.is_sampled != 0 {
         OfProbe::add(Source::CALLS, Counter::Filtered, 1); // It failed, and no block is there.
     }

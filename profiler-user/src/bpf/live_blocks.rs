@@ -91,7 +91,7 @@ fn blocks(live: &Live) -> impl Iterator<Item = Result<(LiveKey, LiveBlock), MapE
 
 /// With those that it stands for.
 fn add(ages: &mut Ages, block: &LiveBlock, now_ns: u64) {
-    let age = Age::of(Duration::from_nanos(now_ns.saturating_sub(block.since_ns)));
+    let age = Age::of(Duration::from_nanos(block.lived_ns(now_ns)));
     let mine = ages.entry((block.tally, age)).or_default();
     *mine = mine.plus(&block.with_others());
 }
