@@ -16,6 +16,10 @@ pub struct Settings {
     pub block_ns: u64,
     /// When the recording began, on `CLOCK_MONOTONIC`.
     pub start_ns: u64,
+    /// Times off the CPU that are shorter are left out, ns.
+    pub shortest_ns: u64,
+    /// Longer ones, too.
+    pub longest_ns: u64,
     /// 1: take the kernel part of stacks.
     pub kernel_stacks: u32,
     /// 1: take the user part of stacks.
@@ -52,6 +56,10 @@ pub struct Settings {
     pub per_thread: u32,
     /// 1: of each sleep it is kept who ended it.
     pub wakers: u32,
+    /// Time off the CPU is counted in these states: bits of the `STATE_*` of [`crate::wait`].
+    pub states: u32,
+    /// 1: threads that are there when the recording begins are listed.
+    pub existing: u32,
 }
 
 /// By the tables of the files, finished in user space where one is missing.

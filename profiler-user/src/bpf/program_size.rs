@@ -51,6 +51,7 @@ pub fn program_sizes() -> Result<Vec<ProgramSize>, BpfError> {
             Err(error) => return Err(error),
         }
     }
+    programs.load_iterators()?;
     let unknown = |name: &str| BpfError::Load(format!("the kernel says nothing of the program {name}"));
     let loaded = programs.each().filter(|(_, program)| program.fd().is_ok());
     let mut sizes =
@@ -108,6 +109,10 @@ fn everything() -> Result<CaptureOptions, BpfError> {
         mutex_fraction: 5,
         per_thread: 1,
         wakers: 1,
+        states: 3,
+        existing: 1,
+        shortest_ns: 1_000,
+        longest_ns: 1_000_000,
     };
     Ok(CaptureOptions {
         settings,

@@ -1,4 +1,4 @@
-//! A look at every thread of a process: the task iterator, attached to one process and read like a file. aya 0.14 attaches iterators to everything that runs, so
+//! A look at every thread of a process, or of all: the task iterator, attached to one process or to none and read like a file. aya 0.14 attaches iterators to everything that runs, so
 //! the two calls are ours.
 
 use super::error::BpfError;
@@ -65,8 +65,9 @@ pub(super) struct ThreadIterator {
 }
 
 impl ThreadIterator {
-    pub(super) fn open(program: BorrowedFd<'_>, pid: Pid) -> Result<Self, BpfError> {
-        let info = IterInfo { pid: pid.0, ..IterInfo::default() };
+    /// Of one process, or of all.
+    pub(super) fn open(program: BorrowedFd<'_>, pid: Option<Pid>) -> Result<Self, BpfError> {
+        let info = IterInfo { pid: pid.map_or(0, |pid| pid.0), ..IterInfo::default() };
         let attr = LinkAttr {
             prog_fd: program.as_raw_fd() as u32,
             attach_type: TRACE_ITER,
@@ -76,13 +77,17 @@ impl ThreadIterator {
         };
         // SAFETY: the attributes and what they point to outlive the call.
         let link = descriptor(unsafe { libc::syscall(libc::SYS_bpf, LINK_CREATE, &raw const attr, size_of::<LinkAttr>()) });
-        let link =
-            link.map_err(|error| BpfError::Load(format!("attaching the iterator over the threads of process {}: {error}", pid.0)))?;
-        Ok(Self { link })
+        let whose = pid.map_or("all processes".to_owned(), |pid| format!("process {}", pid.0));
+        Ok(Self { link: link.map_err(|error| BpfError::Load(format!("attaching the iterator over the threads of {whose}: {error}")))? })
     }
 
     /// All threads as they are now.
     pub(super) fn read(&self) -> Result<Vec<SeenThread>, BpfError> {
+        Ok(parse(&self.read_bytes()?))
+    }
+
+    /// All that the program writes.
+    pub(super) fn read_bytes(&self) -> Result<Vec<u8>, BpfError> {
         let failed = |error: std::io::Error| BpfError::Load(format!("reading the threads of a process: {error}"));
         let attr = IterAttr { link_fd: self.link.as_raw_fd() as u32, flags: 0 };
         // SAFETY: the attributes outlive the call.
@@ -90,21 +95,27 @@ impl ThreadIterator {
         let mut bytes = Vec::with_capacity(1 << 16);
         let most = THREADS_MAX * (size_of::<ThreadRecord>() + 8 * KERNEL_FRAMES_MAX);
         File::from(iterator.map_err(failed)?).take(most as u64).read_to_end(&mut bytes).map_err(failed)?;
-        Ok(parse(&bytes))
+        Ok(bytes)
     }
 }
 
 /// The records one behind the other, each with its kernel frames.
-fn parse(mut bytes: &[u8]) -> Vec<SeenThread> {
+pub(super) fn parse(mut bytes: &[u8]) -> Vec<SeenThread> {
     let mut threads = Vec::new();
-    while let Ok((record, rest)) = ThreadRecord::read_from_prefix(bytes) {
-        let length = (record.kernel_frames as usize).min(KERNEL_FRAMES_MAX) * 8;
-        let Some((frames, rest)) = rest.split_at_checked(length) else { break };
-        let kernel = frames.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default())).collect();
-        threads.push(SeenThread { record, kernel });
+    while let Some((thread, rest)) = parse_one(bytes) {
+        threads.push(thread);
         bytes = rest;
     }
     threads
+}
+
+/// The first record, and what stands behind it.
+pub(super) fn parse_one(bytes: &[u8]) -> Option<(SeenThread, &[u8])> {
+    let (record, rest) = ThreadRecord::read_from_prefix(bytes).ok()?;
+    let length = (record.kernel_frames as usize).min(KERNEL_FRAMES_MAX) * 8;
+    let (frames, rest) = rest.split_at_checked(length)?;
+    let kernel = frames.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default())).collect();
+    Some((SeenThread { record, kernel }, rest))
 }
 
 #[cfg(test)]

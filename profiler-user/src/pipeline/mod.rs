@@ -2,6 +2,7 @@
 
 mod allocator_finder;
 mod arming;
+mod beside;
 mod budget;
 mod calls;
 mod closing;
@@ -17,6 +18,7 @@ mod goroutines;
 mod governor;
 mod memory;
 mod moments;
+mod ongoing;
 mod own_processes;
 mod phases;
 mod probed;
@@ -26,6 +28,7 @@ mod signals;
 mod snapshot;
 mod stop;
 mod table_builder;
+mod waits;
 mod wakers;
 mod wall;
 mod watch;

@@ -1,6 +1,7 @@
 //! A recording while it runs: every drain goes through here, from raw records to counts.
 
 use super::arming::Arming;
+use super::beside::Beside;
 use super::calls::{Calls, Wanted};
 use super::closing::Closing;
 use super::custom_arming::CustomArming;
@@ -21,11 +22,10 @@ use crate::model::label::Label;
 use crate::model::mapping::{MappedRange, MappingKind};
 use crate::model::process::{Pid, ProcessKey};
 use crate::model::stack::{RawStack, Tally, UserStack};
-use crate::model::window::{Waker, Window};
+use crate::model::window::Window;
 use crate::object::ObjectStore;
 use crate::process::{Context, Describe, KernelLayout, Processes, Tables, Threads};
 use crate::unwind::Costs;
-use foldhash::HashMap;
 use profiler_common::source::Source;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -79,30 +79,32 @@ pub(super) struct Ended {
 pub(super) struct Session {
     pub(super) capture: Capture,
     pub(super) objects: ObjectStore,
-    processes: Processes,
-    tables: Tables,
+    pub(super) processes: Processes,
+    pub(super) tables: Tables,
     /// The counts, by source.
-    aggregators: BTreeMap<Source, Aggregator>,
-    kernel: KernelLayout,
-    threads: Threads,
+    pub(super) aggregators: BTreeMap<Source, Aggregator>,
+    pub(super) kernel: KernelLayout,
+    pub(super) threads: Threads,
     /// What the window was given, and what it may hold now.
     window_bytes: [u64; 2],
     memory: Arc<Memory>,
     /// Mappings that have been looked at for a perf map.
     perf_maps_seen: usize,
     /// None when stacks are walked by frame pointers alone.
-    finishing: Option<Finishing>,
+    pub(super) finishing: Option<Finishing>,
     arming: Option<Arming>,
     custom: Option<CustomArming>,
     calls: Option<Calls>,
     /// When page faults were begun by the budget.
     faults_since: Option<(SystemTime, Instant)>,
     execs: Execs,
-    own: OwnProcesses,
+    pub(super) own: OwnProcesses,
     followed: Followed,
     started: Instant,
     start: SystemTime,
     first_sample: Option<Instant>,
+    /// What is counted beside what the kernel has.
+    pub(super) beside: Beside,
 }
 
 impl Session {
@@ -136,6 +138,7 @@ impl Session {
             started,
             start,
             first_sample: None,
+            beside: Beside::default(),
         };
         session.processes.scan(&mut World { objects: &mut session.objects });
         if is_prepared {
@@ -161,12 +164,11 @@ impl Session {
             }
             finishing.settle(&self.objects, &self.processes, &mut self.capture)?;
         }
+        self.calls = self.arming.is_some().then(|| Calls::begin(config));
+        self.capture.start()?;
         (self.started, self.start) = (Instant::now(), SystemTime::now());
-        if self.arming.is_none() {
-            return self.capture.start();
-        }
-        self.calls = Some(Calls::begin(config));
-        self.capture.start()
+        self.take_existing();
+        Ok(())
     }
 
     /// Looks at what is to be looked at while calls are counted.
@@ -264,9 +266,9 @@ impl Session {
             self.own.count(&tally);
             return;
         }
-        let counts_bytes: u64 = self.aggregators.values().map(Aggregator::bytes).sum();
+        let is_full = self.is_full();
         let Some(aggregator) = self.aggregators.get_mut(&tally.source) else { return };
-        if self.tables.bytes() + counts_bytes > self.window_bytes[1] {
+        if is_full {
             return aggregator.refuse(tally.events);
         }
         let mut world = World { objects: &mut self.objects };
@@ -282,7 +284,13 @@ impl Session {
         }
     }
 
-    fn count(&mut self, (met, tally): &Sample) {
+    /// Whether the window holds as much as it may.
+    pub(super) fn is_full(&self) -> bool {
+        let counts_bytes: u64 = self.aggregators.values().map(Aggregator::bytes).sum();
+        self.tables.bytes() + counts_bytes > self.window_bytes[1]
+    }
+
+    pub(super) fn count(&mut self, (met, tally): &Sample) {
         let normalized = self.tables.place(met, tally, self.kernel);
         if let Some(aggregator) = self.aggregators.get_mut(&tally.source) {
             match tally.counted_under {
@@ -311,17 +319,6 @@ impl Session {
             }
         }
         go
-    }
-
-    /// Stacks that ended waits get their numbers.
-    fn take_wakers(&mut self) -> HashMap<u64, u64> {
-        let named = self.aggregators.remove(&Source::WAKERS).map(Aggregator::into_wakers).unwrap_or_default();
-        let mut numbers = HashMap::default();
-        for (bits, key) in named {
-            self.tables.dictionary.wakers.push(Waker { process: key.process, stack: key.stack });
-            numbers.insert(bits, self.tables.dictionary.wakers.len() as u64);
-        }
-        numbers
     }
 
     /// Opens the perf maps of processes whose code without a file was sampled: later they may be gone.
@@ -357,11 +354,12 @@ impl Session {
 
     /// Stops the clock, takes over the rest, and closes the windows.
     pub(super) fn finish(mut self, config: &Config) -> Result<Ended, BpfError> {
-        self.capture.stop();
+        let stopped = self.capture.stop();
         let sources: Vec<Source> = self.aggregators.keys().copied().collect();
         let ticks =
             sources.iter().map(|source| Ok((*source, self.capture.ticks(*source)?))).collect::<Result<BTreeMap<_, _>, BpfError>>()?;
-        let duration = self.started.elapsed();
+        let duration = stopped.duration_since(self.started);
+        self.take_ongoing(config)?;
         // Once more for those that had none when their code was first seen: some are written late.
         self.perf_maps_seen = 0;
         self.drain(Last::Yes)?;
@@ -374,6 +372,7 @@ impl Session {
         let closing = Closing {
             config,
             wakers: &wakers,
+            beside: &self.beside,
             phases: self.calls.as_ref().map_or(&[], Calls::phases),
             faults_span,
             capture: &self.capture,

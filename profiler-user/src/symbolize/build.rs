@@ -6,7 +6,7 @@ use super::kernel::KernelSymbols;
 use super::layout::Layout;
 use super::native::LinesOrWhy;
 use super::values;
-use super::waits::{self, of_class};
+use super::waits::{self, of_class, of_ongoing};
 use crate::model::address::FileAddress;
 use crate::model::label::Label;
 use crate::model::mapping::{MappingId, MappingKind, ObjectId};
@@ -16,7 +16,7 @@ use crate::model::stack::{Frame, StackId};
 use crate::model::window::{SampleKey, Window};
 use crate::object::ObjectStore;
 use foldhash::{HashMap, HashMapExt as _};
-use profiler_common::wait::CLASS_BITS;
+use profiler_common::wait::{CLASS_BITS, plain_class};
 use std::sync::Arc;
 
 /// What is needed to build, and what is built.
@@ -135,7 +135,7 @@ impl<'a> Builder<'a> {
                 continue;
             }
             // Locks that are told by different means are locks.
-            let class = if self.window.kind.is_of_contentions() { key.class >> CLASS_BITS } else { key.class };
+            let class = if self.window.kind.is_of_contentions() { key.class - plain_class(key.class) } else { key.class };
             match known.entry((key.process, key.thread, locations, class)) {
                 std::collections::hash_map::Entry::Occupied(at) => {
                     let sample = &mut samples[*at.get()];
@@ -181,7 +181,11 @@ impl<'a> Builder<'a> {
             return true;
         }
         let lines = locations.iter().filter_map(|at| self.locations[*at].lines.as_ref().ok()).flatten();
-        waits::are_told(self.window.kind, class & ((1 << CLASS_BITS) - 1), lines.map(|line| &*self.functions[line.function].name))
+        waits::are_told(
+            self.window.kind,
+            plain_class(class & ((1 << CLASS_BITS) - 1)),
+            lines.map(|line| &*self.functions[line.function].name),
+        )
     }
 
     /// Leaves out the frames of functions that were inlined into the next ones: the address of the innermost one unfolds to all of them.
@@ -222,6 +226,7 @@ impl<'a> Builder<'a> {
             labels.extend(text("thread", &thread.name));
         }
         labels.extend(of_class(self.window.kind, key.class));
+        labels.extend(of_ongoing(self.window.kind, key.class));
         for label in process.labels.iter() {
             let is_empty = matches!(&label.value, crate::model::label::LabelValue::Text(text) if text.is_empty());
             if !is_empty && labels.iter().all(|known| known.key != label.key) {
