@@ -18,6 +18,10 @@ pub struct Settings {
     pub start_ns: u64,
     /// A block that is freed within so many ns is a temporary one; 0: none is.
     pub temporary_ns: u64,
+    /// Times off the CPU that are shorter are left out, ns.
+    pub shortest_ns: u64,
+    /// Longer ones, too.
+    pub longest_ns: u64,
     /// 1: take the kernel part of stacks.
     pub kernel_stacks: u32,
     /// 1: take the user part of stacks.
@@ -58,6 +62,10 @@ pub struct Settings {
     pub tally_keys: u32,
     /// A process that is stopped when it becomes another program, and when that has its libraries, until it is let go on; 0: none.
     pub held: u32,
+    /// Time off the CPU is counted in these states: bits of the `STATE_*` of [`crate::wait`].
+    pub states: u32,
+    /// 1: threads that are there when the recording begins are listed.
+    pub existing: u32,
 }
 
 /// By the tables of the files, finished in user space where one is missing.

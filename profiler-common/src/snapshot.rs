@@ -3,6 +3,7 @@
 use crate::limits::COMM_BYTES;
 use crate::process::ProcessKey;
 use crate::unwind::Registers;
+use crate::wait::Sleep;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// It has no user side: a kernel thread, or one that exits.
@@ -55,6 +56,16 @@ pub struct ThreadRecord {
     pub kernel_frames: u32,
     /// Zero.
     pub reserved: u32,
+}
+
+/// A thread that was off its CPU when the recording was over. Behind it stand the words of its kernel stack.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SleeperRecord {
+    /// Since when, and why.
+    pub sleep: Sleep,
+    /// The thread.
+    pub thread: ThreadRecord,
 }
 
 const _: () = assert!(size_of::<ThreadRecord>() == 16 + 32 + 40 + 16 + COMM_BYTES + 8);

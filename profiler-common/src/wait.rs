@@ -22,8 +22,57 @@ pub const CLASS_LOCK: u64 = 4;
 /// What waits there only the functions' names tell.
 pub const CLASS_UNSURE: u64 = 5;
 
+/// A bit beside those: the recording was over before the wait was. No program sets it.
+pub const CLASS_ONGOING: u64 = 8;
+/// The class of a thread that was there before the recording, where those are counted that are started.
+pub const CLASS_EXISTING: u64 = 1;
+
 /// Bits of a class that say what a wait is; those above them say who ended it, if that is kept.
 pub const CLASS_BITS: u32 = 4;
+
+/// What a class says of a wait, without who ended it and whether it is over.
+#[inline(always)]
+pub const fn plain_class(class: u64) -> u64 {
+    class & (CLASS_ONGOING - 1)
+}
+
+/// A thread off its CPU wants one: it was preempted, or has been woken.
+pub const STATE_RUNNABLE: u16 = 1;
+/// It sleeps, and signals wake it (`TASK_INTERRUPTIBLE` of include/linux/sched.h; S of ps).
+pub const STATE_INTERRUPTIBLE: u16 = 2;
+/// It sleeps, and they do not (`TASK_UNINTERRUPTIBLE`; D of ps).
+pub const STATE_UNINTERRUPTIBLE: u16 = 4;
+/// It is stopped, by a signal or a debugger, or frozen.
+pub const STATE_STOPPED: u16 = 8;
+/// All of them.
+pub const STATES_ALL: u16 = 15;
+
+/// What of time off the CPU is counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SleepFilter {
+    /// Bits of the `STATE_*`.
+    pub states: u16,
+    /// Times off the CPU that are shorter are left out whole, ns.
+    pub shortest_ns: u64,
+    /// Longer ones, too.
+    pub longest_ns: u64,
+}
+
+impl SleepFilter {
+    /// Nothing is left out.
+    pub const NONE: Self = Self { states: STATES_ALL, shortest_ns: 0, longest_ns: u64::MAX };
+
+    /// What is counted of a time off the CPU that a thread began in `state`: ns until it was woken, and ns that it then waited for a CPU.
+    #[inline(always)]
+    pub const fn kept(&self, state: u16, slept_ns: u64, waited_ns: u64) -> (u64, u64) {
+        let whole = slept_ns.saturating_add(waited_ns);
+        if whole < self.shortest_ns || whole > self.longest_ns {
+            return (0, 0);
+        }
+        let slept = if state & self.states != 0 { slept_ns } else { 0 };
+        (slept, if self.states & STATE_RUNNABLE != 0 { waited_ns } else { 0 })
+    }
+}
 
 /// The bits of a class that stand for a waker, by the hash of its stack; 0 for none.
 #[inline(always)]
@@ -37,7 +86,8 @@ pub const REACH_SHARED: u16 = 1;
 /// It waits at several words at once, and what is kept is where their list stands.
 pub const REACH_LIST: u16 = 2;
 
-/// A thread and when it last left its CPU. Written by the thread itself as it leaves and comes back; `woken_ns` and `is_released` by who wakes it.
+/// A thread and when it last left its CPU. Written by the thread itself as it leaves and comes back, or by who looks for those that sleep when a recording begins;
+/// `woken_ns` and `is_released` by who wakes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Sleep {
@@ -59,14 +109,36 @@ pub struct Sleep {
     pub leaves: u32,
     /// How often it has come back.
     pub returns: u32,
-    /// 1: it did not sleep, it was preempted.
-    pub is_runnable: u32,
     /// 1: another thread has ended the wait at the word.
     pub is_released: u32,
+    /// One of the `STATE_*`.
+    pub state: u16,
+    /// 1: it came back when the recording was over, so that where it stands now is not where it stood.
+    pub has_gone_on: u16,
     /// One of the `CLASS_*` of locks, of its last wait at a word.
     pub class: u16,
     /// One of the `REACH_*`.
     pub reach: u16,
+}
+
+impl Sleep {
+    /// Whether it is off its CPU.
+    #[inline(always)]
+    pub const fn is_off(&self) -> bool {
+        self.leaves != self.returns
+    }
+
+    /// How long it was off its CPU until then: ns until it was woken, and ns that it then waited for a CPU.
+    #[inline(always)]
+    pub const fn parts(&self, now_ns: u64) -> (u64, u64) {
+        let whole = now_ns.saturating_sub(self.left_ns);
+        if self.state == STATE_RUNNABLE {
+            return (0, whole);
+        }
+        let woken = if self.woken_ns > self.left_ns && self.woken_ns <= now_ns { self.woken_ns } else { now_ns };
+        let slept = woken.saturating_sub(self.left_ns);
+        (slept, whole.saturating_sub(slept))
+    }
 }
 
 /// A word of memory at which threads wait.
@@ -161,6 +233,30 @@ mod tests {
         let all = (0..1000).fold(0, begins);
         let hours = (4 * 3_600_000_000_000_u64) >> LOCK_UNIT_BITS;
         assert_eq!(Lock::waited(all, hours), Some(1000 * hours - 499_500));
+    }
+
+    #[test]
+    fn a_sleep_is_told_from_the_wait_for_a_cpu_behind_it() {
+        let sleep = Sleep { left_ns: 100, woken_ns: 130, state: STATE_INTERRUPTIBLE, ..Sleep::default() };
+        assert_eq!(sleep.parts(150), (30, 20));
+        assert_eq!(Sleep { woken_ns: 0, ..sleep }.parts(150), (50, 0));
+        // Woken for the sleep before.
+        assert_eq!(Sleep { woken_ns: 90, ..sleep }.parts(150), (50, 0));
+        assert_eq!(Sleep { state: STATE_RUNNABLE, ..sleep }.parts(150), (0, 50));
+    }
+
+    #[test]
+    fn what_is_left_out_of_time_off_the_cpu_is_told_by_state_and_length() {
+        assert_eq!(SleepFilter::NONE.kept(STATE_INTERRUPTIBLE, 30, 20), (30, 20));
+        let filter = |states| SleepFilter { states, shortest_ns: 10, longest_ns: 60 };
+        assert_eq!(filter(STATE_INTERRUPTIBLE).kept(STATE_INTERRUPTIBLE, 30, 20), (30, 0));
+        assert_eq!(filter(STATE_UNINTERRUPTIBLE).kept(STATE_INTERRUPTIBLE, 30, 20), (0, 0));
+        assert_eq!(filter(STATE_RUNNABLE).kept(STATE_INTERRUPTIBLE, 30, 20), (0, 20));
+        assert_eq!(filter(STATE_RUNNABLE).kept(STATE_RUNNABLE, 0, 20), (0, 20));
+        // The length is that of both together.
+        assert_eq!(filter(STATES_ALL).kept(STATE_INTERRUPTIBLE, 5, 4), (0, 0));
+        assert_eq!(filter(STATES_ALL).kept(STATE_INTERRUPTIBLE, 50, 20), (0, 0));
+        assert_eq!(filter(STATES_ALL).kept(STATE_INTERRUPTIBLE, 50, 10), (50, 10));
     }
 
     #[test]

@@ -171,6 +171,22 @@ pub fn command_linked(_context: ProbeContext) -> u32 {
     0
 }
 
+/// A thread that is there when a recording of waits begins.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task")]
+pub extern "C" fn note_sleepers(context: *mut core::ffi::c_void) -> i32 {
+    probe::asleep::note(context.cast());
+    0
+}
+
+/// A thread that still sleeps when it is over.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task")]
+pub extern "C" fn sleepers_left(context: *mut core::ffi::c_void) -> i32 {
+    probe::asleep::left(context.cast());
+    0
+}
+
 /// A function is called that a custom profile probes.
 #[uprobe]
 pub fn custom_entry(context: ProbeContext) -> u32 {

@@ -194,6 +194,10 @@ pub static COUNTING: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 pub static HOLD: Array<Hold> = Array::with_max_entries(1, 0);
 
+/// When the recording began, on `CLOCK_MONOTONIC` and on `CLOCK_BOOTTIME`, ns; written before anything is counted.
+#[map]
+pub static BEGAN: Array<[u64; 2]> = Array::with_max_entries(1, 0);
+
 /// Threads that have left their CPU, by id.
 #[map]
 pub static SLEEPS: HashMap<u32, Sleep> = HashMap::with_max_entries(SLEEPS_MAX, NO_PREALLOC);

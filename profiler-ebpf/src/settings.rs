@@ -26,12 +26,16 @@ pub static SETTINGS: Settings = Settings {
     sleep_ns: 0,
     block_ns: 0,
     start_ns: 0,
+    shortest_ns: 0,
+    longest_ns: 0,
     mutex_fraction: 0,
     per_thread: 0,
     wakers: 0,
     tally_keys: 0,
     temporary_ns: 0,
     held: 0,
+    states: 0,
+    existing: 0,
 };
 
 #[unsafe(no_mangle)]

@@ -1,6 +1,7 @@
 //! The running task, read through the offsets of this kernel.
 
 use crate::settings::offset;
+use aya_ebpf::bindings::task_struct;
 use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kernel};
 use core::mem::MaybeUninit;
 use profiler_common::limits::COMM_BYTES;
@@ -94,6 +95,12 @@ impl Current {
         Self(unsafe { bpf_get_current_task_btf() }.cast())
     }
 
+    /// That which an iterator has come to.
+    #[inline(always)]
+    pub fn of(task: *mut task_struct) -> Self {
+        Self(task.cast())
+    }
+
     /// A member. To the verifier its offset is a constant, because the settings are frozen before it looks.
     #[inline(always)]
     fn member<T: Copy>(self, offset: u64) -> T {
@@ -147,6 +154,24 @@ impl Current {
     #[inline(always)]
     pub fn is_ending(self) -> bool {
         self.member::<u32>(offset!(task_flags)) & EXITING != 0
+    }
+
+    /// Whether it is running on a CPU.
+    #[inline(always)]
+    pub fn is_on_cpu(self) -> bool {
+        self.member::<u32>(offset!(task_on_cpu)) != 0
+    }
+
+    /// `__state`.
+    #[inline(always)]
+    pub fn state(self) -> u64 {
+        u64::from(self.member::<u32>(offset!(task_state)))
+    }
+
+    /// Whether it has left a CPU before: a new thread that waits for its first one has not.
+    #[inline(always)]
+    pub fn has_run(self) -> bool {
+        self.member::<u64>(offset!(task_voluntary)) | self.member::<u64>(offset!(task_involuntary)) != 0
     }
 
     /// What tells it from every other one that lives.

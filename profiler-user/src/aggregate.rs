@@ -8,7 +8,7 @@ use profiler_common::ended::Ended;
 use profiler_common::sampling::ONE_BLOCK;
 use profiler_common::source::Source;
 use profiler_common::tally::{Blocks, TallyCounts, TallyKey};
-use profiler_common::wait::{CLASS_BITS, CLASS_BLOCKED, CLASS_RUNNABLE, DelayCounts, waker_bits};
+use profiler_common::wait::{CLASS_BITS, CLASS_BLOCKED, CLASS_ONGOING, CLASS_RUNNABLE, DelayCounts, waker_bits};
 
 /// Bytes of one key with its counts and the map's spare room.
 const KEY_BYTES: u64 = 2 * (size_of::<SampleKey>() + size_of::<Counts>()) as u64;
@@ -138,8 +138,10 @@ impl Aggregator {
             let is_off_cpu = kernel_key.source() == Source::OFF_CPU.number();
             let (own_bits, others) = (key.class & ((1 << CLASS_BITS) - 1), key.class >> CLASS_BITS << CLASS_BITS);
             let waker = wakers.get(&others).map_or(0, |number| number << CLASS_BITS);
-            let class = waker | if is_off_cpu { CLASS_BLOCKED } else { own_bits };
-            let parts = [(class, counts.events_for, counts.ns_for), (CLASS_RUNNABLE, counts.runnable_for, counts.runnable_ns_for)];
+            let ongoing = own_bits & CLASS_ONGOING;
+            let class = waker | if is_off_cpu { CLASS_BLOCKED | ongoing } else { own_bits };
+            let parts =
+                [(class, counts.events_for, counts.ns_for), (CLASS_RUNNABLE | ongoing, counts.runnable_for, counts.runnable_ns_for)];
             for (class, events_for, ns) in parts.into_iter().filter(|(_, events, ns)| events + ns > 0) {
                 let mine = self.tallies.entry(SampleKey { class, ..key }).or_default();
                 mine.events += (events_for + ONE_BLOCK / 2) / ONE_BLOCK;

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod heap;
+mod waits;
 
 pub use bounds::{Bounds, ProbeWork};
 pub use heap::HeapConfig;
@@ -13,6 +14,7 @@ use profiler_common::wait::{WAITS_BLOCK, WAITS_MUTEX, WAITS_OFF_CPU};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
+pub use waits::Waiting;
 
 /// Whom to record; several join by *or*.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -196,14 +198,8 @@ pub struct Config {
     pub moment: Moment,
     /// What lives is shown twice: at the end, and so long before it.
     pub diff: Option<Duration>,
-    /// Time off the CPU that is always taken, ns; a shorter one is taken with the odds of its length, and stands for others.
-    pub sleep_ns: u64,
-    /// The same of a wait for another thread; 1: each is taken.
-    pub block_ns: u64,
-    /// Of the releases of locks one in so many is taken.
-    pub mutex_fraction: u32,
-    /// Who ended each wait is shown beside it.
-    pub pairs: bool,
+    /// How waits are recorded.
+    pub waiting: Waiting,
     /// Which mode.
     pub mode: Mode,
     /// When it ends by itself.
@@ -240,10 +236,7 @@ impl Default for Config {
             heap: HeapConfig::default(),
             moment: Moment::End,
             diff: None,
-            sleep_ns: 10_000_000,
-            block_ns: 1,
-            mutex_fraction: 1,
-            pairs: false,
+            waiting: Waiting::default(),
             mode: Mode::Any,
             duration: None,
             inherit: true,
@@ -306,7 +299,7 @@ impl Config {
         let of_wall = self.events.contains(&Event::Wall).then_some([Source::CLOCK, Source::OFF_CPU]);
         let mut sources: BTreeSet<Source> =
             self.events.iter().filter_map(|event| event.source()).chain(of_wall.into_iter().flatten()).collect();
-        if self.pairs && (sources.contains(&Source::OFF_CPU) || sources.contains(&Source::BLOCK)) {
+        if self.waiting.pairs && (sources.contains(&Source::OFF_CPU) || sources.contains(&Source::BLOCK)) {
             sources.insert(Source::WAKERS);
         }
         sources
@@ -349,6 +342,11 @@ impl Config {
         let sources = self.sources();
         let bit = |source, bit| if sources.contains(&source) { bit } else { 0 };
         bit(Source::OFF_CPU, WAITS_OFF_CPU) | bit(Source::BLOCK, WAITS_BLOCK) | bit(Source::MUTEX, WAITS_MUTEX)
+    }
+
+    /// Whether threads are listed that are there when the recording begins.
+    pub(crate) fn lists_existing(&self) -> bool {
+        self.waiting.existing_threads && self.sources().contains(&Source::THREADS)
     }
 
     /// How often something ticks, a second and CPU.

@@ -3,13 +3,11 @@
 
 use anyhow::{Context as _, Result, ensure};
 use profiler_tests::postgres::{self, Postgres};
-use profiler_tests::profile::Profile;
+use profiler_tests::profile::{Profile, Sample};
 use profiler_tests::run::{Outcome, Profiler};
 use profiler_tests::skip::{Need, can_record, find, ready, skip};
 use profiler_tests::subject::{Build, Subject, build, build_crate};
-use profiler_tests::waiting;
 use rustix::process::Signal;
-use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -191,38 +189,6 @@ fn who_was_moved_to_another_word_waits_and_nobody_is_charged() -> Result<()> {
     Ok(())
 }
 
-/// How many threads of a process sleep.
-fn sleeping(pid: u32) -> Result<usize> {
-    let mut sleeping = 0;
-    for entry in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
-        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        sleeping += usize::from(stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S')));
-    }
-    Ok(sleeping)
-}
-
-#[test]
-fn waits_that_go_on_at_the_end_are_said_and_not_counted() -> Result<()> {
-    if !can_record(&[Build::CBare]) {
-        return Ok(());
-    }
-    let mut command = Command::new(build("locks", Build::CBare)?);
-    command.arg("end");
-    let (subject, mut stdin) = Subject::start_told(command)?;
-    let mut recording = Profiler::record()?.pid(subject.pid()).args(["-e", "off-cpu,block,mutex"]).start()?;
-    recording.wait_until_recording()?;
-    stdin.write_all(b"go\n")?;
-    // It waits for a second before it ends.
-    waiting::until("four threads to sleep", || Ok((sleeping(subject.pid())? == 4).then_some(())))?;
-    let run = recording.interrupt()?.success()?;
-    for (kind, threads) in [("off-cpu", 4), ("block", 3), ("mutex", 3)] {
-        let profile = read(&run, kind)?;
-        let said = profile.comment("still waiting: ").with_context(|| format!("{kind}: {:#?}", profile.comments))?;
-        ensure!(said.starts_with(&format!("{threads} threads")), "{kind}: {said}");
-    }
-    Ok(())
-}
-
 #[test]
 fn a_wait_that_was_stopped_is_one_and_goes_on() -> Result<()> {
     if !can_record(&[Build::CBare]) {
@@ -334,7 +300,8 @@ fn postgres_on_one_row_waits_for_rows_and_for_its_own_locks() -> Result<()> {
     let update = "update pgbench_branches set bbalance = bbalance + 1 where bid = 1;";
     let mut load = server.shell(&format!("echo '{update}' | exec {} -n -c 8 -j 2 -T 600 -f - postgres", server.pgbench())).spawn()?;
     server.back_end("[local] UPDATE")?;
-    let run = Profiler::record()?.args(["-a", "-e", "off-cpu,block,mutex", "--sleep-rate", "100000", "-d", "5"]).run()?.success();
+    let run =
+        Profiler::record()?.args(["-a", "-e", "off-cpu,block,mutex", "--pairs", "--sleep-rate", "100000", "-d", "5"]).run()?.success();
     load.kill()?;
     load.wait()?;
     let run = run?;
@@ -342,6 +309,13 @@ fn postgres_on_one_row_waits_for_rows_and_for_its_own_locks() -> Result<()> {
     // Who waits for a row sleeps in epoll_wait(2), and is woken by a signal.
     let rows = off_cpu.only(|sample| ["ProcSleep", "WaitLatch", "epoll_wait"].iter().all(|name| off_cpu.names(sample).contains(name)));
     ensure!(rows.total(1) > 1_000_000_000, "rows: {} ns", rows.total(1));
+    // Beside them stands who woke them: the transaction that had the row, as it let its locks go.
+    let is_over =
+        |sample: &Sample| sample.label("ongoing").is_none() && sample.label("reason").is_some_and(|label| label.text == "blocked");
+    let by =
+        |word: &str| rows.only(|sample| is_over(sample) && sample.label("waker").is_some_and(|label| label.text.contains(word))).total(1);
+    let (woken, all) = (by("LockRelease"), rows.only(is_over).total(1));
+    ensure!(woken as f64 / all as f64 > 0.8, "{woken} of {all} ns were ended by who released: {:?}", rows.label_values("waker"));
     // Its own locks are semaphores, and locks by the name of who lets them go.
     let (acquired, released) = (through(&block, "LWLockAcquire"), through(&mutex, "LWLockRelease"));
     let left_out = left_out(&mutex)?;

@@ -33,7 +33,7 @@ fn off_cpu_shows_a_sleep_and_a_slow_pipe_in_their_shares() -> Result<()> {
     let reasons = profile.label_values("reason");
     ensure!(reasons.keys().all(|reason| reason == "blocked" || reason == "runnable"), "{reasons:?}");
     ensure!(profile.rooted()? >= 0.99, "{:?}", profile.endings()?);
-    let kernel = profile.only(|sample| profile.names(sample).contains(&"schedule"));
+    let kernel = profile.only(|sample| profile.names(sample).contains(&"entry_SYSCALL_64_after_hwframe"));
     ensure!(kernel.total(1) == profile.total(1), "each stack has its kernel part");
     Ok(())
 }
@@ -93,10 +93,12 @@ fn pprof_reads_every_kind_in_both_forms() -> Result<()> {
     }
     let subject = Subject::start(&build("waits", Build::CBare)?, ["sleep"])?;
     for format in ["pprof", "text"] {
-        let kinds = "off-cpu,block,mutex,threadcreate";
+        let kinds = "off-cpu,block,mutex,threadcreate,wall";
         let run =
             Profiler::record()?.pid(subject.pid()).args(["-e", kinds, "-d", "1", "--format", format, "-o", "{kind}.x"]).run()?.success()?;
-        for (kind, shown) in [("off-cpu", "off"), ("block", "delay"), ("mutex", "delay"), ("threadcreate", "threadcreate")] {
+        for (kind, shown) in
+            [("off-cpu", "off"), ("block", "delay"), ("mutex", "delay"), ("threadcreate", "threadcreate"), ("wall", "wall")]
+        {
             let report = pprof(["-top".into(), run.folder.join(format!("{kind}.x"))])?;
             ensure!(report.text.contains(&format!("Type: {shown}")), "{kind} as {format}: {}", report.text);
         }

@@ -1,5 +1,6 @@
 //! One file an event source.
 
+pub mod asleep;
 pub mod cpu;
 pub mod custom;
 pub mod descriptor;

@@ -20,10 +20,17 @@ use profiler_common::futex::{Call, Number, Waiter};
 use profiler_common::loss::Loss;
 use profiler_common::sampling::{ONE_BLOCK, delay_odds, delay_stands_for, delay_weight};
 use profiler_common::source::Source;
-use profiler_common::wait::{DelayCounts, LockKey, Sleep, WAITS_BLOCK, WAITS_MUTEX, WAITS_OFF_CPU, waker_bits};
+use profiler_common::wait::{
+    DelayCounts, LockKey, STATE_INTERRUPTIBLE, STATE_RUNNABLE, STATE_STOPPED, STATE_UNINTERRUPTIBLE, STATES_ALL, Sleep, SleepFilter,
+    WAITS_BLOCK, WAITS_MUTEX, WAITS_OFF_CPU, waker_bits,
+};
 
 /// `TASK_INTERRUPTIBLE` of include/linux/sched.h: so wait all that wait at a word of memory.
 const INTERRUPTIBLE: u64 = 1;
+/// `__TASK_STOPPED`, `__TASK_TRACED` and `TASK_FROZEN`.
+const STOPPED: u64 = 4 | 8 | 0x8000;
+/// `TASK_DEAD`.
+pub const DEAD: u64 = 0x80;
 
 /// `sched_switch(preempted, previous, next, state)`.
 #[inline(always)]
@@ -40,13 +47,20 @@ pub fn leaves(context: &RawTracePointContext) {
     }
     let Some(sleep) = sleep_of(tid, task) else { return OfProbe::lose(source(), Loss::WaitsFull) };
     let state: u64 = context.arg(3);
-    let is_runnable = context.arg::<u64>(0) & 0xff != 0 || state == 0;
+    if state & DEAD != 0 {
+        return; // It does not come back.
+    }
+    let state = if context.arg::<u64>(0) & 0xff != 0 { STATE_RUNNABLE } else { state_of(state) };
     // SAFETY: no arguments, no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
     // SAFETY: a live map value. It is this thread's own but for two words, which nobody else writes until it sleeps.
     let sleep = unsafe { &mut *sleep };
+    if sleep.is_off() && sleep.word != 0 && setting!(waits) & WAITS_MUTEX != 0 {
+        // It had come back before it was noted that it sleeps (`asleep`): that wait has never begun.
+        lock::ends(&LockKey::new(sleep.word, sleep.class, sleep.tgid), sleep.left_ns);
+    }
     let same_wait = if sleep.word != 0 && sleep.is_released == 0 { sleep.word } else { 0 };
-    let waits_for_any = !is_runnable && state & INTERRUPTIBLE != 0 && setting!(waits) & (WAITS_BLOCK | WAITS_MUTEX) != 0;
+    let waits_for_any = state & STATE_INTERRUPTIBLE != 0 && setting!(waits) & (WAITS_BLOCK | WAITS_MUTEX) != 0;
     let call = if waits_for_any { current_call() } else { None };
     let word = match call {
         // It was stopped in the middle of a wait, and goes on with it.
@@ -69,10 +83,21 @@ pub fn leaves(context: &RawTracePointContext) {
         0
     };
     (sleep.left_ns, sleep.woken_ns, sleep.word, sleep.waker) = (now, 0, word, 0);
-    (sleep.tgid, sleep.is_runnable, sleep.is_released) = (tgid, u32::from(is_runnable), 0);
+    (sleep.tgid, sleep.state, sleep.is_released) = (tgid, state, 0);
     sleep.leaves = sleep.leaves.wrapping_add(1);
     if word != 0 && setting!(waits) & WAITS_MUTEX != 0 {
         lock::begins(&LockKey::new(word, sleep.class, tgid), now);
+    }
+}
+
+/// The `STATE_*` of a `__state`.
+#[inline(always)]
+pub fn state_of(state: u64) -> u16 {
+    match state {
+        0 => STATE_RUNNABLE,
+        _ if state & INTERRUPTIBLE != 0 => STATE_INTERRUPTIBLE,
+        _ if state & STOPPED != 0 => STATE_STOPPED,
+        _ => STATE_UNINTERRUPTIBLE,
     }
 }
 
@@ -119,7 +144,12 @@ pub fn returned(context: *mut c_void) {
     let Some(kept) = SLEEPS.get_ptr_mut(&tid) else { return };
     // SAFETY: a live map value, which this thread alone writes now.
     let sleep = unsafe { *kept };
-    if sleep.leaves == sleep.returns || !is_counting() {
+    if !sleep.is_off() {
+        return;
+    }
+    if !is_counting() {
+        // SAFETY: as above.
+        unsafe { (*kept).has_gone_on = 1 };
         return;
     }
     // SAFETY: as above.
@@ -153,19 +183,39 @@ fn taken(source: Source, delay_ns: u64, longest_ns: u64) -> Option<u64> {
 /// Counts time off the CPU: until it was woken, and from then on.
 #[inline(always)]
 fn off_cpu(context: *mut c_void, sleep: &Sleep, now_ns: u64) {
-    let delay = now_ns.saturating_sub(sleep.left_ns);
+    let (slept, waited) = sleep.parts(now_ns);
+    let delay = slept + waited;
+    let Some((slept, waited)) = kept(sleep, slept, waited) else { return };
     let Some(stands_for) = taken(Source::OFF_CPU, delay, setting!(sleep_ns)) else { return };
-    let woken = if sleep.woken_ns > sleep.left_ns { sleep.woken_ns } else { now_ns };
-    let slept = if sleep.is_runnable != 0 { 0 } else { woken - sleep.left_ns };
-    let waited = delay.saturating_sub(slept);
     let wait = DelayCounts {
         events: 1,
-        events_for: if sleep.is_runnable != 0 { 0 } else { stands_for },
+        events_for: if slept != 0 { stands_for } else { 0 },
         ns_for: delay_weight(slept, stands_for),
         runnable_for: if waited != 0 { stands_for } else { 0 },
         runnable_ns_for: delay_weight(waited, stands_for),
     };
     delay::count(Source::OFF_CPU, waker_bits(sleep.waker), &From::Kernel { context, kernel: true }, &wait);
+}
+
+/// What is counted of a time off the CPU, where the user has asked for some of it; None: nothing. What is left out is counted.
+#[inline(always)]
+fn kept(sleep: &Sleep, slept: u64, waited: u64) -> Option<(u64, u64)> {
+    let filter = SleepFilter { states: setting!(states) as u16, shortest_ns: setting!(shortest_ns), longest_ns: setting!(longest_ns) };
+    if filter.states == STATES_ALL && filter.shortest_ns == 0 && filter.longest_ns == u64::MAX {
+        return Some((slept, waited));
+    }
+    let kept = filter.kept(sleep.state, slept, waited);
+    let left_out_ns = slept + waited - kept.0 - kept.1;
+    if left_out_ns != 0 {
+        OfProbe::add(Source::OFF_CPU, Counter::LeftOut, 1);
+        OfProbe::add(Source::OFF_CPU, Counter::LeftOutNs, left_out_ns);
+    }
+    if kept != (0, 0) {
+        return Some(kept);
+    }
+    OfProbe::add(Source::OFF_CPU, Counter::Runs, 1);
+    OfProbe::add(Source::OFF_CPU, Counter::Filtered, 1);
+    None
 }
 
 /// Counts a wait for another thread.
@@ -186,7 +236,7 @@ pub fn woken(context: &RawTracePointContext) {
     let Some(sleep) = SLEEPS.get_ptr_mut(&tid) else { return };
     // SAFETY: a live map value; what is read here was written before the thread slept.
     let sleep_then = unsafe { *sleep };
-    if sleep_then.leaves == sleep_then.returns || !is_counting() {
+    if !sleep_then.is_off() || !is_counting() {
         return;
     }
     // SAFETY: no arguments, no preconditions.

@@ -26,11 +26,22 @@ pub struct Context {
 /// Writes down one thread; none at the end.
 #[inline(always)]
 pub fn thread(context: *mut Context) {
-    // SAFETY: the context of the iterator, as the verifier knows it.
-    let (seq, task) = unsafe { ((*(*context).meta).seq, (*context).task) };
-    if task.is_null() {
-        return;
+    let (seq, task) = met(context);
+    if !task.is_null() {
+        write(seq, task);
     }
+}
+
+/// What an iterator has come to: where to write, and the task.
+#[inline(always)]
+pub fn met(context: *mut Context) -> (*mut seq_file, *mut task_struct) {
+    // SAFETY: the context of the iterator, as the verifier knows it.
+    unsafe { ((*(*context).meta).seq, (*context).task) }
+}
+
+/// Writes down a thread and its kernel stack.
+#[inline(always)]
+pub fn write(seq: *mut seq_file, task: *mut task_struct) {
     let of = Task(task as u64);
     let mut record = of.look();
     // SAFETY: no preconditions.

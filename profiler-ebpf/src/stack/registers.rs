@@ -11,6 +11,7 @@ pub use arm64::{RETURN_ADDRESS_ON_STACK, Saved, code_address, native, register, 
 #[cfg(bpf_target_arch = "aarch64")]
 use arm64::{called, is_kernel};
 use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::task_struct;
 use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_user, bpf_task_pt_regs};
 use aya_ebpf::programs::PerfEventContext;
 use profiler_common::futex::Call;
@@ -67,7 +68,14 @@ pub fn user_side(task: Current) -> UserSide {
 #[inline(always)]
 pub fn current_call() -> Option<Call> {
     // SAFETY: as in `user_side`.
-    let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) as *const Saved };
+    call_of(unsafe { bpf_get_current_task_btf() })
+}
+
+/// That which a task is in: the current one, or one that an iterator has come to.
+#[inline(always)]
+pub fn call_of(task: *mut task_struct) -> Option<Call> {
+    // SAFETY: the task exists, and the verifier knows the pointer's type.
+    let regs = unsafe { bpf_task_pt_regs(task) as *const Saved };
     if regs.is_null() { None } else { called(regs) }
 }
 

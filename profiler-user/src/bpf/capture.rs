@@ -17,11 +17,11 @@ use super::sampled_events::SampledEvents;
 use super::self_cost;
 use super::sent_stacks::SentStacks;
 use super::side_band::{Record, SideBand};
+use super::sleepers::Sleepers;
 use super::tallies;
 use super::threads::{SeenThread, ThreadIterator};
 use super::traced;
 use super::trap_cost::{Spent, TrapCost};
-use super::waits::Asleep;
 use crate::config::{ProbeWork, Tick, Traced};
 use crate::model::allocator::Allocator;
 use crate::model::event::ProcessEvent;
@@ -36,6 +36,7 @@ use profiler_common::wait::DelayCounts;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 /// What one drain took over.
 #[derive(Debug, Default)]
@@ -59,6 +60,9 @@ pub struct Capture {
     losses: BTreeMap<Source, Losses>,
     probes: ProbeWork,
     threads: Option<ThreadIterator>,
+    pub(super) sleepers: Option<Sleepers>,
+    /// When the counting stopped, on `CLOCK_MONOTONIC`.
+    pub(super) stopped_ns: u64,
     traced: Vec<Traced>,
     away_at_start: TimesAway,
     /// What a trap costs, where calls have a budget.
@@ -91,6 +95,8 @@ impl Capture {
             losses: BTreeMap::new(),
             probes: options.probes,
             threads: None,
+            sleepers: None,
+            stopped_ns: 0,
             traced: options.traced.clone(),
             away_at_start: TimesAway::default(),
             trap_cost,
@@ -104,18 +110,28 @@ impl Capture {
     /// The kernel refused to enable an event.
     pub fn start(&mut self) -> Result<(), BpfError> {
         self.away_at_start = TimesAway::now();
-        self.programs.count_calls(self.probes)?;
+        let is_about_threads = self.traced.iter().any(|traced| matches!(traced, Traced::Waits | Traced::NewThreads));
+        self.sleepers = is_about_threads.then(|| self.programs.sleepers()).transpose()?.map(Sleepers::new);
+        // What sees waits looks on until they are counted, so that all of it begins at one moment.
         self.programs.trace_all(&self.traced)?;
+        self.programs.count_calls(self.probes)?;
+        if let Some(sleepers) = &mut self.sleepers {
+            self.programs.set_began([monotonic_now().0, Sleepers::boot_now_ns()])?;
+            sleepers.note()?;
+        }
         self.events.values_mut().try_for_each(SampledEvents::enable)
     }
 
-    /// Stops the clock; what has arrived can still be drained.
-    pub fn stop(&mut self) {
+    /// Stops the clock; what has arrived can still be drained. When that was.
+    pub fn stop(&mut self) -> Instant {
         self.events.values_mut().for_each(SampledEvents::disable);
         self.programs.stop_tracing_most(&self.traced);
         // At one moment for all probes, which takes longer to take away.
         let _ = self.programs.count_calls(ProbeWork::Nothing);
+        let stopped = Instant::now();
+        self.stopped_ns = monotonic_now().0;
         wait_for_programs();
+        stopped
     }
 
     /// Arms an allocator's functions in a process; the file is that which it maps.
@@ -200,14 +216,6 @@ impl Capture {
         self.programs.waits.read(source)
     }
 
-    /// Threads that sleep still: their waits are counted when they are over, and so not at all.
-    ///
-    /// # Errors
-    /// The map could not be read.
-    pub fn asleep(&self, source: Source) -> Result<Asleep, BpfError> {
-        self.programs.waits.asleep(source, monotonic_now().0)
-    }
-
     /// Takes a process into the target, whoever has the pid now.
     ///
     /// # Errors
@@ -249,7 +257,7 @@ impl Capture {
     pub fn look_at_threads(&mut self, pid: Pid) -> Result<Vec<SeenThread>, BpfError> {
         let threads = match &self.threads {
             Some(threads) => threads,
-            None => self.threads.insert(self.programs.threads(pid)?),
+            None => self.threads.insert(self.programs.threads("threads", Some(pid))?),
         };
         threads.read()
     }

@@ -31,6 +31,10 @@ pub struct Counted {
     pub replaced: u64,
     /// Calls met on an instruction that is executed step by step, where they are counted.
     pub stepped: u64,
+    /// Times off the CPU that a filter leaves out, or a part of them.
+    pub left_out: u64,
+    /// Their nanoseconds.
+    pub left_out_ns: u64,
     /// Losses counted in the kernel.
     pub losses: Losses,
 }
@@ -48,6 +52,8 @@ impl Counted {
             other_frees: self.other_frees.saturating_sub(earlier.other_frees),
             replaced: self.replaced.saturating_sub(earlier.replaced),
             stepped: self.stepped.saturating_sub(earlier.stepped),
+            left_out: self.left_out.saturating_sub(earlier.left_out),
+            left_out_ns: self.left_out_ns.saturating_sub(earlier.left_out_ns),
             losses: self.losses.since(&earlier.losses),
         }
     }
@@ -82,6 +88,8 @@ pub(super) fn read(cells: &Cells, source: Source) -> Result<Counted, BpfError> {
         replaced: sum(Counter::Replaced as u32),
         stepped: sum(Counter::Stepped as u32),
         ring_bytes: sum(Counter::RingBytes as u32),
+        left_out: sum(Counter::LeftOut as u32),
+        left_out_ns: sum(Counter::LeftOutNs as u32),
         losses,
     })
 }

@@ -51,6 +51,7 @@ pub(super) struct Programs {
     pub(super) descriptors: Descriptors,
     pub(super) waits: Waits,
     counting: Array<MapData, u32>,
+    began: Array<MapData, [u64; 2]>,
     /// Where calls are probed and not ticks sampled.
     pub(super) probes: Option<Probes>,
     pub(super) custom: Option<CustomProbes>,
@@ -79,6 +80,7 @@ impl Programs {
         let live = LiveBlocks::new(live, thinning, options.ages);
         let descriptors = HashMap::try_from(take(&mut ebpf, "DESCRIPTORS")?).map_err(|error| map_error("DESCRIPTORS", &error))?;
         let counting = Array::try_from(take(&mut ebpf, "COUNTING")?).map_err(|error| map_error("COUNTING", &error))?;
+        let began = Array::try_from(take(&mut ebpf, "BEGAN")?).map_err(|error| map_error("BEGAN", &error))?;
         let waits = HashMap::try_from(take(&mut ebpf, "DELAYS")?).map_err(|error| map_error("DELAYS", &error))?;
         let sleeps = HashMap::try_from(take(&mut ebpf, "SLEEPS")?).map_err(|error| map_error("SLEEPS", &error))?;
         let waits = Waits::new(waits, sleeps);
@@ -89,8 +91,24 @@ impl Programs {
         let custom = has_custom.then(|| CustomProbes::load(&options.custom, EMBEDDED_OBJECT, &numbers, sites)).transpose()?;
         let hold = Array::try_from(take(&mut ebpf, "HOLD")?).map_err(|error| map_error("HOLD", &error))?;
         let hold = (options.settings.held != 0).then(|| Hold::load(EMBEDDED_OBJECT, hold, &numbers)).transpose()?;
-        let mut programs =
-            Self { ebpf, ring, counters, targets, own, ranges, arena, tallies, live, descriptors, waits, counting, probes, custom, hold };
+        let mut programs = Self {
+            ebpf,
+            ring,
+            counters,
+            targets,
+            own,
+            ranges,
+            arena,
+            tallies,
+            live,
+            descriptors,
+            waits,
+            counting,
+            began,
+            probes,
+            custom,
+            hold,
+        };
         if programs.hold.is_some() {
             programs.attach("command_began", "sched_process_exec")?;
         }
@@ -198,13 +216,34 @@ impl Programs {
         descriptor.as_fd().try_clone_to_owned().map_err(|error| BpfError::Load(error.to_string()))
     }
 
-    /// Loads the program that looks at threads, for one process.
-    pub(super) fn threads(&mut self, pid: Pid) -> Result<ThreadIterator, BpfError> {
+    /// Loads a program that looks at threads, for one process or for all.
+    pub(super) fn threads(&mut self, name: &'static str, pid: Option<Pid>) -> Result<ThreadIterator, BpfError> {
         let types = Btf::from_sys_fs().map_err(|error| BpfError::Load(describe(&error)))?;
-        let program: &mut Iter = self.program("threads")?;
-        program.load("task", &types).map_err(|error| BpfError::Load(describe(&error)))?;
+        self.iterator(name, pid, &types)
+    }
+
+    /// Loads those that look at the sleepers of all processes, at the beginning and at the end.
+    pub(super) fn sleepers(&mut self) -> Result<[ThreadIterator; 2], BpfError> {
+        let types = Btf::from_sys_fs().map_err(|error| BpfError::Load(describe(&error)))?;
+        Ok([self.iterator("note_sleepers", None, &types)?, self.iterator("sleepers_left", None, &types)?])
+    }
+
+    fn iterator(&mut self, name: &'static str, pid: Option<Pid>, types: &Btf) -> Result<ThreadIterator, BpfError> {
+        let program: &mut Iter = self.program(name)?;
+        program.load("task", types).map_err(|error| BpfError::Load(describe(&error)))?;
         let descriptor = program.fd().map_err(|error| BpfError::Load(describe(&error)))?;
         ThreadIterator::open(descriptor.as_fd(), pid)
+    }
+
+    /// Loads those that look at threads, to see how large they are.
+    pub(super) fn load_iterators(&mut self) -> Result<(), BpfError> {
+        self.threads("threads", None)?;
+        self.sleepers().map(|_| ())
+    }
+
+    /// Says when the recording began: ns of the clocks `CLOCK_MONOTONIC` and `CLOCK_BOOTTIME`.
+    pub(super) fn set_began(&mut self, began_ns: [u64; 2]) -> Result<(), BpfError> {
+        self.began.set(0, began_ns, 0).map_err(|error| map_error("BEGAN", &error))
     }
 
     /// Attaches the first of the programs whose hook this kernel has.

@@ -52,6 +52,7 @@ pub fn program_sizes() -> Result<Vec<ProgramSize>, BpfError> {
             Err(error) => return Err(error),
         }
     }
+    programs.load_iterators()?;
     let unknown = |name: &str| BpfError::Load(format!("the kernel says nothing of the program {name}"));
     let loaded = programs.each().filter(|(_, program)| program.fd().is_ok());
     let mut sizes =
@@ -119,6 +120,10 @@ fn everything() -> Result<CaptureOptions, BpfError> {
         tally_keys: 1,
         temporary_ns: 1,
         held: 1,
+        states: 3,
+        existing: 1,
+        shortest_ns: 1_000,
+        longest_ns: 1_000_000,
     };
     Ok(CaptureOptions {
         settings,

@@ -1,4 +1,4 @@
-//! A look at every thread of a process: the task iterator, attached to one process and read like a file. aya 0.14 attaches iterators to everything that runs, so
+//! A look at every thread of a process, or of all: the task iterator, attached to one process or to none and read like a file. aya 0.14 attaches iterators to everything that runs, so
 //! the two calls are ours.
 
 use super::error::BpfError;
@@ -66,15 +66,17 @@ pub(super) struct ThreadIterator {
 }
 
 impl ThreadIterator {
-    pub(super) fn open(program: BorrowedFd<'_>, pid: Pid) -> Result<Self, BpfError> {
-        let failed = |error: io::Error| BpfError::Load(format!("attaching the iterator over the threads of process {}: {error}", pid.0));
-        let link = attach(program, IterInfo { pid: pid.0, ..IterInfo::default() }).map_err(failed)?;
+    /// Of one process, or of all.
+    pub(super) fn open(program: BorrowedFd<'_>, pid: Option<Pid>) -> Result<Self, BpfError> {
+        let whose = || pid.map_or("all processes".to_owned(), |pid| format!("process {}", pid.0));
+        let failed = |error: io::Error| BpfError::Load(format!("attaching the iterator over the threads of {}: {error}", whose()));
+        let link = attach(program, IterInfo { pid: pid.map_or(0, |pid| pid.0), ..IterInfo::default() }).map_err(failed)?;
         Ok(Self { program: program.try_clone_to_owned().map_err(failed)?, link })
     }
 
     /// All threads as they are now.
     pub(super) fn read(&self) -> Result<Vec<SeenThread>, BpfError> {
-        Self::read_link(&self.link)
+        Ok(parse(&self.read_bytes()?))
     }
 
     /// Some of them, one by one: of 2,000 threads all of them take 2 ms, and one 20 us. One that has ended is left out.
@@ -82,13 +84,18 @@ impl ThreadIterator {
         let mut seen = Vec::new();
         for tid in tids {
             if let Ok(link) = attach(self.program.as_fd(), IterInfo { tid, ..IterInfo::default() }) {
-                seen.extend(Self::read_link(&link)?);
+                seen.extend(parse(&Self::bytes_of(&link)?));
             }
         }
         Ok(seen)
     }
 
-    fn read_link(link: &OwnedFd) -> Result<Vec<SeenThread>, BpfError> {
+    /// All that the program writes.
+    pub(super) fn read_bytes(&self) -> Result<Vec<u8>, BpfError> {
+        Self::bytes_of(&self.link)
+    }
+
+    fn bytes_of(link: &OwnedFd) -> Result<Vec<u8>, BpfError> {
         let failed = |error: io::Error| BpfError::Load(format!("reading the threads of a process: {error}"));
         let attr = IterAttr { link_fd: link.as_raw_fd() as u32, flags: 0 };
         // SAFETY: the attributes outlive the call.
@@ -96,7 +103,7 @@ impl ThreadIterator {
         let mut bytes = Vec::with_capacity(1 << 16);
         let most = THREADS_MAX * (size_of::<ThreadRecord>() + 8 * KERNEL_FRAMES_MAX);
         File::from(iterator.map_err(failed)?).take(most as u64).read_to_end(&mut bytes).map_err(failed)?;
-        Ok(parse(&bytes))
+        Ok(bytes)
     }
 }
 
@@ -113,16 +120,22 @@ fn attach(program: BorrowedFd<'_>, info: IterInfo) -> io::Result<OwnedFd> {
 }
 
 /// The records one behind the other, each with its kernel frames.
-fn parse(mut bytes: &[u8]) -> Vec<SeenThread> {
+pub(super) fn parse(mut bytes: &[u8]) -> Vec<SeenThread> {
     let mut threads = Vec::new();
-    while let Ok((record, rest)) = ThreadRecord::read_from_prefix(bytes) {
-        let length = (record.kernel_frames as usize).min(KERNEL_FRAMES_MAX) * 8;
-        let Some((frames, rest)) = rest.split_at_checked(length) else { break };
-        let kernel = frames.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default())).collect();
-        threads.push(SeenThread { record, kernel });
+    while let Some((thread, rest)) = parse_one(bytes) {
+        threads.push(thread);
         bytes = rest;
     }
     threads
+}
+
+/// The first record, and what stands behind it.
+pub(super) fn parse_one(bytes: &[u8]) -> Option<(SeenThread, &[u8])> {
+    let (record, rest) = ThreadRecord::read_from_prefix(bytes).ok()?;
+    let length = (record.kernel_frames as usize).min(KERNEL_FRAMES_MAX) * 8;
+    let (frames, rest) = rest.split_at_checked(length)?;
+    let kernel = frames.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default())).collect();
+    Some((SeenThread { record, kernel }, rest))
 }
 
 #[cfg(test)]

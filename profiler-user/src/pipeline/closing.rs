@@ -1,6 +1,7 @@
 //! The end of a recording: what the kernel has counted is taken over, what was lost is added up, and each source's window is closed.
 
 use super::arming::Arming;
+use super::beside::{Asleep, Beside};
 use super::custom_arming::CustomArming;
 use super::descriptors::Execs;
 use super::estimate;
@@ -40,6 +41,8 @@ pub(super) struct Closing<'a> {
     pub(super) custom: Option<&'a CustomArming>,
     /// The number of each stack that ended waits, by its bits in a class.
     pub(super) wakers: &'a HashMap<u64, u64>,
+    /// What is counted of waits and threads beside what the kernel has.
+    pub(super) beside: &'a Beside,
     /// What Go's runtime has counted itself.
     pub(super) go: GoHeaps,
     /// What it has recorded itself of waits.
@@ -84,6 +87,10 @@ impl Closing<'_> {
         let (own, others): (Vec<_>, Vec<_>) = self.capture.delays(source)?.into_iter().partition(|(key, _)| self.own.counts(key));
         counted.filtered += own.iter().map(|(_, counts)| counts.events).sum::<u64>();
         aggregator.settle_waits(&others, self.wakers);
+        let beside: Vec<_> = self.beside.of(source).collect();
+        aggregator.settle_waits(&beside, self.wakers);
+        let ticks = Ticks { all: ticks.all + beside.len() as u64, ..ticks };
+        counted.runs += beside.len() as u64;
         let sampled = aggregator.events();
         self.go_waits.settle(source, &mut aggregator);
         let aggregated = aggregator.finish();
@@ -100,7 +107,7 @@ impl Closing<'_> {
             Source::OFF_CPU => vec![Event::OffCpu],
             _ => vec![Event::PageFaults],
         };
-        let mut notes = self.still_waiting(source)?;
+        let mut notes: Vec<_> = self.still_waiting(source).into_iter().chain(self.left_out(source, &counted)).collect();
         notes.extend(self.go_waits.notes(source));
         let window = |event: Event| Window {
             kind: self.config.kind_of(event),
@@ -110,17 +117,27 @@ impl Closing<'_> {
         Ok(events.into_iter().map(window).collect())
     }
 
-    /// Says what is not counted of waits: those that are not over.
-    fn still_waiting(&self, source: Source) -> Result<Vec<String>, BpfError> {
-        if ![Source::OFF_CPU, Source::BLOCK, Source::MUTEX].contains(&source) {
-            return Ok(Vec::new());
-        }
-        let asleep = self.capture.asleep(source)?;
+    /// Says which waits are not over.
+    fn still_waiting(&self, source: Source) -> Option<String> {
+        let asleep = self.beside.asleep(source);
         let seconds = Duration::from_nanos(asleep.ns).as_secs_f64();
-        let waits = if source == Source::OFF_CPU { "asleep" } else { "waiting for others" };
-        let note =
-            format!("still waiting: {} threads were {waits} at the end, for {seconds:.3} s in all, which is not counted", asleep.threads);
-        Ok(if asleep.threads == 0 { Vec::new() } else { vec![note] })
+        let (waits, is_counted) = match source {
+            Source::OFF_CPU => ("asleep", "is counted, with a label `ongoing`"),
+            Source::BLOCK => ("waiting for others", "is counted, with a label `ongoing`"),
+            _ => ("waiting for others", "nobody is charged with"),
+        };
+        let threads = asleep.threads;
+        (threads > 0)
+            .then(|| format!("still waiting: {threads} threads were {waits} at the end, for {seconds:.3} s in all, which {is_counted}"))
+    }
+
+    /// Says what a filter has left out of time off the CPU.
+    fn left_out(&self, source: Source, counted: &Counted) -> Option<String> {
+        let ongoing = if source == Source::OFF_CPU { self.beside.left_out } else { Asleep::default() };
+        let (waits, ns) = (counted.left_out + ongoing.threads, counted.left_out_ns + ongoing.ns);
+        let seconds = Duration::from_nanos(ns).as_secs_f64();
+        let what = "which --state, --min-block-time and --max-block-time exclude";
+        (waits > 0).then(|| format!("left out: {waits} times off the CPU, {seconds:.3} s of them, {what}"))
     }
 
     /// Closes the windows of descriptors: of those that are open. What was closed again was looked at for nothing.

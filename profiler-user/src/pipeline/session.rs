@@ -1,6 +1,7 @@
 //! A recording while it runs: every drain goes through here, from raw records to counts.
 
 use super::arming::Arming;
+use super::beside::Beside;
 use super::calls::{Calls, Wanted};
 use super::closing::Closing;
 use super::custom_arming::CustomArming;
@@ -99,11 +100,13 @@ pub(super) struct Session {
     /// When page faults were begun by the budget.
     faults_since: Option<(SystemTime, Instant)>,
     execs: Execs,
-    own: OwnProcesses,
+    pub(super) own: OwnProcesses,
     followed: Followed,
     started: Instant,
     start: SystemTime,
     first_sample: Option<Instant>,
+    /// What is counted beside what the kernel has.
+    pub(super) beside: Beside,
 }
 
 impl Session {
@@ -138,6 +141,7 @@ impl Session {
             started,
             start,
             first_sample: None,
+            beside: Beside::default(),
         };
         session.processes.scan(&mut World { objects: &mut session.objects });
         if is_prepared {
@@ -166,12 +170,11 @@ impl Session {
             }
             finishing.settle(&self.objects, &self.processes, &mut self.capture)?;
         }
+        self.calls = self.arming.is_some().then(|| Calls::begin(config));
+        self.capture.start()?;
         (self.started, self.start) = (Instant::now(), SystemTime::now());
-        if self.arming.is_none() {
-            return self.capture.start();
-        }
-        self.calls = Some(Calls::begin(config));
-        self.capture.start()
+        self.take_existing();
+        Ok(())
     }
 
     /// Looks at what is to be looked at while calls are counted.
@@ -275,9 +278,9 @@ impl Session {
             self.own.count(&tally);
             return;
         }
-        let counts_bytes: u64 = self.aggregators.values().map(Aggregator::bytes).sum();
+        let is_full = self.is_full();
         let Some(aggregator) = self.aggregators.get_mut(&tally.source) else { return };
-        if self.tables.bytes() + counts_bytes > self.window_bytes[1] {
+        if is_full {
             return aggregator.refuse(tally.events);
         }
         let mut world = World { objects: &mut self.objects };
@@ -293,7 +296,13 @@ impl Session {
         }
     }
 
-    fn count(&mut self, (met, tally): &Sample) {
+    /// Whether the window holds as much as it may.
+    pub(super) fn is_full(&self) -> bool {
+        let counts_bytes: u64 = self.aggregators.values().map(Aggregator::bytes).sum();
+        self.tables.bytes() + counts_bytes > self.window_bytes[1]
+    }
+
+    pub(super) fn count(&mut self, (met, tally): &Sample) {
         let normalized = self.tables.place(met, tally, self.kernel);
         if let Some(aggregator) = self.aggregators.get_mut(&tally.source) {
             match tally.counted_under {
@@ -337,11 +346,12 @@ impl Session {
 
     /// Stops the clock, takes over the rest, and closes the windows.
     pub(super) fn finish(mut self, config: &Config) -> Result<Ended, BpfError> {
-        self.capture.stop();
+        let stopped = self.capture.stop();
         let sources: Vec<Source> = self.aggregators.keys().copied().collect();
         let ticks =
             sources.iter().map(|source| Ok((*source, self.capture.ticks(*source)?))).collect::<Result<BTreeMap<_, _>, BpfError>>()?;
-        let duration = self.started.elapsed();
+        let duration = stopped.duration_since(self.started);
+        self.take_ongoing(config)?;
         // Once more for those that had none when their code was first seen: some are written late.
         self.perf_maps_seen = 0;
         self.drain(Last::Yes)?;
@@ -354,6 +364,7 @@ impl Session {
         let closing = Closing {
             config,
             wakers: &wakers,
+            beside: &self.beside,
             phases: self.calls.as_ref().map_or(&[], Calls::phases),
             faults_span,
             capture: &self.capture,

@@ -33,6 +33,8 @@ pub struct Tables {
     /// By the kernel side's hash, which covers the process image: the generation of mappings it is valid for, and the result.
     known: HashMap<u64, (u32, StackId, Ended)>,
     frames: Vec<Frame>,
+    /// Reasons why stacks are not known, and the address of each.
+    reasons: HashMap<&'static str, u64>,
     /// The mappings of the modules and of the kernel itself.
     kernel_ids: [Option<MappingId>; 2],
 }
@@ -110,6 +112,23 @@ impl Tables {
         let class = tally.counted_under.map_or(0, |key| key.class());
         let key = SampleKey { process: met.process, thread: met.thread, stack, class };
         Normalized { key, counts: Counts { events: tally.events, weight: tally.weight }, ended }
+    }
+
+    /// The same of a stack whose user part is not known, under a reason that stands in its place as a frame.
+    pub fn place_unknown(&mut self, met: &Met, tally: &Tally<RawStack>, kernel: KernelLayout, reason: &'static str) -> Normalized {
+        let mut frames = Vec::new();
+        for (depth, address) in tally.of.addresses.kernel.iter().enumerate() {
+            frames.push(self.kernel_frame(code_address(depth, *address).for_lookup(), kernel));
+        }
+        // An address in the first page, where nothing is ever mapped; one for each reason.
+        let next = 0x200 + self.reasons.len() as u64;
+        let at = *self.reasons.entry(reason).or_insert(next);
+        let mapping =
+            self.intern((MappingKind::Lost, at, at), |kind| Mapping { kind, start: at, end: at, file_offset: 0, name: reason.into() });
+        frames.push(Frame { mapping, address: FileAddress(at) });
+        let stack = self.dictionary.stacks.intern(&frames);
+        let key = SampleKey { stack, ..self.place(met, tally, kernel).key };
+        Normalized { key, counts: Counts { events: tally.events, weight: tally.weight }, ended: Ended::NoUserStack }
     }
 
     fn stack(&mut self, raw: &RawAddresses, space: &AddressSpace, process: ProcessKey, kernel: KernelLayout) -> (StackId, Ended) {

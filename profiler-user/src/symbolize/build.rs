@@ -7,7 +7,7 @@ use super::kernel::KernelSymbols;
 use super::layout::Layout;
 use super::native::LinesOrWhy;
 use super::values;
-use super::waits::{self, of_class};
+use super::waits::{self, of_class, of_ongoing};
 use crate::model::address::FileAddress;
 use crate::model::kind::Kind;
 use crate::model::label::Label;
@@ -18,7 +18,7 @@ use crate::model::stack::{Frame, StackId};
 use crate::model::window::{CLASS_GOROUTINE, SampleKey, Window};
 use crate::object::ObjectStore;
 use foldhash::{HashMap, HashMapExt as _};
-use profiler_common::wait::CLASS_BITS;
+use profiler_common::wait::{CLASS_BITS, plain_class};
 use std::sync::Arc;
 
 /// What is needed to build, and what is built.
@@ -146,7 +146,7 @@ impl<'a> Builder<'a> {
             }
             // Locks that are told by different means are locks.
             let is_of_thread = self.window.kind.is_of_contentions() && key.class != CLASS_GOROUTINE;
-            let class = if is_of_thread { key.class >> CLASS_BITS } else { key.class };
+            let class = if is_of_thread { key.class - plain_class(key.class) } else { key.class };
             match known.entry((key.process, key.thread, locations, class)) {
                 std::collections::hash_map::Entry::Occupied(at) => {
                     let sample = &mut samples[*at.get()];
@@ -190,7 +190,7 @@ impl<'a> Builder<'a> {
         if !self.window.kind.is_of_contentions() || class == CLASS_GOROUTINE {
             return true;
         }
-        waits::are_told(self.window.kind, class & ((1 << CLASS_BITS) - 1), self.names(locations))
+        waits::are_told(self.window.kind, plain_class(class & ((1 << CLASS_BITS) - 1)), self.names(locations))
     }
 
     /// Whether a release was seen at a futex that its runtime has recorded as well: it would count twice.
@@ -253,6 +253,7 @@ impl<'a> Builder<'a> {
             false => labels.extend(of_class(self.window.kind, key.class)),
         }
         labels.extend((self.window.kind.is_of_waits() && key.class == CLASS_GOROUTINE).then(|| Label::text("waiter", "goroutine")));
+        labels.extend(of_ongoing(self.window.kind, key.class).filter(|_| key.class != CLASS_GOROUTINE));
         for label in process.labels.iter() {
             let is_empty = matches!(&label.value, crate::model::label::LabelValue::Text(text) if text.is_empty());
             if !is_empty && labels.iter().all(|known| known.key != label.key) {

@@ -3,7 +3,7 @@
 use crate::model::kind::Kind;
 use crate::model::label::Label;
 use profiler_common::descriptor::DescriptorType;
-use profiler_common::wait::{CLASS_BITS, CLASS_BLOCKED, CLASS_LOCK, CLASS_RUNNABLE, CLASS_RUNNING};
+use profiler_common::wait::{CLASS_BLOCKED, CLASS_EXISTING, CLASS_LOCK, CLASS_ONGOING, CLASS_RUNNABLE, CLASS_RUNNING, plain_class};
 
 /// Functions that let a lock go, by a part of their name: locks of glibc and musl for readers and writers, of Rust's library, of `parking_lot` (whose own
 /// function calls its last one in its place, so that only what it is inlined in may be left), CPython's global lock, PostgreSQL's, Go's runtime's own.
@@ -62,7 +62,7 @@ pub(super) fn left_out(kind: Kind, (waits, ns): (i64, i64)) -> Option<String> {
 
 /// What the label of a class says.
 pub(super) fn of_class(kind: Kind, class: u64) -> Option<Label> {
-    let words = match class & ((1 << CLASS_BITS) - 1) {
+    let words = match plain_class(class) {
         CLASS_BLOCKED => "blocked",
         CLASS_RUNNABLE => "runnable",
         CLASS_RUNNING => "running",
@@ -71,9 +71,15 @@ pub(super) fn of_class(kind: Kind, class: u64) -> Option<Label> {
     match kind {
         Kind::OffCpu => Some(Label::text("reason", words)),
         Kind::Wall => Some(Label::text("state", words)),
+        Kind::ThreadCreate => (class == CLASS_EXISTING).then(|| Label::text("existing", "yes")),
         _ if kind.is_of_waits() || class == 0 => None,
         _ => DescriptorType::try_from(class).ok().filter(|_| kind.is_of_descriptors()).map(|what| Label::text("type", what.label())),
     }
+}
+
+/// What marks a wait that was not over when the recording was.
+pub(super) fn of_ongoing(kind: Kind, class: u64) -> Option<Label> {
+    (kind.is_of_waits() && class & CLASS_ONGOING != 0).then(|| Label::text("ongoing", "yes"))
 }
 
 #[cfg(test)]

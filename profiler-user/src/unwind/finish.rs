@@ -23,34 +23,52 @@ pub enum Finished {
     Wants(TableOf),
 }
 
+/// Walks an unfinished stack to its end by frame pointers alone. Any other is given back as it is.
+pub fn by_frame_pointers(stack: &UserStack) -> UserStack {
+    match walk_on(stack, |_, _| Ok(Rule::FRAME_POINTER)) {
+        Ok(walked) => walked,
+        Err(_) => stack.clone(), // It stops at no table.
+    }
+}
+
+/// Walks an unfinished stack to its end, with the rule for each of its frames; or the table that is needed first.
+fn walk_on(stack: &UserStack, mut rule_at: impl FnMut(&Registers, LastAddress) -> Result<Rule, Stopped>) -> Result<UserStack, Finished> {
+    let UserStack::Unfinished { addresses, registers, at, words } = stack else { return Ok(stack.clone()) };
+    let (mut addresses, mut registers, mut last) = (addresses.clone(), *registers, *at);
+    let bits = address_bits();
+    let memory = Copied { base: registers.sp & !7, words };
+    let ended = loop {
+        let rule = match rule_at(&registers, last) {
+            Ok(rule) => rule,
+            Err(Stopped::Ended(ended)) => break ended,
+            Err(Stopped::Wants(table)) => return Err(Finished::Wants(table)),
+            Err(Stopped::Waits(table)) => return Err(Finished::Waits(table)),
+        };
+        match step(rule, &registers, |at| memory.read(at), |_| None) {
+            Ok(caller) => registers = Registers { ip: code_address(caller.ip, bits), ..caller },
+            // Beyond the bytes that came along, or on another stack: with a table it would have been read.
+            Err(Ended::Unreadable) => break Ended::NoTable,
+            Err(ended) => break ended,
+        }
+        last = if rule.leads_to_interrupted() { LastAddress::Interrupted } else { LastAddress::ReturnedTo };
+        if addresses.len() >= USER_FRAMES_MAX {
+            break Ended::DepthLimit;
+        }
+        addresses.push(caller_word(registers.ip, u64::from(last == LastAddress::Interrupted)));
+    };
+    Ok(UserStack::Walked { addresses, ended })
+}
+
 impl Unwinder {
     /// Walks an unfinished stack to its end, with the mappings of its time. Any other is given back as it is.
     pub fn finish(&mut self, stack: &UserStack, space: &AddressSpace, arena: &Arena) -> Finished {
-        let UserStack::Unfinished { addresses, registers, at, words } = stack else { return Finished::Walked(stack.clone()) };
-        let (mut addresses, mut registers, mut last) = (addresses.clone(), *registers, *at);
-        let bits = address_bits();
-        let memory = Copied { base: registers.sp & !7, words };
-        let ended = loop {
-            let rule = match self.rule_at(&registers, last, space, arena) {
-                Ok(rule) => rule,
-                Err(Stopped::Ended(ended)) => break ended,
-                Err(Stopped::Wants(table)) => return Finished::Wants(table),
-                Err(Stopped::Waits(table)) => return Finished::Waits(table),
-            };
-            match step(rule, &registers, |at| memory.read(at), |_| None) {
-                Ok(caller) => registers = Registers { ip: code_address(caller.ip, bits), ..caller },
-                // Beyond the bytes that came along, or on another stack: with a table it would have been read.
-                Err(Ended::Unreadable) => break Ended::NoTable,
-                Err(ended) => break ended,
+        match walk_on(stack, |registers, last| self.rule_at(registers, last, space, arena)) {
+            Ok(walked) => {
+                self.costs.finished += u64::from(matches!(stack, UserStack::Unfinished { .. }));
+                Finished::Walked(walked)
             }
-            last = if rule.leads_to_interrupted() { LastAddress::Interrupted } else { LastAddress::ReturnedTo };
-            if addresses.len() >= USER_FRAMES_MAX {
-                break Ended::DepthLimit;
-            }
-            addresses.push(caller_word(registers.ip, u64::from(last == LastAddress::Interrupted)));
-        };
-        self.costs.finished += 1;
-        Finished::Walked(UserStack::Walked { addresses, ended })
+            Err(waits) => waits,
+        }
     }
 
     fn rule_at(&mut self, registers: &Registers, last: LastAddress, space: &AddressSpace, arena: &Arena) -> Result<Rule, Stopped> {

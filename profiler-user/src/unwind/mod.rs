@@ -20,6 +20,6 @@ mod state;
 mod tables;
 mod write;
 
-pub use finish::Finished;
+pub use finish::{Finished, by_frame_pointers};
 pub use state::TableOf;
 pub use tables::{Costs, Unwinder};

@@ -4,7 +4,8 @@ use crate::choices::{ClockArg, KindArg, MomentArg, ProbesOnlyArg, SplitArg, even
 use crate::custom::{CustomArgs, SAY_WHICH};
 use crate::heap::HeapArgs;
 use crate::snapshots::is_snapshot;
-use crate::values::{parse_delay, parse_duration, parse_format, parse_memory_limit, parse_pids, parse_unwind_memory};
+use crate::values::{parse_duration, parse_format, parse_memory_limit, parse_pids, parse_unwind_memory};
+use crate::waits::WaitArgs;
 use clap::{ArgAction, Parser, Subcommand};
 use profiler::config::{Bounds, Config, Mode, Moment, ProbeWork, Target, Walk};
 use profiler::encode::Format;
@@ -74,18 +75,8 @@ pub(crate) struct RecordArgs {
     pub frequency: Option<u32>,
     #[command(flatten)]
     pub heap: HeapArgs,
-    /// Of off-cpu: times off the CPU that are all recorded, shorter ones are sampled by their length: 1ns (each), 10us, 5ms
-    #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = parse_delay, help_heading = "Sampling")]
-    pub sleep_rate: u64,
-    /// Of block: waits that are all recorded, shorter ones by chance, as SetBlockProfileRate (which rules waits of goroutines): 1ns (each), 10us
-    #[arg(long, value_name = "TIME", default_value = "1ns", value_parser = parse_delay, help_heading = "Sampling")]
-    pub block_rate: u64,
-    /// Of mutex: one release in N is recorded, and stands for all, as Go's SetMutexProfileFraction
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Sampling")]
-    pub mutex_fraction: u32,
-    /// Of off-cpu, block and wall: who ended each wait, as a label `waker` with its stack
-    #[arg(long, help_heading = "Sampling")]
-    pub pairs: bool,
+    #[command(flatten)]
+    pub waits: WaitArgs,
     /// How long: 30s, 5m, 1h, 500ms, or a number of seconds. Without it until Ctrl-C, or until the command or the processes end
     #[arg(short = 'd', long, value_name = "TIME", value_parser = parse_duration, help_heading = "Sampling")]
     pub duration: Option<Duration>,
@@ -178,10 +169,7 @@ impl RecordArgs {
             },
             diff: self.heap.diff,
             sample_bytes: self.heap.sample_bytes,
-            sleep_ns: self.sleep_rate,
-            block_ns: self.block_rate,
-            mutex_fraction: self.mutex_fraction,
-            pairs: self.pairs,
+            waiting: self.waits.waiting(),
             mode: match (self.user_only, self.kernel_only) {
                 (true, _) => Mode::User,
                 (_, true) => Mode::Kernel,
@@ -228,8 +216,8 @@ impl RecordArgs {
         if self.clock == ClockArg::Cycles && self.kinds.contains(&KindArg::Wall) {
             return Some("time on the CPU and off it has one scale only by the CPU's clock; leave --clock cycles out");
         }
-        if self.pairs && !self.kinds.iter().any(|kind| matches!(kind, KindArg::OffCpu | KindArg::Block | KindArg::Wall)) {
-            return Some("--pairs is about who waits: -e block, off-cpu or wall");
+        if let Some(misfit) = self.waits.misfit(&self.kinds) {
+            return Some(misfit);
         }
         if let Some(misfit) = self.heap.misfit(&self.kinds, self.duration) {
             return Some(misfit);

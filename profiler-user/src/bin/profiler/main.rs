@@ -10,6 +10,7 @@ mod snapshots;
 mod stacks;
 mod summary;
 mod values;
+mod waits;
 
 use clap::Parser as _;
 use std::process::ExitCode;

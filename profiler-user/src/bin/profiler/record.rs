@@ -191,7 +191,6 @@ fn about(profile: &Profile) -> About {
 fn comments(args: &RecordArgs, kind: Kind) -> Vec<String> {
     let config = args.config();
     let kernel = rustix::system::uname();
-    let pairs = if config.pairs { " --pairs" } else { "" };
     let mut options = match kind {
         Kind::Cpu => format!("-F {} --clock cpu-clock", config.frequency_of(Tick::Clock)),
         Kind::CpuCycles => format!("-F {} --clock cycles", config.frequency_of(Tick::Cycles)),
@@ -210,10 +209,7 @@ fn comments(args: &RecordArgs, kind: Kind) -> Vec<String> {
                 if kind == Kind::HeapBase { "heap" } else { kind.name() }
             )
         }
-        Kind::OffCpu => format!("--sleep-rate {} -e off-cpu{pairs}", config.sleep_ns),
-        Kind::Block => format!("--block-rate {} -e block{pairs}", config.block_ns),
-        Kind::Mutex => format!("--mutex-fraction {} -e mutex", config.mutex_fraction),
-        Kind::ThreadCreate | Kind::Wall => format!("-e {}", kind.name()),
+        Kind::OffCpu | Kind::Block | Kind::Mutex | Kind::ThreadCreate | Kind::Wall => args.waits.written(kind).unwrap_or_default(),
     };
     for (is_set, flag) in [
         (args.user_only, " --user-only"),

@@ -1,0 +1,254 @@
+//! Waits that are not over when the recording is: their threads are walked where they stand, and counted up to that moment.
+//!
+//! ```text
+//!   look (at once) ──► since when, registers, kernel stack      read ──► stack bytes      not come back since: they belong together
+//! ```
+
+use super::finishing::Sample;
+use super::session::Session;
+use super::waits::{no_user_part, raw};
+use crate::bpf::{BpfError, Last, Sleeper};
+use crate::config::{Config, Mode};
+use crate::memory::{MemoryError, MemoryReader, RANGE_MAX_BYTES, Range};
+use crate::model::process::Pid;
+use crate::model::stack::{LastAddress, RawStack, Tally, UserStack};
+use crate::unwind::by_frame_pointers;
+use foldhash::HashMap;
+use profiler_common::ended::Ended;
+use profiler_common::snapshot::{ThreadRecord, USER_COMPAT, USER_NATIVE};
+use profiler_common::tally::TallyKey;
+use profiler_common::wait::CLASS_ONGOING;
+use std::time::{Duration, Instant};
+
+/// Bytes of a stack that are read: most are no deeper than the first, and who is gets another round.
+const DEPTHS: [u32; 3] = [4 << 10, 64 << 10, RANGE_MAX_BYTES];
+/// Ranges that are read at once.
+const RANGES: usize = 256;
+/// How long the helper may take for one question: a page that does not come takes all of it.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// And for all of them: whose stack was not read by then has none.
+const DEADLINE: Duration = Duration::from_secs(4);
+
+const WENT_ON: &str = "[not walked: it went on]";
+const UNREADABLE: &str = "[not walked: its stack cannot be read]";
+const HANGS: &str = "[not walked: a page of its stack does not come]";
+const NO_TIME: &str = "[not walked: no time left]";
+const NO_HELPER: &str = "[not walked: memory cannot be read here]";
+/// Threads that are walked at the end.
+struct Walks {
+    sleepers: Vec<Sleeper>,
+    /// What each is counted under.
+    keys: Vec<Vec<TallyKey>>,
+    /// What was walked of those whose stack goes on.
+    shallow: HashMap<usize, Sample>,
+    /// Of those that wait for a table: whether more bytes may be had.
+    is_part: HashMap<usize, bool>,
+    memory: MemoryReader,
+    deadline: Instant,
+    stopped_ns: u64,
+}
+
+impl Walks {
+    /// Which of them are in one question: of one process, as many as there is room for.
+    fn questions(&self, mut wanted: Vec<usize>, bytes: u32) -> Vec<Vec<usize>> {
+        let pid = |at: &usize| self.sleepers[*at].seen.record.process.tgid;
+        wanted.sort_by_key(|at| (pid(at), *at));
+        let most = ((RANGE_MAX_BYTES / bytes) as usize).clamp(1, RANGES);
+        wanted.chunk_by(|one, other| pid(one) == pid(other)).flat_map(|of_one| of_one.chunks(most)).map(<[usize]>::to_vec).collect()
+    }
+
+    /// The bytes of their stacks, or why there are none; None: one of several does not come.
+    fn read(&mut self, question: &[usize], bytes: u32) -> Option<Vec<Result<Vec<u8>, &'static str>>> {
+        let all = |why| Some(question.iter().map(|_| Err(why)).collect());
+        let records = || question.iter().map(|at| &self.sleepers[*at].seen.record);
+        let ranges: Vec<Range> = records().map(|record| Range { address: record.walk_from().sp & !7, length: bytes }).collect();
+        let Some(pid) = records().next().map(|record| Pid(record.process.tgid)) else { return Some(Vec::new()) };
+        if Instant::now() >= self.deadline {
+            return all(NO_TIME);
+        }
+        match self.memory.read(pid, &ranges, Instant::now() + PATIENCE) {
+            Ok(read) => Some(read.into_iter().map(|bytes| bytes.map_err(|_| UNREADABLE)).collect()),
+            Err(MemoryError::Deadline) if question.len() > 1 => None,
+            Err(MemoryError::Deadline) => all(HANGS),
+            Err(_) => all(NO_HELPER),
+        }
+    }
+
+    fn raw(&self, at: usize, user: UserStack) -> Tally<RawStack> {
+        let Sleeper { seen, .. } = &self.sleepers[at];
+        raw(seen, user, (self.stopped_ns, self.keys[at].first().copied()))
+    }
+}
+
+/// What is known of a user part without its memory; None: that is to be read.
+fn without_memory(record: &ThreadRecord, mode: Mode) -> Option<UserStack> {
+    match record.user {
+        _ if mode == Mode::Kernel => Some(no_user_part()),
+        USER_NATIVE => None,
+        USER_COMPAT => Some(UserStack::Walked { addresses: vec![record.registers[0]], ended: Ended::Compat }),
+        _ => Some(no_user_part()),
+    }
+}
+
+fn unfinished(record: &ThreadRecord, bytes: &[u8]) -> UserStack {
+    let registers = record.walk_from();
+    let words = bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default())).collect();
+    UserStack::Unfinished { addresses: vec![registers.ip], registers, at: LastAddress::Interrupted, words }
+}
+
+impl Session {
+    /// Counts waits that are not over. The sooner after the stop, the fewer threads have gone on and have no stack.
+    pub(super) fn take_ongoing(&mut self, config: &Config) -> Result<(), BpfError> {
+        let (mut sleepers, stopped_ns) = self.capture.sleepers()?;
+        sleepers.retain(|sleeper| {
+            let tgid = sleeper.seen.record.process.tgid;
+            !self.own.contains(tgid) && !self.own.is_to_become_the_command(tgid)
+        });
+        // What they have mapped.
+        self.drain(Last::No)?;
+        let keys: Vec<Vec<TallyKey>> =
+            sleepers.iter().enumerate().map(|(at, sleeper)| self.beside.add(at, sleeper, (stopped_ns, config))).collect();
+        let wanted: Vec<usize> = (0..sleepers.len()).filter(|at| !keys[*at].is_empty()).collect();
+        let mut walks = Walks {
+            sleepers,
+            keys,
+            shallow: HashMap::default(),
+            is_part: HashMap::default(),
+            memory: MemoryReader::new(None),
+            deadline: Instant::now() + DEADLINE,
+            stopped_ns,
+        };
+        let mut unread = Vec::new();
+        for at in wanted {
+            match without_memory(&walks.sleepers[at].seen.record, config.mode) {
+                Some(user) => self.give(&mut walks, at, Ok(user)),
+                None => unread.push(at),
+            }
+        }
+        for (round, bytes) in DEPTHS.into_iter().enumerate() {
+            unread = self.walk_round(&mut walks, unread, (bytes, round + 1 < DEPTHS.len()))?;
+        }
+        Ok(())
+    }
+
+    /// Reads and walks so many bytes of each stack; those whose stack goes on come back. `may_go_on`: there is another round.
+    fn walk_round(&mut self, walks: &mut Walks, wanted: Vec<usize>, (bytes, may_go_on): (u32, bool)) -> Result<Vec<usize>, BpfError> {
+        let (mut deeper, mut slow) = (Vec::new(), Vec::new());
+        for question in walks.questions(wanted, bytes) {
+            match walks.read(&question, bytes) {
+                Some(read) => deeper.extend(self.walk_read(walks, &question, read, (bytes, may_go_on))),
+                // After the others: it may take all of the time.
+                None => slow.extend(question),
+            }
+        }
+        for at in slow {
+            let read = walks.read(&[at], bytes).unwrap_or_default();
+            deeper.extend(self.walk_read(walks, &[at], read, (bytes, may_go_on)));
+        }
+        let done = match &mut self.finishing {
+            Some(finishing) => finishing.end(&self.objects, &mut self.capture)?,
+            None => Vec::new(),
+        };
+        for sample in done {
+            match sample.1.counted_under.filter(|key| key.class() & CLASS_ONGOING != 0) {
+                Some(key) => {
+                    let at = key.stack_hash as usize - 1;
+                    let is_part = walks.is_part.get(&at).copied().unwrap_or(false);
+                    deeper.extend(self.take_walked(walks, at, (sample, is_part)));
+                }
+                None => self.count(&sample),
+            }
+        }
+        Ok(deeper)
+    }
+
+    /// Walks stacks that were read; those of which more is to be read come back.
+    fn walk_read(
+        &mut self,
+        walks: &mut Walks,
+        question: &[usize],
+        read: Vec<Result<Vec<u8>, &'static str>>,
+        (bytes, may_go_on): (u32, bool),
+    ) -> Vec<usize> {
+        let mut deeper = Vec::new();
+        for (at, read) in question.iter().copied().zip(read) {
+            if self.capture.has_gone_on(&walks.sleepers[at]) {
+                self.give(walks, at, Err(WENT_ON));
+                continue;
+            }
+            let read = match read {
+                Ok(read) => read,
+                Err(why) => {
+                    self.give(walks, at, Err(why));
+                    continue;
+                }
+            };
+            let is_part = may_go_on && read.len() >= bytes as usize;
+            walks.is_part.insert(at, is_part);
+            let tally = walks.raw(at, unfinished(&walks.sleepers[at].seen.record, &read));
+            let met = self.meet_sleeper(&tally.of);
+            let sample = match &mut self.finishing {
+                Some(finishing) => finishing.finish((met, tally), &self.objects, &mut self.capture),
+                None => Some((met, walks.raw(at, by_frame_pointers(&tally.of.addresses.user)))),
+            };
+            if let Some(sample) = sample {
+                deeper.extend(self.take_walked(walks, at, (sample, is_part)));
+            }
+        }
+        deeper
+    }
+
+    /// Names what a stack was walked to, unless more of it is to be had.
+    fn take_walked(&mut self, walks: &mut Walks, at: usize, (sample, is_part): (Sample, bool)) -> Option<usize> {
+        let is_cut = matches!(sample.1.of.addresses.user, UserStack::Walked { ended: Ended::NoTable | Ended::Unreadable, .. });
+        if is_part && is_cut {
+            walks.shallow.insert(at, sample);
+            return Some(at);
+        }
+        self.name(sample, &walks.keys[at], None);
+        None
+    }
+
+    /// Names a stack that needs no more, or that is not to be had: what was walked of it in an earlier round stands for it then.
+    fn give(&mut self, walks: &mut Walks, at: usize, user: Result<UserStack, &'static str>) {
+        if user.is_err()
+            && let Some(sample) = walks.shallow.remove(&at)
+        {
+            return self.name(sample, &walks.keys[at], None);
+        }
+        let reason = user.as_ref().err().copied();
+        let tally = walks.raw(at, user.unwrap_or_else(|_| no_user_part()));
+        let met = self.meet_sleeper(&tally.of);
+        self.name((met, tally), &walks.keys[at], reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bpf::SeenThread;
+    use profiler_common::wait::Sleep;
+    use zerocopy::FromZeros as _;
+
+    #[test]
+    fn a_question_is_of_one_process_and_not_longer_than_the_helper_answers() {
+        let of = |tgid| {
+            let mut seen = SeenThread { record: ThreadRecord::new_zeroed(), kernel: Vec::new() };
+            seen.record.process.tgid = tgid;
+            Sleeper { sleep: Sleep::default(), seen }
+        };
+        let walks = Walks {
+            sleepers: (0..600).map(|at| of(at % 2)).collect(),
+            keys: Vec::new(),
+            shallow: HashMap::default(),
+            is_part: HashMap::default(),
+            memory: MemoryReader::new(None),
+            deadline: Instant::now(),
+            stopped_ns: 0,
+        };
+        let lengths = |bytes| walks.questions((0..600).collect(), bytes).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(lengths(4 << 10), [256, 44, 256, 44]);
+        assert_eq!(lengths(RANGE_MAX_BYTES).len(), 600);
+        assert!(walks.questions((0..600).collect(), 64 << 10).iter().all(|question| question.len() <= 16));
+    }
+}
