@@ -53,8 +53,7 @@ fn sleeps(task: *mut task_struct, tgid: u32, began_ns: u64) {
     if state & (DEAD | NEW) != 0 {
         return;
     }
-    let mut sleep =
-        Sleep { task: current.address(), left_ns: began_ns, tgid, leaves: 1, state: state_of(state), ..Sleep::default() };
+    let mut sleep = Sleep { task: current.address(), left_ns: began_ns, tgid, leaves: 1, state: state_of(state), ..Sleep::default() };
     if sleep.state & STATE_INTERRUPTIBLE != 0 && setting!(waits) & (WAITS_BLOCK | WAITS_MUTEX) != 0 {
         if let Some(call) = call_of(task) {
             if let Some((word, class)) = call.waits() {
