@@ -50,20 +50,22 @@ pub fn write(seq: *mut seq_file, task: *mut task_struct) {
         take_user_side(task, &mut record);
     }
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
-    let mut bytes = 0;
+    let mut bytes = 0u64;
     if setting!(kernel_stacks) != 0 {
         // SAFETY: the frames hold more than so many words.
         let taken = unsafe { bpf_get_task_stack(task, (&raw mut (*scratch).frames).cast(), (KERNEL_FRAMES_MAX * 8) as u32, 0) };
         if taken > 0 && taken <= (KERNEL_FRAMES_MAX * 8) as i64 {
-            bytes = taken as u32;
+            bytes = taken as u64;
         }
     }
-    record.kernel_frames = bytes / 8;
+    record.kernel_frames = (bytes / 8) as u32;
+    // The verifier must see the bound on the very number that the helper gets (before Linux 6.18; LLVM would check that number less one, so as to leave 0 out).
+    let bytes = core::hint::black_box(bytes);
     // SAFETY: both are memory of ours, of at least that length. Where there is no room left, the kernel throws away what was written and comes again.
     unsafe {
         bpf_seq_write(seq, (&raw const record).cast(), size_of::<ThreadRecord>() as u32);
-        if bytes != 0 && bytes <= (KERNEL_FRAMES_MAX * 8) as u32 {
-            bpf_seq_write(seq, (&raw const (*scratch).frames).cast(), bytes);
+        if bytes <= (KERNEL_FRAMES_MAX * 8) as u64 {
+            bpf_seq_write(seq, (&raw const (*scratch).frames).cast(), bytes as u32);
         }
     }
 }
