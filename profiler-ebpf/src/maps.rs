@@ -17,6 +17,7 @@ use profiler_common::tally::{LiveBlock, LiveKey, PendingCall, PendingKey, Site, 
 use profiler_common::target::TargetProcess;
 use profiler_common::unwind::Registers;
 use profiler_common::unwind::range::ProcessRanges;
+use profiler_common::unwind::table::Head;
 use profiler_common::wait::{DelayCounts, Lock, LockKey, Sleep};
 
 /// `BPF_F_NO_PREALLOC` of include/uapi/linux/bpf.h: entries cost memory only while they are used.
@@ -71,6 +72,8 @@ pub struct Ranges {
     pub kind: u64,
     pub part: u64,
     pub place: u64,
+    /// What stands in front of the part.
+    pub head: Head,
 }
 
 /// What is in the window.

@@ -13,6 +13,7 @@ pub mod frame_pointer;
 pub mod halving;
 pub mod range;
 pub mod rule;
+pub mod short_rule;
 pub mod table;
 
 /// One frame up, on the machine that this is built for.

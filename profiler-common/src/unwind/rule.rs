@@ -34,7 +34,7 @@ const KIND_RETURN_PROBE: u8 = 12;
 
 // What becomes of a saved register.
 const SAME: u64 = 0;
-const AT: u64 = 1;
+pub(super) const AT: u64 = 1;
 const LOST: u64 = 2;
 const AT_FP: u64 = 3;
 

@@ -8,7 +8,7 @@ use profiler_common::limits::ARENA_CHUNK_WORDS;
 use profiler_common::process::ProcessKey;
 use profiler_common::unwind::range::{self, ProcessRanges, RANGE_FRAME_POINTER, RANGE_GO, RANGE_RETURN_PROBE, RANGE_TABLE, RangeEntry};
 use profiler_common::unwind::rule::Rule;
-use profiler_common::unwind::table;
+use profiler_common::unwind::table::Head;
 
 const CHUNK_SHIFT: u32 = ARENA_CHUNK_WORDS.trailing_zeros();
 const CHUNK_MASK: u64 = ARENA_CHUNK_WORDS as u64 - 1;
@@ -59,12 +59,9 @@ fn search(ranges: &mut Ranges, address: u64) -> Option<Rule> {
         find(ranges, address)?;
     }
     if ranges.kind == u64::from(RANGE_TABLE) {
-        let part = ranges.part;
-        let chunk = chunk(part)?.cast::<u32>();
-        // SAFETY: the index is masked to the chunk's words.
-        let word = |at: u64| unsafe { *chunk.add((part.wrapping_add(at) & CHUNK_MASK) as usize) };
         let place = address.wrapping_sub(ranges.start).wrapping_add(ranges.place);
-        return Some(table::find(word, place, hide));
+        let word = part(ranges.part)?;
+        return Some(ranges.head.find(word, place, hide));
     }
     if ranges.kind == u64::from(RANGE_FRAME_POINTER) {
         return Some(Rule::FRAME_POINTER);
@@ -81,6 +78,7 @@ fn search(ranges: &mut Ranges, address: u64) -> Option<Rule> {
 /// Makes the range of an address the one at hand.
 #[inline(always)]
 fn find(ranges: &mut Ranges, address: u64) -> Option<()> {
+    ranges.list_at_hand = 0;
     let chunk = chunk(ranges.at)?.cast::<u64>();
     let (first, entries) = (ranges.at >> 1, ranges.entries);
     // SAFETY: the index is masked to the chunk's words.
@@ -97,8 +95,19 @@ fn find(ranges: &mut Ranges, address: u64) -> Option<()> {
     ranges.kind = u64::from(entry.kind());
     ranges.part = u64::from(entry.part());
     ranges.place = entry.table >> 32;
+    if ranges.kind == u64::from(RANGE_TABLE) {
+        ranges.head = Head::of(part(ranges.part)?);
+    }
     ranges.list_at_hand = ranges.list;
     Some(())
+}
+
+/// The words of a part.
+#[inline(always)]
+fn part(at: u64) -> Option<impl Fn(u64) -> u32> {
+    let chunk = chunk(at)?.cast::<u32>();
+    // SAFETY: the index is masked to the chunk's words.
+    Some(move |word: u64| unsafe { *chunk.add((at.wrapping_add(word) & CHUNK_MASK) as usize) })
 }
 
 /// The chunk that holds a place of the arena.

@@ -4,9 +4,10 @@ use crate::model::unwind::UnwindPart;
 use foldhash::HashMap;
 use profiler_common::limits::ARENA_CHUNK_WORDS;
 use profiler_common::unwind::rule::Rule;
-use profiler_common::unwind::table::{HEADER_WORDS, PART_ROWS_MAX, SHIFT_MAX};
+use profiler_common::unwind::short_rule;
+use profiler_common::unwind::table::{BY_NUMBER, HEADER_WORDS, PART_ROWS_MAX, SHIFT_MAX};
 
-/// Distinct rules of one part; the most that one was seen to have is 707, in a whole compiler.
+/// Distinct rules of one part that have no short form; of all, short or not, the most that one was seen to have is 707, in a whole compiler.
 const RULES_MAX: usize = 8192;
 /// Bytes of code that one part covers.
 const LENGTH_MAX: u64 = 1 << 31;
@@ -14,13 +15,14 @@ const LENGTH_MAX: u64 = 1 << 31;
 const ROWS_PER_BUCKET: usize = 16;
 
 // Whatever the rows are, a part fits into a chunk of the arena.
+const _: () = assert!(RULES_MAX < BY_NUMBER as usize);
 const _: () = assert!(4 + 2 * RULES_MAX + PART_ROWS_MAX + ((LENGTH_MAX >> SHIFT_MAX) / 2) as usize + 2 < ARENA_CHUNK_WORDS as usize);
 
 /// Takes rows in the order of their places and packs them.
 #[derive(Default)]
 pub(super) struct Parts {
     done: Vec<UnwindPart>,
-    /// The part at work: its first place, and rows by their distance from it.
+    /// The part at work: its first place, and rows (by their distance from it) with the short form or the number of their rule.
     first: u64,
     rows: Vec<(u32, u16)>,
     rules: Vec<Rule>,
@@ -52,14 +54,22 @@ impl Parts {
         if self.rows.is_empty() {
             self.first = place;
         }
+        let named = match short_rule::short(rule) {
+            Some(short) => short as u16,
+            None => self.number(rule) | BY_NUMBER as u16,
+        };
+        self.rows.push(((place - self.first) as u32, named));
+        self.last = Some(rule);
+        self.total += 1;
+    }
+
+    fn number(&mut self, rule: Rule) -> u16 {
         let next = self.rules.len() as u16;
         let number = *self.numbers.entry(rule).or_insert(next);
         if number == next {
             self.rules.push(rule);
         }
-        self.rows.push(((place - self.first) as u32, number));
-        self.last = Some(rule);
-        self.total += 1;
+        number
     }
 
     /// Everything, after the last row; nothing is known from `end` on.

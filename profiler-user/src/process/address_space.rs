@@ -59,8 +59,8 @@ impl AddressSpace {
     /// Maps a range over whatever was there.
     pub(super) fn insert(&mut self, range: Range) {
         let (start, end) = (range.mapped.start, range.mapped.end);
-        if self.find(start).is_some_and(|old| old.mapped == range.mapped && old.kind == range.kind) {
-            return; // The same again: a replayed event, or mprotect.
+        if self.find(start).is_some_and(|old| is_same(old, &range)) {
+            return; // A replayed event, or mprotect.
         }
         self.changes = self.changes.wrapping_add(1);
         let ranges = Arc::make_mut(&mut self.ranges);
@@ -110,6 +110,14 @@ impl AddressSpace {
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Range>> {
         self.ranges.values()
     }
+}
+
+/// Whether a range is what is there already. What was read from `/proc` at the start says no generation; that it is the same file then says the file itself.
+fn is_same(old: &Range, new: &Range) -> bool {
+    let (one, other) = (&old.mapped, &new.mapped);
+    let differ = one.generation.zip(other.generation).is_some_and(|(one, other)| one != other);
+    let place = |mapped: &MappedRange| (mapped.start, mapped.end, mapped.file_offset, mapped.file);
+    old.kind == new.kind && !differ && place(one) == place(other) && one.path == other.path
 }
 
 /// Whether two ranges have the same code at the same addresses. Code without a file is walked by frame pointers, whatever it is.
@@ -163,6 +171,21 @@ mod tests {
                     prop_assert_eq!(offset, start * 0x10 + (address as u64 - start));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_is_told_again_changes_nothing() {
+        let told = |generation| {
+            let mut told = range(0, 10, 1);
+            told.mapped.generation = generation;
+            told
+        };
+        for (first, second, changes) in [(None, None, 1), (None, Some(7), 1), (Some(7), Some(7), 1), (Some(7), Some(8), 2), (Some(7), None, 1)] {
+            let mut space = AddressSpace::default();
+            space.insert(told(first));
+            space.insert(told(second));
+            assert_eq!(space.changes(), changes, "{first:?}, then {second:?}");
         }
     }
 

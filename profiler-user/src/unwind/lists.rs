@@ -59,6 +59,13 @@ impl Lists {
     }
 }
 
+/// A table is listed once, however often its file is mapped.
+fn note(tables: &mut Vec<TableOf>, table: TableOf) {
+    if tables.last() != Some(&table) && !tables.contains(&table) {
+        tables.push(table);
+    }
+}
+
 /// A list that is being made.
 #[derive(Default)]
 pub(super) struct List {
@@ -98,11 +105,11 @@ impl List {
             Some(State::Here { parts, elsewhere, .. }) => (parts, *elsewhere),
             Some(State::Bad) => return self.push(RangeEntry::plain(start, RANGE_FRAME_POINTER)),
             Some(State::Asked) | None => {
-                self.missing.push(table);
+                note(&mut self.missing, table);
                 return self.push(RangeEntry::plain(start, RANGE_UNKNOWN));
             }
         };
-        self.tables.push(table);
+        note(&mut self.tables, table);
         let outside = match elsewhere {
             Elsewhere::FramePointers => RANGE_FRAME_POINTER,
             Elsewhere::Go => RANGE_GO,

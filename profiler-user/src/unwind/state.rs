@@ -3,7 +3,7 @@
 use super::arena_space::Piece;
 use crate::model::mapping::{MappingKind, ObjectId};
 use crate::model::unwind::Elsewhere;
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 /// Whose table.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

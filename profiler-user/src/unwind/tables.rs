@@ -49,7 +49,7 @@ impl Unwinder {
     /// No tables yet; they may become so many bytes.
     pub fn new(bytes_max: u64) -> Self {
         Self {
-            states: States::new(),
+            states: States::default(),
             space: ArenaSpace::default(),
             lists: Lists::default(),
             bytes_max: [bytes_max.max(CHUNK_BYTES); 2],

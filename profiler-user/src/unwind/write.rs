@@ -86,10 +86,12 @@ impl Unwinder {
 
     fn write_list(&mut self, image: ProcessKey, space: &AddressSpace, capture: &mut Capture) -> Result<(), BpfError> {
         let (pid, began) = (Pid(image.tgid), Instant::now());
-        let list = List::of(space, &self.states);
+        let (mut list, evicted) = (List::of(space, &self.states), self.costs.evicted);
         let Some(piece) = self.room(capture, list.entries.len() * 4)? else { return Ok(()) };
-        // A table may have gone to make the room; then the list must not lead there, and is shorter.
-        let list = List::of(space, &self.states);
+        if evicted != self.costs.evicted {
+            // A table has gone to make the room: the list must not lead there, and is shorter.
+            list = List::of(space, &self.states);
+        }
         if list.entries.len() * 4 > piece.words as usize {
             self.space.give(piece);
             return Ok(());
