@@ -13,19 +13,21 @@ pub const SEARCHED_MAX: u64 = 0xffff;
 #[inline(always)]
 pub fn at_or_before(item: impl Fn(u64) -> u64, count: u64, wanted: u64, hide: impl Fn(u64) -> u64) -> u64 {
     let (mut before, mut left) = (0u64, hide(count) & SEARCHED_MAX);
-    for _ in 0..16 {
-        if left <= 1 {
+    for _ in 0..8 {
+        let part = left >> 2;
+        if part == 0 {
             break;
         }
-        let half = left >> 1;
-        let is_later = later(item(before.wrapping_add(half).wrapping_sub(1)), wanted, &hide);
-        before = hide(before.wrapping_add(half & !is_later)) & SEARCHED_MAX;
-        left = hide(left.wrapping_sub(half)) & SEARCHED_MAX;
+        let last = |parts: u64| item(before.wrapping_add(part.wrapping_mul(parts)).wrapping_sub(1));
+        let (one, two, three) = (last(1), last(2), last(3));
+        let not_all = later(three, wanted, &hide);
+        let parts = 3u64.wrapping_add(later(one, wanted, &hide)).wrapping_add(later(two, wanted, &hide)).wrapping_add(not_all);
+        before = hide(before.wrapping_add(part.wrapping_mul(parts))) & SEARCHED_MAX;
+        left = hide(part.wrapping_add(left.wrapping_sub(part << 2) & !not_all)) & SEARCHED_MAX;
     }
-    if left != 0 {
-        before = before.wrapping_add(1 & !later(item(before), wanted, &hide));
-    }
-    before
+    let (one, two, three) = (item(before), item(before.wrapping_add(1)), item(before.wrapping_add(2)));
+    let is_in = |item: u64, at: u64| 1 & !later(item, wanted, &hide) & !later(at + 1, left, &hide);
+    before.wrapping_add(is_in(one, 0)).wrapping_add(is_in(two, 1)).wrapping_add(is_in(three, 2))
 }
 
 /// All ones if `item` is later than `wanted`, else 0.
