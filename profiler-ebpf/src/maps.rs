@@ -55,6 +55,8 @@ pub struct Walk {
     pub unfinished: u64,
     pub ranges: Ranges,
     pub view: View,
+    /// A word beside the window.
+    pub unaligned: u64,
     pub window: [u64; WINDOW_WORDS],
 }
 

@@ -10,7 +10,7 @@
 
 pub mod arm64;
 pub mod frame_pointer;
-pub mod halving;
+pub mod quarters;
 pub mod range;
 pub mod rule;
 pub mod short_rule;

@@ -5,7 +5,7 @@
 //!   word 1   for a table: its part's place in the arena (bits 0..32) | place in the part of the range's start (bits 32..64)
 //! ```
 
-use super::halving;
+use super::quarters;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// What stands for nothing known: user space is asked.
@@ -68,12 +68,12 @@ impl RangeEntry {
 }
 
 /// Entries of one list.
-pub const RANGES_MAX: usize = halving::SEARCHED_MAX as usize;
+pub const RANGES_MAX: usize = quarters::SEARCHED_MAX as usize;
 
-/// The number of the last entry that begins at or before an address, if there is one. `start` gives an entry's first word; `hide` is that of `halving`.
+/// The number of the last entry that begins at or before an address, if there is one. `start` gives an entry's first word; `hide` is that of `quarters`.
 #[inline(always)]
 pub fn find(start: impl Fn(u64) -> u64, entries: u64, address: u64, hide: impl Fn(u64) -> u64) -> Option<u64> {
-    halving::at_or_before(|entry| start(entry) & START_BITS, entries, address & START_BITS, hide).checked_sub(1)
+    quarters::at_or_before(|entry| start(entry) & START_BITS, entries, address & START_BITS, hide).checked_sub(1)
 }
 
 /// Where the list of a process stands, in the map of processes; the key is the process id.

@@ -11,10 +11,10 @@
 //! ```
 //!
 //! A search is made for the processor's caches: what it touches is cold, and so is the way to each page. So the head is read once for a range ([`Head`]), and most
-//! rows need no third page. Row 0 begins at place 0. The rows of a bucket are searched by halving; if none begins at or before the place, the row before them holds.
+//! rows need no third page. Row 0 begins at place 0. The rows of a bucket are searched by quarters; if none begins at or before the place, the row before them holds.
 //! Nothing that stands in a part is trusted: every access goes through `word`, which must be harmless for any place.
 
-use super::halving;
+use super::quarters;
 use super::rule::Rule;
 use super::short_rule;
 
@@ -51,7 +51,7 @@ impl Head {
         Self { length: u64::from(word(0)), shift: u64::from(word(1) & 31), rows: u64::from(word(2)), index: u64::from(word(3)) }
     }
 
-    /// The rule for a place of the part; [`Rule::NONE`] where it has none. `hide` is that of `halving`.
+    /// The rule for a place of the part; [`Rule::NONE`] where it has none. `hide` is that of `quarters`.
     #[inline(always)]
     pub fn find(&self, word: impl Fn(u64) -> u32, at: u64, hide: impl Fn(u64) -> u64) -> Rule {
         if at >= self.length {
@@ -63,7 +63,7 @@ impl Head {
         let count = half(&word, self.index, bucket.wrapping_add(1)).wrapping_sub(first) & 0xffff;
         let rows = self.rows.wrapping_add(first);
         let place = at & (1u64 << shift).wrapping_sub(1);
-        let begun = halving::at_or_before(|row| u64::from(word(rows.wrapping_add(row)) >> 16), count, place, hide);
+        let begun = quarters::at_or_before(|row| u64::from(word(rows.wrapping_add(row)) >> 16), count, place, hide);
         let rule = word(rows.wrapping_add(begun).wrapping_sub(1));
         if rule & BY_NUMBER == 0 {
             return short_rule::long(rule);

@@ -125,7 +125,7 @@ fn chunk(at: u64) -> Option<*const c_void> {
     }
 }
 
-/// Gives back its argument, unseen by LLVM; see `profiler_common::unwind::halving`.
+/// Gives back its argument, unseen by LLVM; see `profiler_common::unwind::quarters`.
 #[inline(always)]
 fn hide(mut value: u64) -> u64 {
     // An instruction there must be: two lines of source at one place are refused as debug information.

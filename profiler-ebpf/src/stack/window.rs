@@ -19,7 +19,7 @@ const _: () = assert!(LITTLE + PAGE <= WINDOW_WORDS as u64 * 8);
 pub fn read(walk: &mut Walk, at: u64) -> Option<u64> {
     let mut distance = at.wrapping_sub(walk.view.base);
     if at & 7 != 0 {
-        return read_one(at);
+        return read_one(walk, at);
     }
     if distance >= walk.view.have {
         if !move_to(walk, at) {
@@ -60,11 +60,10 @@ fn move_to(walk: &mut Walk, wanted: u64) -> bool {
     true
 }
 
-/// A word that is not aligned, as no compiler makes it.
-#[inline(never)]
-fn read_one(at: u64) -> Option<u64> {
-    let mut word = 0u64;
-    // SAFETY: the helper writes 8 bytes to the local, or fails.
-    let failed = unsafe { bpf_probe_read_user((&raw mut word).cast(), 8, at as *const _) };
-    (failed == 0).then_some(word)
+/// A word that is not aligned, as no compiler makes it. It is read into the map: for a place on the stack, or a call, the programs that walk have no room on Linux 6.12.
+#[inline(always)]
+fn read_one(walk: &mut Walk, at: u64) -> Option<u64> {
+    // SAFETY: the helper writes 8 bytes to the walk, or fails.
+    let failed = unsafe { bpf_probe_read_user((&raw mut walk.unaligned).cast(), 8, at as *const _) };
+    (failed == 0).then_some(walk.unaligned)
 }

@@ -181,7 +181,9 @@ mod tests {
             told.mapped.generation = generation;
             told
         };
-        for (first, second, changes) in [(None, None, 1), (None, Some(7), 1), (Some(7), Some(7), 1), (Some(7), Some(8), 2), (Some(7), None, 1)] {
+        for (first, second, changes) in
+            [(None, None, 1), (None, Some(7), 1), (Some(7), Some(7), 1), (Some(7), Some(8), 2), (Some(7), None, 1)]
+        {
             let mut space = AddressSpace::default();
             space.insert(told(first));
             space.insert(told(second));

@@ -1,11 +1,14 @@
-//! Searching by halving, in a form that the verifier can follow and the processor need not guess.
+//! Searching a sorted list by quarters, in a form that the verifier can follow and the processor need not guess.
 //!
-//! An `if` in the loop would be two ways for the verifier at each round, 65,536 for one search, and a wrong guess every second time for the processor.
-//! So the comparison becomes a mask. LLVM sees through that and makes the `if` again, unless the values are hidden from it: `hide` gives back what it is
+//! What is searched is cold: a line of memory takes a hundred times as long as a comparison. By halves each look would wait for the one before; of three that do not
+//! depend on each other, the processor waits for all at once.
+//!
+//! An `if` in the loop would be several ways for the verifier at each round, and a wrong guess every second time for the processor.
+//! So a comparison becomes a mask. LLVM sees through that and makes the `if` again, unless the values are hidden from it: `hide` gives back what it is
 //! given, and in the kernel program does so behind a line of inline assembly. The masks in the loop keep its variables within the same bounds in each round;
 //! without them the verifier would follow the way out of each round to the end of the program.
 
-/// What a search can look at: 16 halvings.
+/// What a search can look at: 8 rounds, until no more than 3 are left.
 pub const SEARCHED_MAX: u64 = 0xffff;
 
 /// How many of the first `count` items are at or before `wanted`, when they do not go down. `item` must be harmless for any number; items and `wanted`
