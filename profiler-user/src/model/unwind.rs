@@ -31,6 +31,11 @@ pub struct UnwindPart {
 }
 
 impl UnwindPart {
+    /// The word at a place; 0 where there is none, since a search may look beyond.
+    pub fn word(&self, at: u64) -> u32 {
+        usize::try_from(at).ok().and_then(|at| self.words.get(at)).copied().unwrap_or(0)
+    }
+
     /// Bytes of code that it covers.
     pub fn length(&self) -> u32 {
         self.words.first().copied().unwrap_or(0)

@@ -79,7 +79,7 @@ mod tests {
         parts.push(0, Rule::NONE);
         fill(&mut parts, &code);
         let (parts, _) = parts.finish(code.len() as u64);
-        (0..code.len() as u64).step_by(4).map(|place| find(|word| parts[0].words[word as usize], place, |value| value)).collect()
+        (0..code.len() as u64).step_by(4).map(|place| find(|word| parts[0].word(word), place, |value| value)).collect()
     }
 
     #[test]

@@ -120,7 +120,7 @@ mod tests {
     fn look_up(parts: &[UnwindPart], place: u64) -> Rule {
         let inside = |part: &&UnwindPart| place.checked_sub(part.first).is_some_and(|at| at < u64::from(part.length()));
         let Some(part) = parts.iter().find(inside) else { return Rule::NONE };
-        find(|word| part.words[word as usize], place - part.first, |value| value)
+        find(|word| part.word(word), place - part.first, |value| value)
     }
 
     proptest! {

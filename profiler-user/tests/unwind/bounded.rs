@@ -24,7 +24,7 @@ pub(crate) fn file(bytes: &[u8], machine: Machine) -> Option<u64> {
         assert!(part.first >= end && part.words.len() <= PART_WORDS_MAX, "a part that overlaps another, or is too large");
         end = part.first + length;
         // Words that lie outside of the part are a panic.
-        let rule = |place: u64| table::find(|word| part.words[word as usize], place, |value| value);
+        let rule = |place: u64| table::find(|word| part.word(word), place, |value| value);
         for at in 0..=200 {
             rule((length * at / 200).min(length.saturating_sub(1)));
         }

@@ -60,7 +60,7 @@ impl Program {
         let Some(part) = self.table.parts.iter().find(|part| offset.wrapping_sub(part.first) < u64::from(part.length())) else {
             return pack(Cfa::Signal, Saved::Same, Saved::Same);
         };
-        table::find(|word| part.words[word as usize], offset - part.first, |value| value)
+        table::find(|word| part.word(word), offset - part.first, |value| value)
     }
 
     /// Walks from a stop: addresses, and how it ended.

@@ -18,6 +18,7 @@ use profiler::parse::eh_frame::unwind_table_for;
 use profiler::parse::machine::Machine;
 use profiler_common::ended::Ended;
 use profiler_common::unwind::rule::{self, Rule};
+use profiler_common::unwind::table::BY_NUMBER;
 use profiler_common::unwind::{Registers, arm64, table};
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt as _;
@@ -30,7 +31,7 @@ fn look_up(table: &UnwindTable, offset: u64) -> Rule {
     let Some(part) = table.parts.partition_point(|part| part.first <= offset).checked_sub(1).map(|at| &table.parts[at]) else {
         return Rule::NONE;
     };
-    table::find(|word| part.words.get(word as usize).copied().unwrap_or(0), offset - part.first, |value| value)
+    table::find(|word| part.word(word), offset - part.first, |value| value)
 }
 
 fn ours(table: &UnwindTable, machine: Machine, offset: u64, bias: u64) -> Result<Registers, Ended> {
@@ -154,11 +155,11 @@ fn every_row_for_arm64_leads_where_gimli_says() -> Result<()> {
     Ok(())
 }
 
-/// Makes every second rule eight bytes wrong.
+/// Makes the rule of every second row eight bytes wrong, if it is in the row.
 fn spoil(part: &mut UnwindPart) {
-    let rules = (part.words[3] - 4) / 2;
-    for rule in (0..rules).step_by(2) {
-        part.words[(5 + 2 * rule) as usize] = part.words[(5 + 2 * rule) as usize].wrapping_add(8);
+    let rows = part.words[2] as usize;
+    for row in part.words[rows..].iter_mut().step_by(2).filter(|row| **row & BY_NUMBER == 0) {
+        *row = *row & !0xff | (*row + 1) & 0xff;
     }
 }
 
