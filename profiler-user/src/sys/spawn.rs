@@ -4,7 +4,9 @@
 //! (signal-safety(7)).
 
 mod interpreter;
+mod successor;
 
+pub use self::successor::Successor;
 use super::end::restore_ignored;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::pipe::{PipeFlags, pipe_with};
