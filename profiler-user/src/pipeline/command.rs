@@ -38,7 +38,7 @@ impl Command {
     /// Who lets it go on if we are killed while it is stopped; nobody once it runs.
     pub(super) fn successor(&self) -> Result<Successor, SpawnError> {
         match self {
-            Self::Held(child) => Successor::of(child),
+            Self::Held(child) => child.successor(),
             Self::Running { .. } => Err(SpawnError::Empty),
         }
     }

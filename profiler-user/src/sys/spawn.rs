@@ -296,6 +296,16 @@ impl HeldChild {
         self.child.as_ref().map_or(0, |child| child.pid as u32)
     }
 
+    /// Has somebody ready who lets it go on if this process is killed while it is stopped. Before anything is mapped that must end with this process.
+    ///
+    /// # Errors
+    /// There are no descriptors or processes left.
+    pub fn successor(&self) -> Result<Successor, SpawnError> {
+        let child = self.child.as_ref().ok_or(SpawnError::Empty)?;
+        let _forking = FORKING.lock().unwrap_or_else(PoisonError::into_inner);
+        Successor::begin(child.descriptor.as_fd()).map_err(SpawnError::Fork)
+    }
+
     /// Lets it become the command.
     ///
     /// # Errors

@@ -3,11 +3,9 @@
 //! A signal at the death of a parent (`PR_SET_PDEATHSIG`) would come with the first of our threads that dies, while the programs that stop the command are still
 //! attached, by the others; and the command would keep it for its whole life.
 
-use super::{FORKING, HeldChild, SpawnError};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use std::io;
-use std::os::fd::AsRawFd as _;
-use std::sync::PoisonError;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 /// Lets a command go on when this process has ended without dropping this.
 #[derive(Debug)]
@@ -20,10 +18,8 @@ impl Successor {
     ///
     /// # Errors
     /// There are no descriptors or processes left.
-    pub fn of(command: &HeldChild) -> Result<Self, SpawnError> {
-        let command = &command.child.as_ref().ok_or(SpawnError::Empty)?.descriptor;
-        let this = pidfd_open(getpid(), PidfdFlags::empty()).map_err(|error| SpawnError::Fork(error.into()))?;
-        let _forking = FORKING.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn begin(command: BorrowedFd<'_>) -> io::Result<Self> {
+        let this = pidfd_open(getpid(), PidfdFlags::empty())?;
         // SAFETY: a set is plain data, for which zero is valid; the calls get pointers to live locals. The child calls `wait_and_continue`, which makes
         // only async-signal-safe calls, and never returns.
         unsafe {
@@ -37,7 +33,7 @@ impl Successor {
             }
             let error = io::Error::last_os_error();
             libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
-            if pid < 0 { Err(SpawnError::Fork(error)) } else { Ok(Self { pid }) }
+            if pid < 0 { Err(error) } else { Ok(Self { pid }) }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Held commands, with real processes.
 
-use super::{RunningChild, SpawnError, Successor, spawn_held};
+use super::{RunningChild, SpawnError, spawn_held};
 use std::ffi::{OsStr, OsString};
 use std::io::Read as _;
 use std::os::fd::AsFd as _;
@@ -179,7 +179,7 @@ fn many_at_once_do_not_hold_each_other() {
 #[test]
 fn who_would_let_a_command_go_on_is_gone_with_us_and_has_nothing_of_ours() {
     let held = spawn_held(OsStr::new("sleep"), &words(&["60"])).expect("sleep is everywhere");
-    let successor = Successor::of(&held).expect("there is room for a process");
+    let successor = held.successor().expect("there is room for a process");
     let folder = PathBuf::from(format!("/proc/{}", successor.pid));
     let deadline = Instant::now() + Duration::from_secs(60);
     let open = || std::fs::read_dir(folder.join("fd")).expect("it is there").count();
