@@ -1,6 +1,6 @@
 //! `-e heap` of programs that do what none should, of files that are not what they were, and of a profiler that is killed.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use profiler_tests::probes::{changed, links};
 use profiler_tests::profile::Profile;
 use profiler_tests::run::{Folder, Outcome, Profiler, Running};
@@ -187,4 +187,39 @@ fn a_killed_profiler_leaves_no_probe_and_others_never_have_one() -> Result<()> {
     ensure!(outcome.status.code().is_none(), "{:?}", outcome.status);
     waiting::until("the end of the breakpoints", || Ok((changed(chosen.subject.pid())?.0 == 0).then_some(())))?;
     chosen.does("parent")
+}
+
+#[test]
+fn a_profiler_that_is_killed_while_it_arms_leaves_no_probe() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    // It is armed one process after the other; some are when it is killed. One more is not chosen.
+    let mut all = (0..61).map(|_| Told::of("heap_edges")).collect::<Result<Vec<_>>>()?;
+    let chosen: Vec<String> = all[1..].iter().flat_map(|told| ["-p".to_owned(), told.subject.pid().to_string()]).collect();
+    let start = || Profiler::record()?.args(["-e", "heap", "--sample-bytes", "1"]).args(&chosen).start();
+    let mut whole = start()?;
+    whole.wait_until_recording()?;
+    let probes = links(&whole)?;
+    whole.interrupt()?.success()?;
+    ensure!(probes >= 60, "{probes} for 60 processes");
+    for armed in [1, probes / 2] {
+        let killed = waiting::until("a moment in which it arms", || {
+            let running = start()?;
+            // Without a pause: it takes some milliseconds in all.
+            while links(&running)? < armed && !running.stderr_so_far().contains("recording; ") {}
+            running.signal(Signal::STOP)?;
+            let is_arming = links(&running)? < probes;
+            running.signal(Signal::KILL)?;
+            Ok(is_arming.then_some(running))
+        })?;
+        ensure!(killed.finish()?.status.code().is_none(), "it was not killed");
+        for told in &all {
+            let pid = told.subject.pid();
+            waiting::until("the end of the breakpoints", || Ok((changed(pid)?.0 == 0).then_some(())))
+                .with_context(|| format!("{armed}"))?;
+        }
+        ensure!(!changed(all[0].subject.pid())?.1, "a process that was not chosen has a page of probes");
+    }
+    all.iter_mut().try_for_each(|told| told.does("parent"))
 }
