@@ -11,6 +11,7 @@ pub mod perf;
 pub mod planted;
 pub mod postgres;
 pub mod pprof_tool;
+pub mod probes;
 pub mod profile;
 pub mod run;
 pub mod side_by_side;

@@ -63,6 +63,13 @@ PLAIN static void some(void) {
     for (int i = 0; i < 100; i++) free(mixed[i]);
 }
 
+// 10,000,000 of 16 bytes that stay.
+PLAIN static void *tiny(void) { return hold(malloc(16)); }
+
+static void millions(void) {
+    for (int i = 0; i < 10000000; i++) kept[i % MANY] = tiny();
+}
+
 int main(void) {
     char line[64];
     setvbuf(stdout, NULL, _IONBF, 0);
@@ -75,6 +82,7 @@ int main(void) {
         else if (!strcmp(line, "first")) first();
         else if (!strcmp(line, "second")) second();
         else if (!strcmp(line, "some")) some();
+        else if (!strcmp(line, "millions")) millions();
         else if (!strcmp(line, "quit")) return 0;
         else abort();
         puts("done");

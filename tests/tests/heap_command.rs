@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use profiler_tests::profile::Profile;
-use profiler_tests::run::{Outcome, Profiler};
+use profiler_tests::run::{Outcome, Profiler, Running};
 use profiler_tests::skip::{Need, can_record, ready, skip};
 use profiler_tests::subject::{Build, build, source};
 use profiler_tests::waiting;
@@ -151,5 +151,58 @@ fn a_command_that_is_killed_while_it_is_stopped_ends_the_recording() -> Result<(
     let running = Profiler::record()?.args(["-e", "heap", "--", "sh", "-c", "kill -9 $$"]).start()?;
     let outcome = running.finish()?;
     ensure!(outcome.code()? == 128 + Signal::KILL.as_raw(), "{}: {}", outcome.code()?, outcome.stderr);
+    Ok(())
+}
+
+/// A child of the profiler that is stopped.
+fn stopped_child(profiler: u32) -> Result<Option<u32>> {
+    let task = format!("/proc/{profiler}/task/{profiler}/children");
+    let children = fs::read_to_string(&task).with_context(|| task.clone())?;
+    Ok(children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(|pid| state(*pid) == Some('T')))
+}
+
+/// As the kernel tells it of a process, if there is one.
+fn state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+/// Kills a profiler in a moment in which its command is stopped, which was let go `before` times until then; whether there was such a moment.
+fn is_killed_while_it_holds(running: &Running, before: usize) -> Result<bool> {
+    let mut seen = 0;
+    let (mut was_stopped, end) = (false, running.folder()?.join("end"));
+    while !end.exists() {
+        let stopped = stopped_child(running.pid())?;
+        seen += usize::from(stopped.is_some() && !was_stopped);
+        was_stopped = stopped.is_some();
+        let Some(child) = stopped.filter(|_| seen > before) else { continue };
+        // It lets nobody go from here on.
+        running.signal(Signal::STOP)?;
+        waiting::until("the profiler to stand", || Ok((state(running.pid()) == Some('T')).then_some(())))?;
+        if state(child) == Some('T') {
+            running.signal(Signal::KILL)?;
+            return Ok(true);
+        }
+        running.signal(Signal::CONT)?;
+    }
+    Ok(false)
+}
+
+#[test]
+fn a_profiler_that_is_killed_leaves_no_command_stopped() -> Result<()> {
+    if !can_record(&[]) {
+        return Ok(());
+    }
+    // At each of its stops: as a program, and at its libraries; and it becomes other programs.
+    let script = "if [ $1 -gt 0 ]; then exec sh -c \"$0\" \"$0\" $(($1 - 1)); fi; echo at its end > end";
+    for before in 0..7 {
+        let start = || Profiler::record()?.args(["-e", "heap", "--", "sh", "-c", script, script, "30"]).start();
+        let killed = waiting::until("a moment in which it is stopped", || {
+            let running = start()?;
+            Ok(is_killed_while_it_holds(&running, before)?.then_some(running))
+        })?;
+        let end = killed.folder()?.join("end");
+        waiting::until("the command's end", || Ok(end.exists().then_some(()))).with_context(|| format!("let go {before} times before"))?;
+    }
     Ok(())
 }

@@ -1,14 +1,14 @@
 //! `-e heap` where it is hard: threads, signals, failures, children, other programs in the same process, allocators that come and go, bounds that are met.
 
 use anyhow::{Context as _, Result, ensure};
+use profiler_tests::probes::links;
 use profiler_tests::profile::Profile;
 use profiler_tests::run::{Outcome, Profiler, Running};
 use profiler_tests::skip::{can_record, skip};
 use profiler_tests::subject::{Build, Subject, build, source};
 use profiler_tests::waiting;
-use rustix::process::Signal;
 use std::fs;
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{ChildStdin, Command};
 
@@ -91,16 +91,6 @@ fn has_in_all(profile: &Profile, expected: [i64; 4]) -> Result<()> {
 fn is_lossless(profile: &Profile) -> Result<()> {
     ensure!(profile.losses()?.is_empty(), "{:#?}", profile.comments);
     Ok(())
-}
-
-/// Links of many probes that a profiler holds.
-fn links(running: &Running) -> Result<usize> {
-    let mut links = 0;
-    for entry in fs::read_dir(format!("/proc/{}/fdinfo", running.pid()))? {
-        let info = fs::read_to_string(entry?.path()).unwrap_or_default();
-        links += usize::from(info.lines().any(|line| line.starts_with("link_type:") && line.contains("probe_multi")));
-    }
-    Ok(links)
 }
 
 fn wait_for_links(running: &Running, least: usize) -> Result<()> {
@@ -284,44 +274,6 @@ fn a_process_takes_no_more_keys_than_it_leaves() -> Result<()> {
     has(&profile, &[("handed_over", [1000, 64_000, 1000, 64_000])])?;
     ensure!(profile.losses()?.get("tally map full") == Some(&80), "{:?}", profile.losses()?);
     Ok(())
-}
-
-/// How many bytes of a process's code are other than in its files; and whether the kernel has a page of its own for probes there.
-fn changed(pid: u32) -> Result<(usize, bool)> {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
-    let mut memory = fs::File::open(format!("/proc/{pid}/mem"))?;
-    let mut changed = 0;
-    for line in maps.lines() {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let [range, rights, offset, _, _, path] = words[..] else { continue };
-        let (Some((first, last)), true, true) = (range.split_once('-'), rights.contains('x'), path.starts_with('/')) else { continue };
-        let number = |text: &str| u64::from_str_radix(text, 16);
-        let mut code = vec![0; (number(last)? - number(first)?) as usize];
-        memory.seek(SeekFrom::Start(number(first)?))?;
-        memory.read_exact(&mut code)?;
-        let file = fs::read(path)?;
-        let file = &file[number(offset)? as usize..];
-        changed += code.iter().zip(file).filter(|(here, there)| here != there).count();
-    }
-    Ok((changed, maps.contains("[uprobes]")))
-}
-
-#[test]
-fn a_killed_profiler_leaves_no_probe_and_others_never_have_one() -> Result<()> {
-    if !can_record(&[Build::CBare]) {
-        return Ok(());
-    }
-    let (mut chosen, mut other) = (Edges::start("heap_edges")?, Edges::start("heap_edges")?);
-    let running = chosen.record(&[])?;
-    chosen.does("parent")?;
-    other.does("parent")?;
-    ensure!(changed(chosen.subject.pid())?.0 > 0, "the chosen process has no breakpoint: this test sees nothing");
-    ensure!(changed(other.subject.pid())? == (0, false), "another process has {:?}", changed(other.subject.pid())?);
-    running.signal(Signal::KILL)?;
-    let outcome = running.finish()?;
-    ensure!(outcome.status.code().is_none(), "{:?}", outcome.status);
-    waiting::until("the end of the breakpoints", || Ok((changed(chosen.subject.pid())?.0 == 0).then_some(())))?;
-    chosen.does("parent")
 }
 
 #[test]

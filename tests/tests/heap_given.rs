@@ -1,10 +1,12 @@
 //! `--allocator`: allocators that are not known by the names of their functions.
 
 use anyhow::{Result, ensure};
+use profiler_tests::pprof_tool::pprof;
 use profiler_tests::profile::Profile;
 use profiler_tests::run::Profiler;
-use profiler_tests::skip::can_record;
+use profiler_tests::skip::{Need, can_record, ready};
 use profiler_tests::subject::{Build, Subject, build};
+use std::fs;
 use std::io::Write as _;
 use std::process::Command;
 
@@ -71,4 +73,45 @@ fn an_allocator_that_is_not_there_is_told() -> Result<()> {
     ensure!(outcome.stderr.contains(words), "{}", outcome.stderr);
     ensure!(Profile::read(&outcome.folder.join("heap.prof"))?.comments.iter().any(|comment| comment == words), "{words}");
     Profiler::record()?.pid(subject.pid()).args(["-e", "cpu", "--allocator", GIVEN]).run()?.failed(2, "leave it out")
+}
+
+#[test]
+fn it_is_no_more_in_the_stacks_than_those_that_are_known() -> Result<()> {
+    if !can_record(&[Build::CBare]) || !ready(&[Need::Program("go")]) {
+        return Ok(());
+    }
+    let (mut subject, mut stdin) = Subject::start_told(Command::new(build("pool", Build::CBare)?))?;
+    for format in ["pprof", "folded"] {
+        let record = Profiler::record()?.pid(subject.pid()).args(["-e", "heap", "--sample-bytes", "1", "--format", format, "-o", "out"]);
+        let mut running = record.args(["--allocator", GIVEN]).start()?;
+        running.wait_until_recording()?;
+        stdin.write_all(b"go\n")?;
+        subject.wait_for_line("done")?;
+        let run = running.interrupt()?.success()?;
+        let out = run.folder.join("out");
+        if format == "folded" {
+            let folded = fs::read_to_string(&out)?;
+            for leaf in ["taken", "cleared", "enlarged", "others"] {
+                let is_its = |line: &&str| line.rsplit_once(' ').is_some_and(|(stack, _)| stack.ends_with(&format!(";{leaf}")));
+                ensure!(folded.lines().any(|line| is_its(&line)), "{leaf}: {folded}");
+            }
+            ensure!(!folded.contains("pool_") && !folded.contains("alloc"), "{folded}");
+            continue;
+        }
+        // Go's reader, by what the profile says of itself; the stacks themselves are whole.
+        let top = pprof(["-top", "-unit=bytes", "-sample_index=alloc_space", &out.to_string_lossy()])?.text;
+        let flat = |name: &str| top.lines().find(|line| line.split_whitespace().nth(5) == Some(name)).map(str::trim_start);
+        for (function, bytes) in
+            [("taken", "63000B"), ("passing", "100000B"), ("cleared", "3840B"), ("enlarged", "80800B"), ("others", "1665B")]
+        {
+            ensure!(flat(function).is_some_and(|row| row.starts_with(bytes)), "{function}: {top}");
+        }
+        // None of the allocator's own; above the table stands the command line.
+        ensure!(
+            flat("pool_get").is_none() && flat("pool_zeroed").is_none() && flat("pool_more").is_none() && flat("malloc").is_none(),
+            "{top}"
+        );
+        ensure!(of(&Profile::read(&out)?, "pool_get")[1] >= 63_000, "{top}");
+    }
+    Ok(())
 }

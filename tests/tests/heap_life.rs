@@ -86,6 +86,27 @@ fn where_a_tenth_of_what_lives_has_room_the_sum_is_right_within_its_error() -> R
 }
 
 #[test]
+fn ten_million_blocks_that_live_are_an_estimate_and_all_were_counted() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    const BLOCKS: i64 = 10_000_000;
+    let mut lives = Lives::start()?;
+    let running = lives.record(&[])?;
+    lives.does("millions")?;
+    let profile = end(running)?;
+    ensure!(of(&profile, "tiny")[..2] == [BLOCKS, 16 * BLOCKS], "{:?}", of(&profile, "tiny"));
+    ensure!(profile.balance()?.difference == 0, "{:#?}", profile.comments);
+    let (blocks, percent) = stated(&profile)?;
+    // Half of the room of 262,144 at least is used.
+    ensure!((100_000.0..=262_144.0).contains(&blocks) && percent < 0.4, "{blocks} blocks, {percent} %");
+    let off = (of(&profile, "tiny")[3] as f64 / (16 * BLOCKS) as f64 - 1.0) * 100.0 / percent;
+    ensure!(off.abs() < 5.0, "{:?}: {off:.1} standard errors off", of(&profile, "tiny"));
+    ensure!(profile.losses()?.get("live map full").is_some_and(|lost| *lost > BLOCKS - 262_144), "{:?}", profile.losses()?);
+    Ok(())
+}
+
+#[test]
 fn what_stands_for_others_is_given_back_with_them() -> Result<()> {
     if !can_record(&[Build::CBare]) {
         return Ok(());

@@ -1,6 +1,6 @@
 //! What is asked of a heap beside what is in use.
 
-use crate::model::allocator::GivenAllocator;
+use crate::model::allocator::{AllocatorCall, GivenAllocator};
 use std::time::Duration;
 
 /// How long blocks live, where that is to be shown, and whose blocks.
@@ -12,4 +12,12 @@ pub struct HeapConfig {
     pub temporary: Option<Duration>,
     /// Allocators that are not found by the names of their functions.
     pub allocators: Vec<GivenAllocator>,
+}
+
+impl HeapConfig {
+    /// The symbols of what makes blocks in the allocators that are not known by their names.
+    pub fn entry_points(&self) -> Vec<String> {
+        let functions = self.allocators.iter().flat_map(|allocator| &allocator.functions);
+        functions.filter(|function| function.call != AllocatorCall::Free).map(|function| function.name.clone()).collect()
+    }
 }

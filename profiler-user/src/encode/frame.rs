@@ -46,7 +46,7 @@ pub(super) fn of_sample<'a>(profile: &'a Profile, sample: &Sample) -> Vec<Frame<
     for location in sample.shown() {
         push_location(profile, &profile.locations[*location], &mut frames);
     }
-    if let Some(dropped) = frames.iter().rposition(|frame| profile.kind.drops(&frame.name)) {
+    if let Some(dropped) = frames.iter().rposition(|frame| profile.drops(&frame.name)) {
         frames.drain(..=dropped);
     }
     if frames.is_empty() {

@@ -78,7 +78,7 @@ fn message(profile: &Profile) -> proto::Profile {
     if profile.kind.default_column() + 1 != profile.sample_types.len() {
         out.default_sample_type = strings.index(profile.sample_types[profile.kind.default_column()].name);
     }
-    out.drop_frames = strings.index(profile.kind.drop_frames());
+    out.drop_frames = strings.index(&profile.drop_frames());
     out.comment = lost::comments(profile).iter().map(|comment| strings.index(comment)).collect();
     out.string_table = strings.table;
     out

@@ -1,5 +1,6 @@
 //! A small profile with one of everything, for the tests of the formats.
 
+use crate::model::entry_points::EntryPoints;
 use crate::model::kind::Kind;
 use crate::model::label::Label;
 use crate::model::loss::{Balance, Endings, Loss, Losses};
@@ -70,6 +71,7 @@ pub(in crate::encode) fn sample_profile() -> Profile {
             ProfileProcess { pid: Pid(0), comm: Arc::from("app"), main: Some(1) },
             ProfileProcess { pid: Pid(77), comm: Arc::from("other;\n"), main: None },
         ],
+        entry_points: EntryPoints::default(),
         comments: vec!["profiler test".to_owned()],
         losses,
         endings,

@@ -11,36 +11,6 @@ pub struct ValueType {
     pub unit: &'static str,
 }
 
-/// Entry points of allocators.
-const ALLOCATORS: &str = r"(__libc_|__GI___libc_|__GI_|__|je_|_rjem_|rjem_|tc_|mi_)?(malloc|calloc|realloc|reallocarray|memalign|aligned_alloc|posix_memalign|valloc|pvalloc|mallocx|rallocx)|operator new(\[\])?(\(.*\))?";
-
-/// What names of allocators' functions begin with, by themselves or by the library that has them.
-const PREFIXES: [&str; 10] = ["__libc_", "__GI___libc_", "__GI_", "__", "je_", "_rjem_", "rjem_", "tc_", "mi_", ""];
-/// Entry points of allocators, without those.
-const ENTRY_POINTS: [&str; 11] = [
-    "malloc",
-    "calloc",
-    "realloc",
-    "reallocarray",
-    "memalign",
-    "aligned_alloc",
-    "posix_memalign",
-    "valloc",
-    "pvalloc",
-    "mallocx",
-    "rallocx",
-];
-
-/// Whether a function is the entry point of an allocator: what [`ALLOCATORS`] matches.
-fn is_allocator(name: &str) -> bool {
-    let is_entry_point = |prefix: &&str| name.strip_prefix(*prefix).is_some_and(|rest| ENTRY_POINTS.contains(&rest));
-    let is_new = |rest: &str| {
-        let rest = rest.strip_prefix("[]").unwrap_or(rest);
-        rest.is_empty() || rest.starts_with('(') && rest.ends_with(')')
-    };
-    PREFIXES.iter().any(is_entry_point) || name.strip_prefix("operator new").is_some_and(is_new)
-}
-
 /// A profile that its user has named.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct CustomKind {
@@ -180,11 +150,6 @@ impl Kind {
         }
     }
 
-    /// Whether a function is dropped from a stack with all that it calls, as [`Self::drop_frames`] says it to other readers.
-    pub fn drops(self, name: &str) -> bool {
-        self.is_of_blocks() && is_allocator(name)
-    }
-
     /// What an event is called, of which there are several.
     pub const fn event(self) -> &'static str {
         match self {
@@ -249,14 +214,6 @@ impl Kind {
         matches!(self, Self::Block | Self::Mutex)
     }
 
-    /// Functions that are left out at the leaf's end of a stack, with all that they call: a pattern for a whole name, in the syntax of RE2. Empty: none.
-    pub const fn drop_frames(self) -> &'static str {
-        match self {
-            Self::Heap | Self::HeapBase | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => ALLOCATORS,
-            _ => "",
-        }
-    }
-
     /// What is missing where there are no samples.
     pub const fn nothing(self) -> &'static str {
         match self {
@@ -276,29 +233,5 @@ impl Kind {
                 "nothing that was asked for allocated enough in that time; --sample-bytes 1 records every block"
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Kind;
-
-    #[test]
-    fn entry_points_of_allocators_are_dropped() {
-        for name in [
-            "malloc",
-            "__libc_calloc",
-            "je_malloc",
-            "mi_realloc",
-            "operator new(unsigned long)",
-            "operator new[](unsigned long)",
-            "operator new",
-        ] {
-            assert!(Kind::Heap.drops(name), "{name}");
-        }
-        for name in ["mallocate", "my_malloc", "operator newest", "free", "main", "PyMem_Malloc"] {
-            assert!(!Kind::Heap.drops(name), "{name}");
-        }
-        assert!(!Kind::Cpu.drops("malloc"));
     }
 }

@@ -7,6 +7,7 @@ pub mod container;
 pub mod custom;
 pub mod dump;
 pub mod encoded;
+pub mod entry_points;
 pub mod event;
 pub mod go_heap;
 pub mod go_waits;

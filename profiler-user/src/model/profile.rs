@@ -1,5 +1,6 @@
 //! A symbolized profile, in no format yet: the last noun before bytes.
 
+use super::entry_points::EntryPoints;
 use super::kind::{Kind, ValueType};
 use super::label::Label;
 use super::loss::{Balance, Endings, Losses};
@@ -165,6 +166,8 @@ pub struct Profile {
     pub functions: Vec<Function>,
     /// Processes.
     pub processes: Vec<ProfileProcess>,
+    /// Functions that [`Self::drops`] knows.
+    pub entry_points: EntryPoints,
     /// Lines for the reader: our options, the kernel, the losses.
     pub comments: Vec<String>,
     /// What did not arrive.
@@ -186,6 +189,16 @@ impl Sample {
 }
 
 impl Profile {
+    /// Whether a function is dropped from a stack with all that it calls, as [`Self::drop_frames`] says it to other readers.
+    pub fn drops(&self, name: &str) -> bool {
+        self.kind.is_of_blocks() && self.entry_points.has(name)
+    }
+
+    /// Functions that are left out at the leaf's end of a stack, with all that they call: a pattern for a whole name, in the syntax of RE2. Empty: none.
+    pub fn drop_frames(&self) -> String {
+        if self.kind.is_of_blocks() { self.entry_points.pattern() } else { String::new() }
+    }
+
     /// Finds the first thing that a reader of the profile could trip over.
     ///
     /// # Errors

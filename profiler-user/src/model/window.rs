@@ -181,6 +181,8 @@ pub struct Dictionary {
     pub logical: HashSet<StackId>,
     /// Processes whose runtime records the waits for its own locks itself, too.
     pub records_own_locks: HashSet<ProcessId>,
+    /// Allocators' functions that make blocks and that the user has named, by their symbols.
+    pub entry_points: Vec<String>,
     /// Stacks that ended waits, where that was asked for, by [`SampleKey::waker`].
     pub wakers: Vec<Waker>,
 }

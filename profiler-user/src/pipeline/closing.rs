@@ -206,7 +206,7 @@ impl Closing<'_> {
             notes.extend(estimate::of_in_use(&phase.tallies, self.capture.live_level()?));
             notes.extend(life_notes(self.config));
         }
-        notes.extend(estimate::of_allocated(self.config.sample_bytes, sampled));
+        notes.extend(estimate::of_allocated(self.config.sample_bytes, &phase.tallies));
         let period = match self.go.rates.first() {
             Some(rate) if sampled == 0 => *rate,
             _ => self.config.sample_bytes,

@@ -2,7 +2,7 @@
 
 use super::watch::watch;
 use crate::model::process::Pid;
-use crate::sys::spawn::{HeldChild, RunningChild, SpawnError, spawn_held};
+use crate::sys::spawn::{HeldChild, RunningChild, SpawnError, Successor, spawn_held};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::ffi::OsString;
 use std::os::fd::AsFd as _;
@@ -33,6 +33,14 @@ impl Command {
             Self::Held(child) => child.pid(),
             Self::Running { child, .. } => child.pid(),
         })
+    }
+
+    /// Who lets it go on if we are killed while it is stopped; nobody once it runs.
+    pub(super) fn successor(&self) -> Result<Successor, SpawnError> {
+        match self {
+            Self::Held(child) => child.successor(),
+            Self::Running { .. } => Err(SpawnError::Empty),
+        }
     }
 
     /// Lets it go.

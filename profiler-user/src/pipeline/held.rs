@@ -12,6 +12,7 @@ use crate::model::probe_points::{Found, WantedPoints};
 use crate::model::process::Pid;
 use crate::object::ObjectStore;
 use crate::process::Processes;
+use crate::sys::spawn::{SpawnError, Successor};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::os::fd::AsFd as _;
@@ -33,24 +34,35 @@ pub(super) struct Held {
     known: HashMap<ObjectId, Option<Option<u64>>>,
     watched: HashSet<ObjectId>,
     of_child: Signal,
+    /// It goes on, too, if we are killed.
+    _successor: Successor,
 }
 
 impl Held {
     /// Has a command whose functions are probed stopped; before it is let go.
-    pub(super) fn of(config: &Config, command: Option<&Command>, options: &mut CaptureOptions) -> io::Result<Option<Self>> {
+    pub(super) fn of(config: &Config, command: Option<&Command>, options: &mut CaptureOptions) -> Result<Option<Self>, SpawnError> {
         let is_probed = config.calls().is_some() || config.has_custom_in_processes();
         let Some(command) = command.filter(|_| is_probed) else { return Ok(None) };
         options.settings.held = command.pid().0;
-        Self::new().map(Some)
+        // Before anything is attached or mapped that must end with this process.
+        let successor = command.successor()?;
+        Self::new(successor).map(Some).map_err(SpawnError::Watch)
     }
 
-    fn new() -> io::Result<Self> {
+    fn new(successor: Successor) -> io::Result<Self> {
         let wanted = WantedPoints { functions: vec![LINKED.to_owned()], marks: Vec::new() };
         let finder = FileFinder::start("profiler-loader", move |reader, object, file| {
             let found = reader.points(object, file.as_fd(), &wanted).ok()?;
             found.functions.into_iter().find_map(|found| if let Found::At(places) = found { places.first().copied() } else { None })
         })?;
-        Ok(Self { handled: 0, finder, known: HashMap::new(), watched: HashSet::new(), of_child: signal(SignalKind::child())? })
+        Ok(Self {
+            handled: 0,
+            finder,
+            known: HashMap::new(),
+            watched: HashSet::new(),
+            of_child: signal(SignalKind::child())?,
+            _successor: successor,
+        })
     }
 
     /// Returns when something has happened to a child of ours.

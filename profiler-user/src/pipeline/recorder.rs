@@ -156,7 +156,7 @@ impl Recorder {
             filter.processes.push((command.pid(), TargetProcess { start_boot_ns: 0 }));
         }
         let mut options = capture_options(&config, &filter, types.offsets()?);
-        let mut held = Held::of(&config, command.as_ref(), &mut options).map_err(RecordError::Runtime)?;
+        let mut held = Held::of(&config, command.as_ref(), &mut options)?;
         let mut capture = Capture::open(&options)?;
         follow_children(&config, &types, &filter, &mut capture)?;
         drop(types);

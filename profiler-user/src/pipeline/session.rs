@@ -381,6 +381,7 @@ impl Session {
             windows.extend(closing.close(source, aggregator, ticks[&source])?);
         }
         let mut windows = wall::joined(windows, config);
+        self.tables.dictionary.entry_points = config.heap.entry_points();
         let dictionary = Arc::new(std::mem::take(&mut self.tables.dictionary));
         windows.iter_mut().for_each(|window| window.dictionary = Arc::clone(&dictionary));
         let unwinding = self.finishing.map(|finishing| finishing.costs()).unwrap_or_default();

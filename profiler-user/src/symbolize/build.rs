@@ -9,6 +9,7 @@ use super::native::LinesOrWhy;
 use super::values;
 use super::waits::{self, of_class, of_ongoing};
 use crate::model::address::FileAddress;
+use crate::model::entry_points::EntryPoints;
 use crate::model::kind::Kind;
 use crate::model::label::Label;
 use crate::model::mapping::{MappingId, MappingKind, ObjectId};
@@ -82,6 +83,7 @@ impl<'a> Builder<'a> {
             processes: self.used.processes.iter().map(|id| self.process(*id)).collect(),
             mappings: self.layout.mappings,
             locations: self.locations,
+            entry_points: EntryPoints { given: given(&window.dictionary.entry_points, &self.functions) },
             functions: self.functions,
             comments: window
                 .notes
@@ -364,4 +366,11 @@ fn own_locks(ns: i64) -> Option<String> {
 
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// What the profile calls functions that are known by their symbols.
+fn given(symbols: &[String], functions: &[Function]) -> Vec<String> {
+    let name =
+        |symbol: &String| functions.iter().find(|function| *function.system_name == **symbol).map(|function| function.name.to_string());
+    symbols.iter().map(|symbol| name(symbol).unwrap_or_else(|| symbol.clone())).collect()
 }

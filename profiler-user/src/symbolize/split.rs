@@ -45,6 +45,7 @@ fn part(whole: &Profile, samples: &[&Sample]) -> Profile {
             .collect(),
         is_part: true,
         sample_types: whole.sample_types.clone(),
+        entry_points: whole.entry_points.clone(),
         comments: whole.comments.clone(),
         ..*whole
     }

@@ -4,7 +4,9 @@
 //! (signal-safety(7)).
 
 mod interpreter;
+mod successor;
 
+pub use self::successor::Successor;
 use super::end::restore_ignored;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -292,6 +294,16 @@ impl HeldChild {
     /// The child's process id, which exec keeps.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().map_or(0, |child| child.pid as u32)
+    }
+
+    /// Has somebody ready who lets it go on if this process is killed while it is stopped. Before anything is mapped that must end with this process.
+    ///
+    /// # Errors
+    /// There are no descriptors or processes left.
+    pub fn successor(&self) -> Result<Successor, SpawnError> {
+        let child = self.child.as_ref().ok_or(SpawnError::Empty)?;
+        let _forking = FORKING.lock().unwrap_or_else(PoisonError::into_inner);
+        Successor::begin(child.descriptor.as_fd()).map_err(SpawnError::Fork)
     }
 
     /// Lets it become the command.

@@ -175,3 +175,29 @@ fn many_at_once_do_not_hold_each_other() {
         thread.join().expect("no thread fails");
     }
 }
+
+#[test]
+fn who_would_let_a_command_go_on_is_gone_with_us_and_has_nothing_of_ours() {
+    let held = spawn_held(OsStr::new("sleep"), &words(&["60"])).expect("sleep is everywhere");
+    let successor = held.successor().expect("there is room for a process");
+    let folder = PathBuf::from(format!("/proc/{}", successor.pid));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let open = || std::fs::read_dir(folder.join("fd")).expect("it is there").count();
+    let in_a_group_of_its_own = || {
+        rustix::process::getpgid(rustix::process::Pid::from_raw(successor.pid))
+            .is_ok_and(|group| group.as_raw_nonzero().get() == successor.pid)
+    };
+    while !in_a_group_of_its_own() {
+        assert!(Instant::now() < deadline, "it has not begun");
+    }
+    assert_eq!(open(), 2);
+    // What a terminal sends is not for it.
+    rustix::process::kill_process(rustix::process::Pid::from_raw(successor.pid).expect("a pid"), rustix::process::Signal::INT)
+        .expect("ours");
+    let children = std::fs::read_to_string(folder.join(format!("task/{}/children", successor.pid))).expect("it is there");
+    let member = PathBuf::from(format!("/proc/{}", children.trim()));
+    assert!(member.exists(), "one of it is in our group");
+    drop(successor);
+    assert!(!folder.exists() && !member.exists(), "both were waited for");
+    drop(held);
+}
