@@ -21,6 +21,7 @@ use crate::process::{Context, KernelLayout, Met, Normalized, Processes, Tables, 
 use crate::snapshot::{BYTES_MAX, Look, LookError, Missing, Thread};
 use crate::symbolize::Sources;
 use crate::symbolize::kernel::KernelSymbols;
+use crate::sys::priority::Urgent;
 use crate::target;
 use profiler_common::ended::Ended;
 use profiler_common::source::Source;
@@ -146,6 +147,7 @@ impl Snapshot {
     /// # Errors
     /// The process has ended, or the helper that reads its memory cannot be had.
     pub fn take(mut self) -> Result<Dump, RecordError> {
+        let urgent = Urgent::raise([0].into_iter().chain(self.memory.pid()));
         let (pid, began) = (Pid(self.options.pid), Instant::now());
         let mut found: BTreeMap<u32, Found> = BTreeMap::new();
         let mut wanted: Option<BTreeMap<u32, u32>> = None;
@@ -192,6 +194,7 @@ impl Snapshot {
         let kind = if taken.is_some() { Kind::Goroutine } else { Kind::Threads };
         let stacks = taken.unwrap_or_else(|| self.threads(&found));
         let took = began.elapsed();
+        drop(urgent);
         let left = (self.options.memory_limit / 8 * 7).saturating_sub(resident_bytes());
         let dictionary = Arc::new(std::mem::take(&mut self.tables.dictionary));
         let mut sources = Sources::new(&self.objects, &self.options.debug_dirs, left);
