@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 /// Threads that are run before all that are not real-time ones, until the value is dropped. They have the lowest of those priorities; the kernel keeps a
-/// twentieth of each CPU for all others (`sched_rt_runtime_us`). What they start has none of it.
+/// twentieth of each CPU for all others (`sched_rt_runtime_us`). What they start meanwhile is as urgent, and stays so.
 #[derive(Debug, Default)]
 pub struct Urgent(Vec<Before>);
 
@@ -31,7 +31,7 @@ fn raise(tid: i32) -> Option<Before> {
     };
     let is_ordinary = [libc::SCHED_OTHER, libc::SCHED_BATCH, libc::SCHED_IDLE].contains(&policy);
     let urgent = libc::sched_param { sched_priority: 1 };
-    (is_ordinary && set(tid, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, urgent)).then_some(Before { tid, policy, parameters })
+    (is_ordinary && set(tid, libc::SCHED_RR, urgent)).then_some(Before { tid, policy, parameters })
 }
 
 fn set(tid: i32, policy: i32, parameters: libc::sched_param) -> bool {
@@ -42,9 +42,8 @@ fn set(tid: i32, policy: i32, parameters: libc::sched_param) -> bool {
 impl Drop for Urgent {
     fn drop(&mut self) {
         for before in &self.0 {
-            // One that has ended needs nothing. Who has lost the right meanwhile may still become ordinary.
-            let _ = set(before.tid, before.policy, before.parameters)
-                || set(before.tid, before.policy | libc::SCHED_RESET_ON_FORK, before.parameters);
+            // One that has ended needs nothing.
+            let _ = set(before.tid, before.policy, before.parameters);
         }
     }
 }
@@ -59,17 +58,16 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_is_urgent_until_the_value_is_dropped_and_what_it_starts_is_not() {
+    fn a_thread_is_urgent_until_the_value_is_dropped_and_so_is_what_it_starts() {
         let before = policy();
         let urgent = Urgent::raise([0]);
         if urgent.0.is_empty() {
             return assert_eq!(policy(), before); // It may not.
         }
-        assert_eq!(policy() & !libc::SCHED_RESET_ON_FORK, libc::SCHED_RR);
-        assert_eq!(std::thread::spawn(policy).join().unwrap(), libc::SCHED_OTHER);
+        assert_eq!((policy(), std::thread::spawn(policy).join().unwrap()), (libc::SCHED_RR, libc::SCHED_RR));
         // Once is enough: what was urgent before stays so.
         drop(Urgent::raise([0]));
-        assert_eq!(policy() & !libc::SCHED_RESET_ON_FORK, libc::SCHED_RR);
+        assert_eq!(policy(), libc::SCHED_RR);
         drop(urgent);
         assert_eq!(policy(), before);
     }
