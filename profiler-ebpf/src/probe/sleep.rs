@@ -20,7 +20,7 @@ use profiler_common::futex::{Call, Number, Waiter};
 use profiler_common::loss::Loss;
 use profiler_common::sampling::{ONE_BLOCK, delay_odds, delay_stands_for, delay_weight};
 use profiler_common::source::Source;
-use profiler_common::target::{TARGET_CGROUPS, TARGET_PROCESSES};
+use profiler_common::target::TARGET_CGROUPS;
 use profiler_common::wait::{
     DelayCounts, LockKey, STATE_INTERRUPTIBLE, STATE_RUNNABLE, STATE_STOPPED, STATE_UNINTERRUPTIBLE, STATES_ALL, Sleep, SleepFilter,
     WAITS_BLOCK, WAITS_MUTEX, WAITS_OFF_CPU, waker_bits,
@@ -43,26 +43,22 @@ pub fn leaves(context: &RawTracePointContext) {
     // SAFETY: no arguments, no preconditions.
     let id = unsafe { bpf_get_current_pid_tgid() };
     let (tgid, tid) = ((id >> 32) as u32, id as u32);
-    let state: u64 = context.arg(3);
-    if tid == 0 || state & DEAD != 0 {
-        return; // The idle task, and one that does not come back.
-    }
-    let state = if context.arg::<u64>(0) & 0xff != 0 { STATE_RUNNABLE } else { state_of(state) };
-    let known = known(tid, task);
-    // SAFETY: a live map value, which this thread alone writes now.
-    if state == STATE_RUNNABLE && setting!(waits) & WAITS_OFF_CPU == 0 && known.is_none_or(|sleep| unsafe { !(*sleep).is_off() }) {
-        return; // It waits for nobody, and the wait that it was preempted in, if any, goes on as it stands.
-    }
-    // Who is known was wanted, and a process is so until its end; names and control groups change.
-    let is_known_target = known.is_some() && setting!(target) == TARGET_PROCESSES;
-    if !is_known_target && ((setting!(own_count) != 0 && is_own(tgid)) || !is_wanted(task, tgid)) {
+    if tid == 0 || (setting!(own_count) != 0 && is_own(tgid)) || !is_wanted(task, tgid) {
         return;
     }
-    let Some(sleep) = known.or_else(|| new(tid, task)) else { return OfProbe::lose(source(), Loss::WaitsFull) };
+    let state: u64 = context.arg(3);
+    if state & DEAD != 0 {
+        return; // It does not come back.
+    }
+    let state = if context.arg::<u64>(0) & 0xff != 0 { STATE_RUNNABLE } else { state_of(state) };
+    let Some(sleep) = sleep_of(tid, task) else { return OfProbe::lose(source(), Loss::WaitsFull) };
     // SAFETY: no arguments, no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
     // SAFETY: a live map value. It is this thread's own but for two words, which nobody else writes until it sleeps.
     let sleep = unsafe { &mut *sleep };
+    if state == STATE_RUNNABLE && setting!(waits) & WAITS_OFF_CPU == 0 && !sleep.is_off() {
+        return; // It waits for nobody, and the wait that it was preempted in, if any, goes on as it stands.
+    }
     if sleep.is_off() && sleep.word != 0 && setting!(waits) & WAITS_MUTEX != 0 {
         // It had come back before it was noted that it sleeps (`asleep`): that wait has never begun.
         lock::ends(sleep.lock, sleep.left_ns);
@@ -90,19 +86,23 @@ pub fn leaves(context: &RawTracePointContext) {
     } else {
         0
     };
+    sleep.lock = if sleep.tgid == tgid { sleep.lock } else { lock::NOWHERE }; // Another process's word has another place.
     (sleep.left_ns, sleep.woken_ns, sleep.word, sleep.waker) = (now, 0, word, 0);
-    if sleep.tgid != tgid {
-        sleep.lock = lock::NOWHERE; // It was another process's word.
-    }
     (sleep.tgid, sleep.state, sleep.is_released) = (tgid, state, 0);
     sleep.leaves = sleep.leaves.wrapping_add(1);
     if word != 0 && setting!(waits) & WAITS_MUTEX != 0 {
-        let key = LockKey::new(word, sleep.class, tgid);
-        if sleep.lock_word != key.word || sleep.lock == lock::NOWHERE {
-            (sleep.lock, sleep.lock_word) = (lock::place(&key), key.word);
-        }
-        lock::begins(sleep.lock, now);
+        begins_at(sleep);
     }
+}
+
+/// It begins to wait for its lock, whose place it knows if it was the same one the last time.
+#[inline(always)]
+fn begins_at(sleep: &mut Sleep) {
+    let key = LockKey::new(sleep.word, sleep.class, sleep.tgid);
+    if sleep.lock_word != key.word || sleep.lock == lock::NOWHERE {
+        (sleep.lock, sleep.lock_word) = (lock::place(&key), key.word);
+    }
+    lock::begins(sleep.lock, sleep.left_ns);
 }
 
 /// The `STATE_*` of a `__state`.
@@ -116,18 +116,17 @@ pub fn state_of(state: u64) -> u16 {
     }
 }
 
-/// What is kept of a thread.
+/// What is kept of a thread, new or known.
 #[inline(always)]
-fn known(tid: u32, task: Current) -> Option<*mut Sleep> {
-    let sleep = SLEEPS.get_ptr_mut(&tid)?;
-    // SAFETY: a live map value, which the thread itself writes.
-    if unsafe { (*sleep).task } == task.address() { Some(sleep) } else { None }
-}
-
-/// What is kept of one from now on.
-#[inline(always)]
-fn new(tid: u32, task: Current) -> Option<*mut Sleep> {
-    SLEEPS.insert(&tid, Sleep { task: task.address(), ..Sleep::default() }, 0).ok()?;
+fn sleep_of(tid: u32, task: Current) -> Option<*mut Sleep> {
+    let address = task.address();
+    if let Some(sleep) = SLEEPS.get_ptr_mut(&tid) {
+        // SAFETY: a live map value, which the thread itself writes.
+        if unsafe { (*sleep).task } == address {
+            return Some(sleep);
+        }
+    }
+    SLEEPS.insert(&tid, Sleep { task: address, ..Sleep::default() }, 0).ok()?;
     SLEEPS.get_ptr_mut(&tid)
 }
 
