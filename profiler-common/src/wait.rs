@@ -119,6 +119,12 @@ pub struct Sleep {
     pub class: u16,
     /// One of the `REACH_*`.
     pub reach: u16,
+    /// Where what is kept of the last word that it waited at stands in `LOCK_PLACES`; 0: nothing is.
+    pub lock: u32,
+    /// Always 0.
+    pub reserved: u32,
+    /// That word, as [`LockKey`] has it.
+    pub lock_word: u64,
 }
 
 impl Sleep {

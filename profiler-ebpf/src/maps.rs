@@ -207,9 +207,17 @@ pub static BEGAN: Array<[u64; 2]> = Array::with_max_entries(1, 0);
 #[map]
 pub static SLEEPS: HashMap<u32, Sleep> = HashMap::with_max_entries(SLEEPS_MAX, NO_PREALLOC);
 
-/// Words of memory at which threads wait.
+/// Words of memory at which threads wait: the place of each in [`LOCK_PLACES`], from 1 on. Entries are never removed.
 #[map]
-pub static LOCKS: HashMap<LockKey, Lock> = HashMap::with_max_entries(LOCKS_MAX, NO_PREALLOC);
+pub static LOCKS: HashMap<LockKey, u32> = HashMap::with_max_entries(LOCKS_MAX, NO_PREALLOC);
+
+/// How long threads have waited there. 0 is nobody's place: what begins and ends there is never charged.
+#[map]
+pub static LOCK_PLACES: Array<Lock> = Array::with_max_entries(LOCKS_MAX, 0);
+
+/// Places that were given away.
+#[map]
+pub static LOCKS_USED: Array<u64> = Array::with_max_entries(1, 0);
 
 /// Waits by stack and class.
 #[map]

@@ -186,6 +186,18 @@ pub unsafe fn swap(at: *mut u64, word: u64) -> u64 {
     held
 }
 
+/// Adds to a word of memory and gives what was there, as one step.
+///
+/// # Safety
+/// A word of a live map value.
+#[inline(always)]
+pub unsafe fn fetch_add(at: *mut u64, more: u64) -> u64 {
+    let mut held = more;
+    // SAFETY: as in `swap`.
+    unsafe { asm!("{0} = atomic_fetch_add((u64 *)({1} + 0), {0})", inout(reg) held, in(reg) at, options(nostack, preserves_flags)) };
+    held
+}
+
 /// Adds to a word of memory, as one step.
 ///
 /// # Safety

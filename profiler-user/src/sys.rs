@@ -8,6 +8,7 @@ pub mod file_version;
 pub mod handover;
 pub mod heap;
 pub mod initialised;
+pub mod priority;
 pub mod probe;
 pub mod remote_memory;
 pub mod rights;

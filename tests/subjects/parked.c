@@ -1,4 +1,5 @@
-// Threads that stand still in known functions: parked THREADS [running|gaps]. Each sleeps below a chain of calls; one of each other kind beside them.
+// Threads that stand still in known functions: parked THREADS [running [COUNT]|gaps [COUNT]]. Each sleeps below a chain of calls; one of each other kind beside them,
+// and so many (1, none beside gaps) that want a CPU all the time.
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdio.h>
@@ -97,9 +98,11 @@ int main(int argc, char **argv) {
     start(sleeper, "sleeper");
     start(reader, "reader");
     start(deep_one, "deep");
-    if (argc > 2 && !strcmp(argv[2], "running")) start(spinner, "spinner");
+    int is_running = argc > 2 && !strcmp(argv[2], "running");
+    int spinners = argc > 3 ? atoi(argv[3]) : is_running;
     if (argc > 2 && !strcmp(argv[2], "gaps")) start(gaps, "gaps");
     for (int at = 0; at < threads; at++) start(parked, "worker");
+    for (int at = 0; at < spinners; at++) start(spinner, "spinner");
     usleep(300000);
     puts("ready");
     fflush(stdout);

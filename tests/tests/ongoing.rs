@@ -141,6 +141,26 @@ fn a_stack_that_cannot_be_read_keeps_its_time_under_the_reason() -> Result<()> {
 }
 
 #[test]
+fn many_processes_whose_pages_do_not_come_leave_time_for_the_others() -> Result<()> {
+    if !can_record(&[Build::C, Build::CBare]) || cfg!(not(target_arch = "x86_64")) {
+        return Ok(());
+    }
+    let program = build("hanging_stack", Build::C)?;
+    let hanging = (0..45).map(|_| Subject::start(&program, [""; 0])).collect::<Result<Vec<_>>>()?;
+    // The last by their numbers, in which they are asked for.
+    let waits = Subject::start(&build("ongoing", Build::CBare)?, ["many", "3"])?;
+    let pids: Vec<String> = hanging.iter().chain([&waits]).map(|subject| subject.pid().to_string()).collect();
+    let run = Profiler::record()?.args(["-p", &pids.join(","), "-e", "off-cpu", "-d", "1"]).run()?.success()?;
+    let profile = read(&run, "off-cpu")?;
+    let walked = profile.only(|sample| profile.names(sample).contains(&"waits_for_mutex") && is_ongoing(sample));
+    ensure!(walked.total(0) == 3, "{} of 3: {:?}", walked.total(0), profile.cumulative());
+    // And nobody is left out of the sum.
+    let of_hanging = profile.only(|sample| sample.label("pid").is_some_and(|label| label.number != i64::from(waits.pid())));
+    ensure!(of_hanging.only(is_ongoing).total(0) == 45 * 3, "{} of {}", of_hanging.only(is_ongoing).total(0), 45 * 3);
+    Ok(())
+}
+
+#[test]
 fn uninterruptible_sleep_is_told_apart_and_what_is_left_out_is_said() -> Result<()> {
     if !can_record(&[Build::CBare]) {
         return Ok(());

@@ -128,9 +128,17 @@ fn a_program_that_records_no_waits_is_told_how_to_and_keeps_what_its_futexes_sho
         ensure!(profile.comments.iter().any(|comment| said(comment)), "{:?}", profile.comments);
         ensure!(run.stderr.lines().any(said), "{}", run.stderr);
     }
-    // Its threads have waited for each other, and none of that is a goroutine's.
+    // Threads of the runtime that have nothing to do wait for nobody: their monitor, for one.
     let block = Profile::read(&run.folder.join("block.prof"))?;
-    ensure!(block.total(1) > 0 && block.samples.iter().all(|sample| sample.label("waiter").is_none()), "{:?}", block.flat());
+    let idle = |name: &&str| *name == "runtime.sysmon" || *name == "runtime.stopm";
+    let idles = block.only(|sample| {
+        let names = block.names(sample);
+        names.iter().any(idle) && !names.iter().any(|name| name.starts_with("runtime.lock"))
+    });
+    ensure!(idles.total(0) == 0 && idles.total(1) == 0, "{:?}", idles.cumulative());
+    ensure!(block.comment("left out: ").is_some_and(|said| said.contains("that had nothing to do")), "{:?}", block.comments);
+    // What its threads have waited for each other is no goroutine's.
+    ensure!(block.samples.iter().all(|sample| sample.label("waiter").is_none()), "{:?}", block.flat());
     Ok(())
 }
 
@@ -155,5 +163,42 @@ fn a_program_that_starts_in_the_recording_is_read_from_its_beginning_beside_othe
     ensure!(count >= 60 && of_it.total(0) == count, "{} waits of {count}", of_it.total(0));
     ensure!(of_it.total(1) == ns, "{} ns of {ns}", of_it.total(1));
     ensure!(run.stderr.contains(&format!("process {pid}: ")) && run.stderr.contains("since it began"), "{}", run.stderr);
+    Ok(())
+}
+
+#[test]
+fn a_program_that_ends_in_the_recording_takes_its_waits_along_and_is_named() -> Result<()> {
+    if !can_record(&[Build::Go]) {
+        return Ok(());
+    }
+    let (mut ends, mut stays) = (Told::start(Build::Go)?, Told::start(Build::Go)?);
+    for told in [&mut ends, &mut stays] {
+        for order in ["block 1", "mutex 1"] {
+            told.tell(order)?;
+        }
+    }
+    let (gone, pids) = (ends.go.pid(), format!("{},{}", ends.go.pid(), stays.go.pid()));
+    let mut running = Profiler::record()?.args(["-p", &pids, "-e", "block,mutex"]).start()?;
+    running.wait_until_recording()?;
+    for told in [&mut ends, &mut stays] {
+        told.tell("wait 1")?;
+    }
+    // Its input ends, and so does it.
+    drop(ends.orders);
+    ends.go.stop()?;
+    let run = running.interrupt()?.success()?;
+    for kind in ["block", "mutex"] {
+        let profile = Profile::read(&run.folder.join(format!("{kind}.prof")))?;
+        let said = |text: &str| text.contains(&format!("process {gone}: Go, and ended before the waits of its goroutines were read"));
+        ensure!(profile.comments.iter().any(|comment| said(comment)), "{kind}: {:?}", profile.comments);
+        ensure!(run.stderr.lines().any(said), "{}", run.stderr);
+        let of = |pid: u32| {
+            let is = |sample: &profiler_tests::profile::Sample| {
+                sample.label("waiter").is_some() && sample.label("pid").is_some_and(|label| label.number == i64::from(pid))
+            };
+            profile.only(is).total(0)
+        };
+        ensure!(of(gone) == 0 && of(stays.go.pid()) > 0, "{kind}: {} of it, {} of the other one", of(gone), of(stays.go.pid()));
+    }
     Ok(())
 }

@@ -61,17 +61,17 @@ fn sleeps(task: *mut task_struct, tgid: u32, began_ns: u64) {
             }
         }
     }
-    let is_charged = sleep.word != 0 && setting!(waits) & WAITS_MUTEX != 0;
-    let key = LockKey::new(sleep.word, sleep.class, tgid);
-    if is_charged {
-        lock::begins(&key, began_ns);
+    if sleep.word != 0 && setting!(waits) & WAITS_MUTEX != 0 {
+        let key = LockKey::new(sleep.word, sleep.class, tgid);
+        (sleep.lock, sleep.lock_word) = (lock::place(&key), key.word);
+        lock::begins(sleep.lock, began_ns);
     }
     let tid = of.tid();
     if SLEEPS.insert(&tid, sleep, NEW_ONLY).is_ok() {
         return;
     }
-    if is_charged {
-        lock::ends(&key, began_ns);
+    if sleep.lock != lock::NOWHERE {
+        lock::ends(sleep.lock, began_ns);
     }
     if SLEEPS.get_ptr(&tid).is_none() {
         OfProbe::lose(Source::TARGET, Loss::WaitsFull);

@@ -1,8 +1,9 @@
 //! Words of memory at which threads wait: how long they all have, and who is charged with it: the one that lets them go on.
 
-use crate::maps::LOCKS;
-use crate::place::{OfProbe, Place as _, add_atomically, swap};
+use crate::maps::{LOCK_PLACES, LOCKS, LOCKS_USED};
+use crate::place::{OfProbe, Place as _, add_atomically, fetch_add, swap};
 use crate::settings::setting;
+use profiler_common::limits::LOCKS_MAX;
 use profiler_common::loss::Loss;
 use profiler_common::source::Source;
 use profiler_common::wait::{LOCK_UNIT_BITS, Lock, LockKey};
@@ -10,30 +11,51 @@ use profiler_common::wait::{LOCK_UNIT_BITS, Lock, LockKey};
 /// `BPF_NOEXIST` of include/uapi/linux/bpf.h.
 const NEW_ONLY: u64 = 1;
 
+/// No place: nothing is kept of the word.
+pub const NOWHERE: u32 = 0;
+
+/// The place of what is kept of a word, new or known. A word keeps its place, so a thread that waits there again needs not look it up.
+#[inline(always)]
+pub fn place(key: &LockKey) -> u32 {
+    let place = known_place(key);
+    if place == NOWHERE {
+        OfProbe::lose(Source::MUTEX, Loss::WaitsFull);
+    }
+    place
+}
+
+#[inline(always)]
+fn known_place(key: &LockKey) -> u32 {
+    if let Some(place) = LOCKS.get_ptr(key) {
+        // SAFETY: a live map value, which is never changed.
+        return unsafe { *place };
+    }
+    let Some(used) = LOCKS_USED.get_ptr_mut(0) else { return NOWHERE };
+    // SAFETY: a live map value, which is only written by atomic operations.
+    let place = unsafe { fetch_add(used, 1) }.wrapping_add(1);
+    if place >= LOCKS_MAX as u64 {
+        return NOWHERE;
+    }
+    // Where another thread was faster, the word has that one's place, and this one stays unused.
+    let _ = LOCKS.insert(key, place as u32, NEW_ONLY);
+    // SAFETY: as above.
+    LOCKS.get_ptr(key).map_or(NOWHERE, |place| unsafe { *place })
+}
+
 /// A thread begins to wait.
 #[inline(always)]
-pub fn begins(key: &LockKey, now_ns: u64) {
-    let Some(lock) = of(key) else { return OfProbe::lose(Source::MUTEX, Loss::WaitsFull) };
+pub fn begins(place: u32, now_ns: u64) {
+    let Some(lock) = LOCK_PLACES.get_ptr_mut(place) else { return };
     // SAFETY: a live map value, which is only written by atomic operations.
     unsafe {
         add_atomically(&raw mut (*lock).state, Lock::one_that_waits(time(now_ns)));
     }
 }
 
-/// What is kept of a word, new or known.
-#[inline(always)]
-fn of(key: &LockKey) -> Option<*mut Lock> {
-    if let Some(lock) = LOCKS.get_ptr_mut(key) {
-        return Some(lock);
-    }
-    let _ = LOCKS.insert(key, Lock::default(), NEW_ONLY);
-    LOCKS.get_ptr_mut(key)
-}
-
 /// It waits no longer. What it has waited stays to be charged.
 #[inline(always)]
-pub fn ends(key: &LockKey, now_ns: u64) {
-    let Some(lock) = LOCKS.get_ptr_mut(key) else { return };
+pub fn ends(place: u32, now_ns: u64) {
+    let Some(lock) = LOCK_PLACES.get_ptr_mut(place) else { return };
     // SAFETY: as above.
     unsafe {
         add_atomically(&raw mut (*lock).state, Lock::one_that_waits(time(now_ns)).wrapping_neg());
@@ -52,8 +74,11 @@ fn time(now_ns: u64) -> u64 {
 
 /// What threads have waited there since it was charged last, ns.
 #[inline(always)]
-pub fn charge(key: &LockKey, now_ns: u64) -> u64 {
-    let Some(lock) = LOCKS.get_ptr_mut(key) else { return UNKNOWN };
+pub fn charge(place: u32, now_ns: u64) -> u64 {
+    if place == NOWHERE {
+        return UNKNOWN;
+    }
+    let Some(lock) = LOCK_PLACES.get_ptr_mut(place) else { return UNKNOWN };
     // SAFETY: a live map value; the word is read whole, and written by atomic operations.
     unsafe {
         let Some(waited) = Lock::waited(core::ptr::read_volatile(&raw const (*lock).state), time(now_ns)) else { return UNKNOWN };

@@ -20,6 +20,7 @@ use profiler_common::futex::{Call, Number, Waiter};
 use profiler_common::loss::Loss;
 use profiler_common::sampling::{ONE_BLOCK, delay_odds, delay_stands_for, delay_weight};
 use profiler_common::source::Source;
+use profiler_common::target::TARGET_CGROUPS;
 use profiler_common::wait::{
     DelayCounts, LockKey, STATE_INTERRUPTIBLE, STATE_RUNNABLE, STATE_STOPPED, STATE_UNINTERRUPTIBLE, STATES_ALL, Sleep, SleepFilter,
     WAITS_BLOCK, WAITS_MUTEX, WAITS_OFF_CPU, waker_bits,
@@ -45,19 +46,22 @@ pub fn leaves(context: &RawTracePointContext) {
     if tid == 0 || (setting!(own_count) != 0 && is_own(tgid)) || !is_wanted(task, tgid) {
         return;
     }
-    let Some(sleep) = sleep_of(tid, task) else { return OfProbe::lose(source(), Loss::WaitsFull) };
     let state: u64 = context.arg(3);
     if state & DEAD != 0 {
         return; // It does not come back.
     }
     let state = if context.arg::<u64>(0) & 0xff != 0 { STATE_RUNNABLE } else { state_of(state) };
+    let Some(sleep) = sleep_of(tid, task) else { return OfProbe::lose(source(), Loss::WaitsFull) };
     // SAFETY: no arguments, no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
     // SAFETY: a live map value. It is this thread's own but for two words, which nobody else writes until it sleeps.
     let sleep = unsafe { &mut *sleep };
+    if state == STATE_RUNNABLE && setting!(waits) & WAITS_OFF_CPU == 0 && !sleep.is_off() {
+        return; // It waits for nobody, and the wait that it was preempted in, if any, goes on as it stands.
+    }
     if sleep.is_off() && sleep.word != 0 && setting!(waits) & WAITS_MUTEX != 0 {
         // It had come back before it was noted that it sleeps (`asleep`): that wait has never begun.
-        lock::ends(&LockKey::new(sleep.word, sleep.class, sleep.tgid), sleep.left_ns);
+        lock::ends(sleep.lock, sleep.left_ns);
     }
     let same_wait = if sleep.word != 0 && sleep.is_released == 0 { sleep.word } else { 0 };
     let waits_for_any = state & STATE_INTERRUPTIBLE != 0 && setting!(waits) & (WAITS_BLOCK | WAITS_MUTEX) != 0;
@@ -82,12 +86,23 @@ pub fn leaves(context: &RawTracePointContext) {
     } else {
         0
     };
+    sleep.lock = if sleep.tgid == tgid { sleep.lock } else { lock::NOWHERE }; // Another process's word has another place.
     (sleep.left_ns, sleep.woken_ns, sleep.word, sleep.waker) = (now, 0, word, 0);
     (sleep.tgid, sleep.state, sleep.is_released) = (tgid, state, 0);
     sleep.leaves = sleep.leaves.wrapping_add(1);
     if word != 0 && setting!(waits) & WAITS_MUTEX != 0 {
-        lock::begins(&LockKey::new(word, sleep.class, tgid), now);
+        begins_at(sleep);
     }
+}
+
+/// It begins to wait for its lock, whose place it knows if it was the same one the last time.
+#[inline(always)]
+fn begins_at(sleep: &mut Sleep) {
+    let key = LockKey::new(sleep.word, sleep.class, sleep.tgid);
+    if sleep.lock_word != key.word || sleep.lock == lock::NOWHERE {
+        (sleep.lock, sleep.lock_word) = (lock::place(&key), key.word);
+    }
+    lock::begins(sleep.lock, sleep.left_ns);
 }
 
 /// The `STATE_*` of a `__state`.
@@ -157,7 +172,7 @@ pub fn returned(context: *mut c_void) {
     // SAFETY: no arguments, no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
     if sleep.word != 0 && setting!(waits) & WAITS_MUTEX != 0 {
-        lock::ends(&LockKey::new(sleep.word, sleep.class, sleep.tgid), now);
+        lock::ends(sleep.lock, now);
     }
     if setting!(waits) & WAITS_OFF_CPU != 0 {
         off_cpu(context, &sleep, now);
@@ -259,7 +274,7 @@ pub fn woken(context: &RawTracePointContext) {
     let tgid = (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32;
     let waiter = Waiter { word: sleep_then.word, reach: sleep_then.reach, is_foreign: sleep_then.tgid != tgid };
     if call.wakes(&waiter) && setting!(waits) & WAITS_MUTEX != 0 {
-        mutex(context.as_ptr(), &LockKey::new(waiter.word, sleep_then.class, sleep_then.tgid), u64::from(sleep_then.class), now);
+        mutex(context.as_ptr(), &sleep_then, tgid, now);
     }
 }
 
@@ -275,21 +290,28 @@ fn waking_call() -> Option<Call> {
 
 /// Charges the thread that runs with what was waited for at a word since that was charged last.
 #[inline(always)]
-fn mutex(context: *mut c_void, key: &LockKey, class: u64, now_ns: u64) {
+fn mutex(context: *mut c_void, waiter: &Sleep, tgid: u32, now_ns: u64) {
     OfProbe::add(Source::MUTEX, Counter::Runs, 1);
     // SAFETY: no arguments, no preconditions.
-    let (id, coin) = unsafe { (bpf_get_current_pid_tgid(), bpf_get_prandom_u32()) };
-    let tgid = (id >> 32) as u32;
-    let waited = lock::charge(key, now_ns);
+    let coin = unsafe { bpf_get_prandom_u32() };
+    let waited = lock::charge(waiter.lock, now_ns);
     let fraction = setting!(mutex_fraction);
-    let is_taken =
-        coin.checked_rem(fraction).unwrap_or(0) == 0 && !(setting!(own_count) != 0 && is_own(tgid)) && is_wanted(Current::task(), tgid);
+    let is_taken = coin.checked_rem(fraction).unwrap_or(0) == 0 && is_charged(waiter, tgid);
     if waited == lock::UNKNOWN || !is_taken {
         return OfProbe::add(Source::MUTEX, Counter::Filtered, 1);
     }
     let fraction = u64::from(fraction);
     let wait = DelayCounts { events: 1, events_for: fraction * ONE_BLOCK, ns_for: waited * fraction, ..DelayCounts::default() };
-    delay::count(Source::MUTEX, class, &From::Kernel { context, kernel: false }, &wait);
+    delay::count(Source::MUTEX, u64::from(waiter.class), &From::Kernel { context, kernel: false }, &wait);
+}
+
+/// Whether the thread that runs is one that the user has asked for. The waiter is; threads of one process differ in nothing but their control groups.
+#[inline(always)]
+fn is_charged(waiter: &Sleep, tgid: u32) -> bool {
+    if waiter.tgid == tgid && setting!(target) & TARGET_CGROUPS == 0 {
+        return true;
+    }
+    !(setting!(own_count) != 0 && is_own(tgid)) && is_wanted(Current::task(), tgid)
 }
 
 /// `sched_process_free(task)`: an id that is another's by now is kept.

@@ -313,6 +313,7 @@ fn load_object(options: &CaptureOptions) -> Result<Ebpf, BpfError> {
         .map_max_entries("PROBE_PLACES", if are_probed || !options.traced.is_empty() { probe_places() } else { 1 })
         .map_max_entries("SLEEPS", if options.settings.waits != 0 { SLEEPS_MAX } else { 1 })
         .map_max_entries("LOCKS", if options.settings.waits & WAITS_MUTEX != 0 { LOCKS_MAX } else { 1 })
+        .map_max_entries("LOCK_PLACES", if options.settings.waits & WAITS_MUTEX != 0 { LOCKS_MAX } else { 1 })
         .map_max_entries("DELAYS", if waits::are_counted(options) { options.tallies } else { 1 })
         .map_max_entries("SITES", if options.calls.is_some() { SITES_MAX } else { 1 })
         .map_max_entries("CUSTOM_SITES", if has_custom { CUSTOM_SITES_MAX } else { 1 })

@@ -89,6 +89,14 @@ impl MemoryReader {
         self.helper.as_ref().map(|helper| helper.pid)
     }
 
+    /// Starts the helper if it does not run, so that a deadline is all for the answer.
+    ///
+    /// # Errors
+    /// No helper can be had.
+    pub fn start(&mut self) -> Result<(), MemoryError> {
+        self.helper().map(|_| ())
+    }
+
     /// Ends the helper; the next question starts another one.
     pub fn stop(&mut self) {
         self.helper = None;
@@ -120,12 +128,15 @@ impl MemoryReader {
         }
     }
 
+    fn helper(&mut self) -> Result<&mut Helper, MemoryError> {
+        match &mut self.helper {
+            Some(helper) => Ok(helper),
+            none => Ok(none.insert(Helper::start(self.program.as_deref())?)),
+        }
+    }
+
     fn ask(&mut self, pid: Pid, ranges: &[Range], deadline: Instant) -> Result<Vec<Read>, MemoryError> {
-        let helper = match &mut self.helper {
-            Some(helper) => helper,
-            none => none.insert(Helper::start(self.program.as_deref())?),
-        };
-        helper.exchange(pid, ranges, deadline).map_err(|error| {
+        self.helper()?.exchange(pid, ranges, deadline).map_err(|error| {
             self.stop();
             if error.kind() == io::ErrorKind::TimedOut { MemoryError::Deadline } else { MemoryError::Died(error) }
         })

@@ -24,7 +24,9 @@ use std::time::{Duration, Instant};
 const DEPTHS: [u32; 3] = [4 << 10, 64 << 10, RANGE_MAX_BYTES];
 /// Ranges that are read at once.
 const RANGES: usize = 256;
-/// How long the helper may take for one question: a page that does not come takes all of it.
+/// How long the helper may take for one question, of which a page that does not come takes all: as long as others have not been asked for, and then.
+const IMPATIENCE: Duration = Duration::from_millis(20);
+/// As above.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// And for all of them: whose stack was not read by then has none.
 const DEADLINE: Duration = Duration::from_secs(4);
@@ -44,6 +46,9 @@ struct Walks {
     /// Of those that wait for a table: whether more bytes may be had.
     is_part: HashMap<usize, bool>,
     memory: MemoryReader,
+    /// Those whose stack did not come at once, to be asked for when all others have theirs.
+    late: Vec<usize>,
+    patience: Duration,
     deadline: Instant,
     stopped_ns: u64,
 }
@@ -57,7 +62,7 @@ impl Walks {
         wanted.chunk_by(|one, other| pid(one) == pid(other)).flat_map(|of_one| of_one.chunks(most)).map(<[usize]>::to_vec).collect()
     }
 
-    /// The bytes of their stacks, or why there are none; None: one of several does not come.
+    /// The bytes of their stacks, or why there are none; None: one of them does not come, or not yet.
     fn read(&mut self, question: &[usize], bytes: u32) -> Option<Vec<Result<Vec<u8>, &'static str>>> {
         let all = |why| Some(question.iter().map(|_| Err(why)).collect());
         let records = || question.iter().map(|at| &self.sleepers[*at].seen.record);
@@ -66,9 +71,12 @@ impl Walks {
         if Instant::now() >= self.deadline {
             return all(NO_TIME);
         }
-        match self.memory.read(pid, &ranges, Instant::now() + PATIENCE) {
+        if self.memory.start().is_err() {
+            return all(NO_HELPER);
+        }
+        match self.memory.read(pid, &ranges, Instant::now() + self.patience) {
             Ok(read) => Some(read.into_iter().map(|bytes| bytes.map_err(|_| UNREADABLE)).collect()),
-            Err(MemoryError::Deadline) if question.len() > 1 => None,
+            Err(MemoryError::Deadline) if question.len() > 1 || self.patience < PATIENCE => None,
             Err(MemoryError::Deadline) => all(HANGS),
             Err(_) => all(NO_HELPER),
         }
@@ -115,6 +123,8 @@ impl Session {
             shallow: HashMap::default(),
             is_part: HashMap::default(),
             memory: MemoryReader::new(None),
+            late: Vec::new(),
+            patience: IMPATIENCE,
             deadline: Instant::now() + DEADLINE,
             stopped_ns,
         };
@@ -125,8 +135,16 @@ impl Session {
                 None => unread.push(at),
             }
         }
+        self.walk_rounds(&mut walks, unread)?;
+        walks.patience = PATIENCE;
+        let late = std::mem::take(&mut walks.late);
+        self.walk_rounds(&mut walks, late)
+    }
+
+    /// Walks them to their ends, as far as there are bytes.
+    fn walk_rounds(&mut self, walks: &mut Walks, mut wanted: Vec<usize>) -> Result<(), BpfError> {
         for (round, bytes) in DEPTHS.into_iter().enumerate() {
-            unread = self.walk_round(&mut walks, unread, (bytes, round + 1 < DEPTHS.len()))?;
+            wanted = self.walk_round(walks, wanted, (bytes, round + 1 < DEPTHS.len()))?;
         }
         Ok(())
     }
@@ -137,13 +155,16 @@ impl Session {
         for question in walks.questions(wanted, bytes) {
             match walks.read(&question, bytes) {
                 Some(read) => deeper.extend(self.walk_read(walks, &question, read, (bytes, may_go_on))),
-                // After the others: it may take all of the time.
-                None => slow.extend(question),
+                // After the others: each takes some of the time.
+                None if question.len() > 1 => slow.extend(question),
+                None => walks.late.extend(question),
             }
         }
         for at in slow {
-            let read = walks.read(&[at], bytes).unwrap_or_default();
-            deeper.extend(self.walk_read(walks, &[at], read, (bytes, may_go_on)));
+            match walks.read(&[at], bytes) {
+                Some(read) => deeper.extend(self.walk_read(walks, &[at], read, (bytes, may_go_on))),
+                None => walks.late.push(at),
+            }
         }
         let done = match &mut self.finishing {
             Some(finishing) => finishing.end(&self.objects, &mut self.capture)?,
@@ -243,6 +264,8 @@ mod tests {
             shallow: HashMap::default(),
             is_part: HashMap::default(),
             memory: MemoryReader::new(None),
+            late: Vec::new(),
+            patience: IMPATIENCE,
             deadline: Instant::now(),
             stopped_ns: 0,
         };

@@ -10,7 +10,7 @@ use super::session::World;
 use crate::bpf::{Capture, Drained, KernelTypes, Last, SeenThread, controller_index};
 use crate::config::{Config, Event, Target};
 use crate::go::goroutines::{Goroutine, NoStack};
-use crate::memory::{MemoryReader, Range};
+use crate::memory::MemoryReader;
 use crate::model::dump::Dump;
 use crate::model::event::MonotonicNs;
 use crate::model::kind::Kind;
@@ -18,9 +18,10 @@ use crate::model::process::{Pid, ProcessKey, Tid};
 use crate::model::stack::{RawAddresses, RawStack, Tally, UserStack};
 use crate::object::ObjectStore;
 use crate::process::{Context, KernelLayout, Met, Normalized, Processes, Tables, Threads};
-use crate::snapshot::{BYTES_MAX, Look, LookError, Missing, Thread};
+use crate::snapshot::{BYTES_FIRST, BYTES_MAX, Look, LookError, Missing, Thread};
 use crate::symbolize::Sources;
 use crate::symbolize::kernel::KernelSymbols;
+use crate::sys::priority::Urgent;
 use crate::target;
 use profiler_common::ended::Ended;
 use profiler_common::source::Source;
@@ -127,8 +128,7 @@ impl Snapshot {
         self.meet(&raw(first, Vec::new(), UserStack::Walked { addresses: Vec::new(), ended: Ended::NoUserStack }).of);
         self.finishing.prepare(pid, &self.processes, &self.objects, &mut self.capture);
         self.finishing.settle(&self.objects, &self.processes, &mut self.capture)?;
-        // The helper is started by the first question, whatever comes of it: nothing is at address 0.
-        let _ = self.memory.read(pid, &[Range { address: 0, length: 8 }], Instant::now() + DEADLINE);
+        self.memory.start()?;
         if !self.options.threads {
             self.go = self.processes.space(pid).and_then(|space| goroutines::find(space, &self.objects));
         }
@@ -146,25 +146,15 @@ impl Snapshot {
     /// # Errors
     /// The process has ended, or the helper that reads its memory cannot be had.
     pub fn take(mut self) -> Result<Dump, RecordError> {
+        let urgent = Urgent::raise([0]);
+        // Another helper may be needed later, which is started by this thread, and as urgent.
+        self.memory.start()?;
+        let urgent = (Urgent::raise(self.memory.pid()), urgent);
         let (pid, began) = (Pid(self.options.pid), Instant::now());
         let mut found: BTreeMap<u32, Found> = BTreeMap::new();
         let mut wanted: Option<BTreeMap<u32, u32>> = None;
         for round in 0..ROUNDS {
-            let mut look = Look { capture: &mut self.capture, memory: &mut self.memory, pid, deadline: began + DEADLINE };
-            let threads = look.round(wanted.as_ref()).map_err(look_failed)?;
-            let asked = wanted.take();
-            let mut again = BTreeMap::new();
-            for thread in threads {
-                let tid = thread.seen.record.tid;
-                // A thread's number may be that of another process's thread meanwhile.
-                if found.get(&tid).is_some_and(|known| known.seen.record.process != thread.seen.record.process) {
-                    continue;
-                }
-                let bytes = asked.as_ref().and_then(|asked| asked.get(&tid).copied()).unwrap_or(crate::snapshot::BYTES_FIRST);
-                if let Some(more) = self.walk(thread, bytes, &mut found) {
-                    again.insert(tid, more);
-                }
-            }
+            let again = self.look(wanted.as_ref(), &mut found, began + DEADLINE)?;
             if again.is_empty() {
                 wanted = None;
                 break;
@@ -175,7 +165,7 @@ impl Snapshot {
             }
         }
         if let Some(running) = wanted.filter(|running| !running.is_empty()) {
-            self.wait_for_ticks(&running, &mut found)?;
+            self.wait_for_ticks(running, &mut found)?;
         }
         if found.is_empty() {
             return Err(RecordError::Ended(pid.0));
@@ -192,12 +182,37 @@ impl Snapshot {
         let kind = if taken.is_some() { Kind::Goroutine } else { Kind::Threads };
         let stacks = taken.unwrap_or_else(|| self.threads(&found));
         let took = began.elapsed();
+        drop(urgent);
         let left = (self.options.memory_limit / 8 * 7).saturating_sub(resident_bytes());
         let dictionary = Arc::new(std::mem::take(&mut self.tables.dictionary));
         let mut sources = Sources::new(&self.objects, &self.options.debug_dirs, left);
         let mut dump = dump(kind, stacks, (dictionary, took), &mut sources);
         dump.profile.comments.extend(notes);
         Ok(dump)
+    }
+
+    /// Looks at all threads, or at those with so many bytes of their stacks; those that want another round come back.
+    fn look(
+        &mut self,
+        wanted: Option<&BTreeMap<u32, u32>>,
+        found: &mut BTreeMap<u32, Found>,
+        deadline: Instant,
+    ) -> Result<BTreeMap<u32, u32>, RecordError> {
+        let pid = Pid(self.options.pid);
+        let mut look = Look { capture: &mut self.capture, memory: &mut self.memory, pid, deadline };
+        let mut again = BTreeMap::new();
+        for thread in look.round(wanted).map_err(look_failed)? {
+            let tid = thread.seen.record.tid;
+            // A thread's number may be that of another process's thread meanwhile.
+            if found.get(&tid).is_some_and(|known| known.seen.record.process != thread.seen.record.process) {
+                continue;
+            }
+            let bytes = wanted.and_then(|wanted| wanted.get(&tid).copied()).unwrap_or(BYTES_FIRST);
+            if let Some(more) = self.walk(thread, bytes, found) {
+                again.insert(tid, more);
+            }
+        }
+        Ok(again)
     }
 
     /// The threads with their stacks, normalized.
@@ -288,9 +303,8 @@ impl Snapshot {
         wanted.is_some_and(|wanted| wanted.keys().all(is_running))
     }
 
-    /// Those that run are met by the clock.
-    fn wait_for_ticks(&mut self, running: &BTreeMap<u32, u32>, found: &mut BTreeMap<u32, Found>) -> Result<(), RecordError> {
-        let mut left: BTreeMap<u32, u32> = running.clone();
+    /// Those that run are met by the clock; one that others have run in place of since has no tick, and is looked at again.
+    fn wait_for_ticks(&mut self, mut left: BTreeMap<u32, u32>, found: &mut BTreeMap<u32, Found>) -> Result<(), RecordError> {
         left.retain(|tid, _| found.get(tid).is_some_and(|found| found.trouble == Some(Missing::Moved)));
         if left.is_empty() {
             return Ok(());
@@ -304,6 +318,9 @@ impl Snapshot {
                 if left.remove(&tally.of.tid.0).is_some() {
                     self.take_tick(tally, found);
                 }
+            }
+            if !left.is_empty() {
+                left = self.look(Some(&left), found, until + DEADLINE)?;
             }
         }
         self.capture.stop();

@@ -28,8 +28,32 @@ const RELEASES: [&str; 15] = [
 /// Functions that wake what waits for something else than a lock, however the values look.
 const NOTIFIES: [&str; 6] = ["pthread_cond_", "Condvar::notify", "sem_post", "pthread_barrier", "condvar::futex", "pthread_exit"];
 
-/// Where Go's runtime parks threads that have nothing to do.
-const IDLES: [&str; 3] = ["runtime.stopm", "runtime.notetsleepg", "runtime.templateThread"];
+/// Where runtimes park threads that have nothing to do, and do nothing else there: Go's, and the workers of tokio.
+const IDLES: [&str; 4] = ["runtime.stopm", "runtime.notetsleepg", "runtime.templateThread", "multi_thread::park::"];
+
+/// The same of functions that also work: what they call to have work, or the time for it, and they themselves. Go's monitor; threads of `HotSpot` that collect,
+/// compile, look after the rest (Java 17; of later ones the collector's have another name); Node's platform and its inspector.
+const IDLE_CALLS: [(&str, &str); 16] = [
+    ("runtime.notetsleep", "runtime.sysmon"),
+    ("Semaphore::wait", "GangWorker::loop"),
+    ("Semaphore::wait", "WorkerTaskDispatcher::worker_run_task"),
+    ("Semaphore::wait", "G1ConcurrentRefineThread::run_service"),
+    ("Semaphore::wait", "os::signal_wait"),
+    ("Monitor::wait", "VMThread::wait_for_operation"),
+    ("Monitor::wait", "CompileQueue::get"),
+    ("Monitor::wait", "G1ConcurrentMarkThread::run_service"),
+    ("Monitor::wait", "G1ServiceThread::sleep_before_next_cycle"),
+    ("Monitor::wait", "WatcherThread::sleep"),
+    ("Monitor::wait", "ServiceThread::service_thread_entry"),
+    ("Monitor::wait", "NotificationThread::notification_thread_entry"),
+    ("Monitor::wait", "MonitorDeflationThread::monitor_deflation_thread_entry"),
+    ("Monitor::wait", "NMethodSweeper::sweeper_loop"),
+    ("uv_cond_wait", "node::(anonymous namespace)::PlatformWorkerThread"),
+    ("uv_sem_wait", "node::inspector::(anonymous namespace)::StartIoThreadMain"),
+];
+
+/// Who waits for a lock there is not idle: another thread has it.
+const LOCKS: [&str; 2] = ["lll_lock_wait", "runtime.lock"];
 
 /// Whether a sample belongs to a kind of contentions: of `mutex` only locks do, of `block` all but threads that have nothing to do.
 pub(super) fn are_told<'a>(kind: Kind, class: u64, names: impl Iterator<Item = &'a str>) -> bool {
@@ -37,8 +61,14 @@ pub(super) fn are_told<'a>(kind: Kind, class: u64, names: impl Iterator<Item = &
     let has = |parts: &[&str]| names.iter().any(|name| parts.iter().any(|part| name.contains(part)));
     match kind {
         Kind::Mutex => has(&RELEASES) || class == CLASS_LOCK && !has(&NOTIFIES),
-        _ => !has(&IDLES),
+        _ => has(&LOCKS) || !(has(&IDLES) || names.windows(2).any(is_idle_call)),
     }
+}
+
+/// Whether a function waits for work in the call that is above it. `pair`: who is called, and who calls.
+fn is_idle_call(pair: &[&str]) -> bool {
+    let is = |called: &str, caller: &str| IDLE_CALLS.iter().any(|(wait, idle)| called.contains(wait) && caller.contains(idle));
+    matches!(pair, [called, caller] if is(called, caller))
 }
 
 /// Where the kernel is entered by an interrupt: what lies below it only happened to run.
@@ -106,6 +136,24 @@ mod tests {
         assert!(!told(Kind::Mutex, CLASS_UNSURE, &["pthread_cond_signal", "main"]));
         assert!(!told(Kind::Mutex, CLASS_LOCK, &["std::sync::Condvar::notify_one", "main"]));
         assert!(told(Kind::Block, CLASS_UNSURE, &["pthread_cond_wait", "main"]));
-        assert!(!told(Kind::Block, CLASS_UNSURE, &["runtime.futexsleep", "runtime.stopm", "runtime.mcall"]));
+    }
+
+    #[test]
+    fn who_waits_for_work_in_a_runtime_is_idle_and_who_waits_within_its_work_is_not() {
+        let told = |names: &[&str]| are_told(Kind::Block, CLASS_UNSURE, names.iter().copied());
+        assert!(!told(&["runtime.futexsleep", "runtime.stopm", "runtime.mcall"]));
+        assert!(!told(&["runtime.futexsleep", "runtime.notetsleep_internal", "runtime.notetsleep", "runtime.sysmon", "runtime.mstart1"]));
+        assert!(told(&["runtime.futexsleep", "runtime.lock2", "runtime.sysmon", "runtime.mstart1"]));
+        assert!(told(&["runtime.futexsleep", "runtime.lock2", "runtime.stopm", "runtime.mcall"]));
+        assert!(!told(&["__new_sem_wait_slow64", "PosixSemaphore::wait()", "GangWorker::loop()", "GangWorker::run()"]));
+        assert!(told(&["futex_wait", "Mutex::lock_without_safepoint_check()", "G1EvacuateRegionsTask::work()", "GangWorker::loop()"]));
+        // For the lock of the queue itself.
+        let queue = ["__GI___lll_lock_wait", "__pthread_mutex_cond_lock", "os::PlatformMonitor::wait(long)", "Monitor::wait(long)"];
+        assert!(told(&[&queue[..], &["CompileQueue::get()"]].concat()));
+        assert!(!told(&["os::PlatformMonitor::wait(long)", "Monitor::wait(long)", "CompileQueue::get()"]));
+        assert!(told(&["os::PlatformMonitor::wait(long)", "Monitor::wait(long)", "CompileBroker::wait_for_completion(CompileTask*)"]));
+        assert!(!told(&["uv_cond_wait", "node::(anonymous namespace)::PlatformWorkerThread(void*)", "start_thread"]));
+        // A pool of the program's own waits for other threads, as far as names tell.
+        assert!(told(&["uv_cond_wait", "worker", "start_thread"]));
     }
 }

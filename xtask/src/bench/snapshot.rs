@@ -1,5 +1,6 @@
 //! A snapshot of 2,000 parked threads, walked to their roots: how long it takes, and for how long a thread of the target that never sleeps gets no CPU meanwhile,
-//! with gdb beside it, which stops them all. The gap is the longest between two turns of a loop in the target that looks at the clock.
+//! with gdb and eu-stack beside it, which stop them all; and where 200 of them want a CPU, with which the profiler must compete. The gap is the longest between two
+//! turns of a loop in the target that looks at the clock.
 
 use super::{Row, median};
 use anyhow::{Context as _, Result, ensure};
@@ -18,6 +19,10 @@ const MANY_MS_MAX: f64 = 1000.0;
 const THREADS_LEFT: u64 = 2_500;
 /// Goal, milliseconds.
 const SNAPSHOT_MS_MAX: f64 = 25.0;
+/// Threads that want a CPU, among as many others as make 2,000 of them.
+const RUNNABLE: u64 = 200;
+/// A tick of the kernel's clock where it is slow.
+const TICK_MS: f64 = 4.0;
 
 /// Measures.
 pub(super) fn run() -> Result<Vec<Row>> {
@@ -38,7 +43,41 @@ pub(super) fn run() -> Result<Vec<Row>> {
         let gdb = gdb(parked.pid())?;
         rows.push(Row::beside("gdb `thread apply all bt` of the same", format!("{gdb:.0} ms, {:.0} times as long", gdb / took)));
     }
+    if find("eu-stack").is_some() {
+        let eu_stack = eu_stack(parked.pid())?;
+        rows.push(Row::beside("eu-stack of the same", format!("{eu_stack:.0} ms, {:.0} times as long", eu_stack / took)));
+    }
     drop(parked);
+    rows.extend(runnable(took)?);
+    rows.extend(gaps()?);
+    rows.push(many()?);
+    Ok(rows)
+}
+
+/// A snapshot where 200 of 2,000 threads want a CPU all the time: who waits for one stands still, and is walked without a tick. `parked_ms`: what it took where
+/// none does.
+fn runnable(parked_ms: f64) -> Result<Vec<Row>> {
+    let words = [(THREADS - RUNNABLE).to_string(), "running".to_owned(), RUNNABLE.to_string()];
+    let subject = Subject::start(&build("parked", Build::CBare)?, words)?;
+    let (mut took, mut left) = (Vec::new(), 0);
+    for _ in 0..ROUNDS {
+        let (ms, listed) = listed(subject.pid())?;
+        took.push(ms);
+        let walked: u64 = listed.split("\n\n").filter(|group| group.contains("spins_for_ever")).filter_map(first_number).sum();
+        left += RUNNABLE - walked;
+    }
+    let took = median(&mut took);
+    let most = parked_ms.max(SNAPSHOT_MS_MAX) + 2.0 * TICK_MS;
+    let goal = format!("<= {most:.0} ms: two ticks of a 250 Hz kernel more");
+    Ok(vec![
+        Row::goal("the same where 200 of the 2,000 want a CPU, median of 9", format!("{took:.1} ms"), goal, took <= most),
+        Row::goal("of them without a stack, in nine snapshots", left.to_string(), "0", left == 0),
+    ])
+}
+
+/// The longest time in which a thread that wants to run is not run, alone and with who looks at its process.
+fn gaps() -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
     let mut running = Subject::start(&build("parked", Build::CBare)?, [THREADS.to_string(), "gaps".to_owned()])?;
     rows.push(Row::beside("longest gap of a running thread of the target in 2 s, undisturbed", gap(&mut running, |_| Ok(()))?));
     rows.push(Row::beside(
@@ -48,8 +87,9 @@ pub(super) fn run() -> Result<Vec<Row>> {
     if find("gdb").is_some() {
         rows.push(Row::beside("the same with gdb once in it", gap(&mut running, |pid| gdb(pid).map(drop))?));
     }
-    drop(running);
-    rows.push(many()?);
+    if find("eu-stack").is_some() {
+        rows.push(Row::beside("the same with eu-stack once in it", gap(&mut running, |pid| eu_stack(pid).map(drop))?));
+    }
     Ok(rows)
 }
 
@@ -71,11 +111,29 @@ fn many() -> Result<Row> {
 
 /// Takes one, and gives what it says that it took, ms.
 fn snapshot(pid: u32, threads: u64) -> Result<f64> {
-    let outcome = Profiler::new("stacks")?.args([pid.to_string().as_str(), "--timing", "--group"]).run()?.success()?;
-    let listed = String::from_utf8_lossy(&outcome.stdout).into_owned();
+    let (ms, listed) = listed(pid)?;
     ensure!(listed.starts_with(&format!("{threads} threads [worker, futex wait]")), "not all were walked alike:\n{listed}");
+    Ok(ms)
+}
+
+/// How long one took, ms, and its listing.
+fn listed(pid: u32) -> Result<(f64, String)> {
+    let outcome = Profiler::new("stacks")?.args([pid.to_string().as_str(), "--timing", "--group"]).run()?.success()?;
     let ms = outcome.stderr.split(" in ").nth(1).and_then(|rest| rest.split(' ').next()).context("it does not say how long it took")?;
-    Ok(ms.parse()?)
+    Ok((ms.parse()?, String::from_utf8_lossy(&outcome.stdout).into_owned()))
+}
+
+/// The number that a group of the listing begins with.
+fn first_number(group: &str) -> Option<u64> {
+    group.trim_start().split(' ').next()?.parse().ok()
+}
+
+fn eu_stack(pid: u32) -> Result<f64> {
+    let before = Instant::now();
+    // Its status is 1 where some stack ends before its root.
+    let output = Command::new("eu-stack").args(["-p", &pid.to_string()]).output()?;
+    ensure!(output.stdout.starts_with(b"PID "), "eu-stack: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(before.elapsed().as_secs_f64() * 1e3)
 }
 
 fn gdb(pid: u32) -> Result<f64> {
