@@ -6,6 +6,7 @@ pub mod forged;
 pub mod gdb;
 pub mod house;
 pub mod manifest;
+pub mod nginx;
 pub mod peak;
 pub mod perf;
 pub mod planted;

@@ -1,19 +1,15 @@
 //! Side by side with `perf record -g`, at the same time and at another prime frequency: over the union of both top tens the shares agree within two points.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use profiler_tests::nginx::{self, Nginx};
 use profiler_tests::perf::{Compare, Functions, Perf, agree};
 use profiler_tests::postgres::{self, Postgres};
 use profiler_tests::run::{Folder, Profiler};
 use profiler_tests::skip::{Need, can_record, ready, skip};
 use profiler_tests::subject::{Build, Subject, build, source};
-use profiler_tests::waiting;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::Command;
 
 /// By how much shares may differ.
 const POINTS: f64 = 2.0;
@@ -138,80 +134,15 @@ fn a_program_in_node_with_its_perf_map() -> Result<()> {
     compared
 }
 
-/// A server process, ended with the value.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
-        let _ = waiting::for_end("a server", &mut self.0);
-    }
-}
-
-/// A port that is free now.
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-/// The child of a process whose command line holds a word.
-fn child_with(pid: u32, word: &str) -> Result<u32> {
-    waiting::until("a child of the server", || {
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-        let found = children.split_whitespace().find(|child| {
-            let line = fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&line).contains(word)
-        });
-        Ok(found.and_then(|child| child.parse().ok()))
-    })
-}
-
-/// Asks a web server for a page, again and again.
-fn ask(port: u16, stop: &AtomicBool) -> Result<()> {
-    let mut answer = vec![0; 1 << 16];
-    while !stop.load(Ordering::Relaxed) {
-        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-        for _ in 0..1000 {
-            stream.write_all(b"GET /page HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
-            if stop.load(Ordering::Relaxed) || stream.read(&mut answer)? == 0 {
-                break;
-            }
-        }
-    }
-    Ok(())
-}
-
 #[test]
 fn nginx_under_load() -> Result<()> {
-    if !possible(&[], &["/usr/sbin/nginx"]) {
+    if !possible(&[], &[nginx::PROGRAM]) {
         return Ok(());
     }
-    let folder = Folder::create()?;
-    let port = free_port()?;
-    fs::write(folder.join("page"), "x".repeat(1000))?;
-    let at = folder.path().display();
     // This load is the one that showed that ticks of several CPUs must not fall together: see `SampledEvents::apart`.
-    let config = format!(
-        "daemon off; user root; worker_processes 1; pid {at}/pid; error_log {at}/error;
-        events {{ worker_connections 256; }}
-        http {{ access_log off; keepalive_requests 100000; server {{ listen 127.0.0.1:{port}; root {at}; gzip on; gzip_min_length 1; gzip_types *; }} }}"
-    );
-    fs::write(folder.join("config"), config)?;
-    let server = Server(Command::new("/usr/sbin/nginx").arg("-p").arg(folder.path()).arg("-c").arg(folder.join("config")).spawn()?);
-    waiting::until("nginx to listen", || Ok(TcpStream::connect(("127.0.0.1", port)).ok()))?;
-    let worker = child_with(server.0.id(), "worker")?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let clients: Vec<_> = (0..8)
-        .map(|_| {
-            let stop = Arc::clone(&stop);
-            std::thread::spawn(move || ask(port, &stop))
-        })
-        .collect();
-    let compared = compare(worker, Compare::Flat, SERVING);
-    stop.store(true, Ordering::Relaxed);
-    for client in clients {
-        client.join().ok().context("a client panicked")??;
-    }
-    compared
+    let nginx = Nginx::under_load(8)?;
+    compare(nginx.worker()?, Compare::Flat, SERVING)?;
+    nginx.stop()
 }
 
 #[test]
