@@ -1,0 +1,106 @@
+//! Everything at once, as a machine has it: servers, interpreters, programs with a compiler of their own, compilers and short tools, most of them without frame
+//! pointers. Nearly every stack of each is walked to its root.
+
+use anyhow::{Context as _, Result, ensure};
+use profiler_tests::manifest::{hash_bytes, root};
+use profiler_tests::nginx::{self, Nginx};
+use profiler_tests::postgres::{self, Postgres};
+use profiler_tests::run::{Folder, Profiler};
+use profiler_tests::skip::{Need, can_record, ready, skip};
+use profiler_tests::subject::{Build, Subject, build, source};
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command};
+
+/// The share of user stacks that must reach their root, of all together.
+const ROOTED_MIN: f64 = 0.995;
+/// Samples of each program at the least.
+const SAMPLES_MIN: i64 = 40;
+const SECONDS: &str = "30";
+
+const NODE: &str = "console.log('ready'); for (;;) { const o = {}; for (let i = 0; i < 3000; i++) o['k' + i] = [i, String(i)]; \
+    JSON.parse(JSON.stringify(o)); require('zlib').gzipSync(JSON.stringify(o)); }";
+
+/// A child and its own children, ended with the value.
+struct Group(Child);
+
+impl Group {
+    fn start(script: &str, folder: &Folder) -> Result<Self> {
+        Ok(Self(Command::new("setsid").args(["sh", "-c", script]).current_dir(folder.path()).spawn()?))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = Command::new("pkill").args(["-KILL", "-s", &self.0.id().to_string()]).status();
+        let _ = self.0.wait();
+    }
+}
+
+/// Compiles and shows a history for ever.
+fn tools(folder: &Folder) -> Result<Group> {
+    let (templates, spin) = (root().join("tests/subjects/templates.cpp"), root().join("tests/subjects/rustspin.rs"));
+    let script = format!(
+        "git init -q .; for i in $(seq 1 30); do seq $i $((i * 300)) > f$i; git add .; git -c user.name=x -c user.email=x commit -qm $i; done; \
+         while :; do g++ -O1 -c -o t.o {0}; rustc -O --crate-type lib --emit obj -A warnings -o r.o {1}; for i in 1 2 3; do git log -p --stat > log; done; done",
+        templates.display(),
+        spin.display()
+    );
+    Group::start(&script, folder)
+}
+
+/// The folder of the compiled load.
+fn java() -> Result<PathBuf> {
+    let source = root().join("tests/subjects/JvmLoad.java");
+    let folder = root().join("target/profiler-tests/subjects").join(hash_bytes(&fs::read(&source)?));
+    if !folder.join("JvmLoad.class").is_file() {
+        let output = Command::new("javac").arg("-d").arg(&folder).arg(&source).output().context("starting javac")?;
+        ensure!(output.status.success(), "javac failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(folder)
+}
+
+fn command(words: &[&str]) -> Command {
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]);
+    command
+}
+
+#[test]
+fn nearly_every_stack_reaches_its_root() -> Result<()> {
+    let programs = ["/usr/bin/python3", "node", "java", "javac", "g++", "rustc", "git", "setsid", "pkill", nginx::PROGRAM, "runuser"];
+    if !can_record(&[Build::Go, Build::Rust]) || !ready(&programs.map(Need::Program)) {
+        return Ok(());
+    }
+    let Some(bin) = postgres::programs() else {
+        skip("needs PostgreSQL");
+        return Ok(());
+    };
+    let (classes, python, folder) = (java()?, source("pyspin", Build::C).with_extension("py"), Folder::create()?);
+    let database = Postgres::start(bin, 1)?;
+    let mut transactions = database.shell(&format!("{} -n -c 2 -T 600 postgres", database.pgbench())).spawn()?;
+    let nginx = Nginx::under_load(1)?;
+    let (classes, python) = (classes.to_string_lossy(), python.to_string_lossy());
+    // What a JVM compiles keeps frame pointers when it is asked to.
+    let jvm = ["java", "-XX:+PreserveFramePointer", "-Xmx128m", "-cp", &classes, "JvmLoad"];
+    let mut busy = Vec::new();
+    for words in [&["/usr/bin/python3", &*python][..], &["node", "-e", NODE], &jvm] {
+        busy.push((words[0], Subject::start_command(command(words))?));
+    }
+    busy.push(("go", Subject::start(&build("gospin", Build::Go)?, [""; 0])?));
+    busy.push(("rust", Subject::start(&build("rustspin", Build::Rust)?, [""; 0])?));
+    let tools = tools(&folder)?;
+    let profile = Profiler::record()?.args(["-a", "-F", "199", "-d", SECONDS]).run()?.success()?.profile()?;
+    drop(tools);
+    nginx.stop()?;
+    transactions.kill()?;
+    transactions.wait()?;
+    let mut seen: Vec<(&str, i64)> =
+        busy.iter().map(|(name, subject)| (*name, profile.labelled("pid", &subject.pid().to_string()).total(0))).collect();
+    seen.extend(["nginx", "postgres", "cc1plus", "rustc", "git"].map(|comm| (comm, profile.labelled("comm", comm).total(0))));
+    let (rooted, endings) = (profile.rooted()?, profile.endings()?);
+    println!("{:.2} %: {endings:?}; {seen:?}", 100.0 * rooted);
+    ensure!(seen.iter().all(|(_, samples)| *samples >= SAMPLES_MIN), "not all of them ran: {seen:?}");
+    ensure!(rooted >= ROOTED_MIN, "{rooted:.4} of the user stacks reach their root: {endings:?}");
+    Ok(())
+}
