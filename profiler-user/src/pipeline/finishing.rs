@@ -16,8 +16,9 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Words of stacks that wait, all together: 8 MiB.
-const WAITING_WORDS_MAX: usize = 1 << 20;
+/// Words of stacks that wait, all together: 8 MiB in any case, and as much again if memory is left.
+const WAITING_WORDS: usize = 1 << 20;
+const WAITING_WORDS_MAX: usize = 2 * WAITING_WORDS;
 /// How long the end of a recording waits for files that are being parsed.
 const LAST_WAIT: Duration = Duration::from_secs(10);
 
@@ -143,7 +144,8 @@ impl Finishing {
 
     fn wait(&mut self, table: TableOf, sample: Sample) -> Option<Sample> {
         let words = words(&sample);
-        if self.waiting_words + words > WAITING_WORDS_MAX {
+        let most = if self.memory.left() > 0 { WAITING_WORDS_MAX } else { WAITING_WORDS };
+        if self.waiting_words + words > most {
             return Some(given_up(sample));
         }
         self.waiting_words += words;

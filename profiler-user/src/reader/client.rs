@@ -13,7 +13,7 @@ use crate::model::profile::Unresolved;
 use crate::model::unwind::UnwindTable;
 use crate::sys::handover::{pair, receive_all, receive_descriptors, send_all};
 use crate::sys::initialised;
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::process::{Pid, Signal, pidfd_send_signal, setpriority_process};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -28,13 +28,15 @@ pub struct ReaderOptions {
     pub deadline: Duration,
     /// Limit of the reader's private memory (`RLIMIT_DATA`), bytes.
     pub data_limit_bytes: u64,
+    /// Its niceness, -20 to 19; where it may not be set (below 0 it needs `CAP_SYS_NICE`), it has this process's.
+    pub niceness: i32,
     /// The program to start: `None` for this program, which must have called [`crate::init`].
     pub program: Option<PathBuf>,
 }
 
 impl Default for ReaderOptions {
     fn default() -> Self {
-        Self { deadline: Duration::from_secs(20), data_limit_bytes: 768 << 20, program: None }
+        Self { deadline: Duration::from_secs(20), data_limit_bytes: 768 << 20, niceness: 0, program: None }
     }
 }
 
@@ -329,7 +331,10 @@ impl Session {
                 .map_err(ReaderError::Start)?
         };
         match receive_descriptors(socket.as_fd(), Instant::now() + START_DEADLINE) {
-            Ok((pid, mut descriptors)) if descriptors.len() == 1 => Ok(Self { socket, pid, process: descriptors.remove(0), granted }),
+            Ok((pid, mut descriptors)) if descriptors.len() == 1 => {
+                set_niceness(pid, options.niceness);
+                Ok(Self { socket, pid, process: descriptors.remove(0), granted })
+            }
             Ok(_) => Err(ReaderError::Start(io::ErrorKind::InvalidData.into())),
             Err(error) => Err(ReaderError::Start(why_not_started(keeper, error))),
         }
@@ -366,5 +371,13 @@ fn why_not_started(keeper: JoinHandle<io::Result<()>>, error: io::Error) -> io::
     match ended.then(|| keeper.join()) {
         Some(Ok(Err(why))) => why,
         _ => error,
+    }
+}
+
+/// A right that is missing is no fault: the reader is as patient as others then.
+fn set_niceness(pid: u32, niceness: i32) {
+    if niceness != 0 {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let _ = pid.map(|pid| setpriority_process(Some(pid), niceness));
     }
 }
