@@ -9,6 +9,7 @@ use profiler_tests::run::{Folder, Profiler};
 use profiler_tests::skip::{Need, can_record, ready, skip};
 use profiler_tests::subject::{Build, Subject, build, source};
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 
@@ -28,13 +29,13 @@ struct Group(Child);
 
 impl Group {
     fn start(script: &str, folder: &Folder) -> Result<Self> {
-        Ok(Self(Command::new("setsid").args(["sh", "-c", script]).current_dir(folder.path()).spawn()?))
+        Ok(Self(Command::new("sh").args(["-c", script]).current_dir(folder.path()).process_group(0).spawn()?))
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let _ = Command::new("pkill").args(["-KILL", "-s", &self.0.id().to_string()]).status();
+        let _ = Command::new("sh").args(["-c", &format!("kill -KILL -- -{}", self.0.id())]).status();
         let _ = self.0.wait();
     }
 }
@@ -81,7 +82,7 @@ fn look<'a>(busy: &[(&'a str, Subject)]) -> Result<(f64, Vec<(&'a str, i64)>)> {
 
 #[test]
 fn nearly_every_stack_reaches_its_root() -> Result<()> {
-    let programs = ["/usr/bin/python3", "node", "java", "javac", "g++", "rustc", "git", "setsid", "pkill", nginx::PROGRAM, "runuser"];
+    let programs = ["/usr/bin/python3", "node", "java", "javac", "g++", "rustc", "git", nginx::PROGRAM, "runuser"];
     if !can_record(&[Build::Go, Build::Rust]) || !ready(&programs.map(Need::Program)) {
         return Ok(());
     }
