@@ -198,6 +198,19 @@ fn short_lives_of_fresh_files_have_whole_stacks() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn short_lives_of_a_file_that_was_met_before_have_whole_stacks() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let walks = fs::canonicalize(build("walks", Build::CBare)?)?;
+    let script = format!("for run in $(seq 1 150); do {} deep 0.010; done", walks.display());
+    let profile = Profiler::record()?.args(["-F", "997", "--", "bash", "-c", &script]).run()?.success()?.profile()?;
+    let share = share(&profile, &["deep_walk*201", "run", "main", "*", "_start"])?;
+    ensure!(share >= 0.99, "{share:.4} of the stacks are whole and named; {:?}", profile.endings()?);
+    Ok(())
+}
+
 /// Programs as the distribution ships them, each run several times.
 fn tools(more: &[&str]) -> Result<Outcome> {
     let folder = tempfile("tools")?;
