@@ -18,7 +18,7 @@ use profiler_tests::profile::Profile;
 use profiler_tests::run::online_cpus;
 use profiler_tests::subject::{Build, Subject, build};
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Rounds; the median counts.
 const ROUNDS: usize = 3;
@@ -98,6 +98,10 @@ pub(super) fn run() -> Result<Vec<Row>> {
     let how = format!("{cold:.0} ns at {frames:.1} frames, {hot:.0} ns at {:.1}", hot_width.frames_a_sample());
     rows.push(Row::beside("cold mix: a sample, and one of the hot stack of depth 1", how));
     rows.push(Row::beside("cold mix: user stacks that reached the root", format!("{:.2} %", 100.0 * rooted)));
+    rows.push(Row::beside(
+        "a line of memory that is in no cache, which a return address that was never met needs once at least",
+        format!("{:.0} ns", memory_line_ns()),
+    ));
     if !theirs.is_empty() {
         let theirs = median(&mut theirs);
         rows.push(Row::beside("cold mix: a sample, ours / lightswitch", format!("{:.2} ({cold:.0} / {theirs:.0} ns)", cold / theirs)));
@@ -106,6 +110,25 @@ pub(super) fn run() -> Result<Vec<Row>> {
     rows.push(Row::goal("cold mix: distinct addresses", addresses.to_string(), format!(">= {LOCATIONS_MIN}"), addresses >= LOCATIONS_MIN));
     rows.push(Row::goal("cold mix: mappings", mappings.to_string(), format!(">= {MAPPINGS_MIN}"), mappings >= MAPPINGS_MIN));
     Ok(rows)
+}
+
+/// What a first look at a line of memory takes: of 64 MiB, each line once, in no order, and where the next one is stands in the one before. The least of some rounds.
+fn memory_line_ns() -> f64 {
+    const WORDS_A_LINE: usize = 16;
+    const LINES: usize = 1 << 20;
+    // A full period: the multiplier is 1 more than a multiple of 4, the increment odd (Hull and Dobell, 1962).
+    let next = |line: usize| line.wrapping_mul(747_796_405).wrapping_add(2_891_336_453) % LINES;
+    let mut words = vec![0u32; LINES * WORDS_A_LINE];
+    for line in 0..LINES {
+        words[line * WORDS_A_LINE] = (next(line) * WORDS_A_LINE) as u32;
+    }
+    let round = || {
+        let began = Instant::now();
+        let end = (0..LINES).fold(0usize, |at, _| words[at] as usize);
+        std::hint::black_box(end);
+        began.elapsed().as_nanos() as f64 / LINES as f64
+    };
+    (0..3).map(|_| round()).fold(f64::INFINITY, f64::min)
 }
 
 /// A sample of the hot stack of depth 1, and how wide that load is.
