@@ -5,9 +5,10 @@ use anyhow::{Context as _, Result, ensure};
 use profiler_tests::manifest::{hash_bytes, root};
 use profiler_tests::nginx::{self, Nginx};
 use profiler_tests::postgres::{self, Postgres};
-use profiler_tests::run::{Folder, Profiler};
+use profiler_tests::run::{Folder, Profiler, as_pid};
 use profiler_tests::skip::{Need, can_record, ready, skip};
 use profiler_tests::subject::{Build, Subject, build, source};
+use rustix::process::{Signal, kill_process_group};
 use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -35,7 +36,9 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let _ = Command::new("sh").args(["-c", &format!("kill -KILL -- -{}", self.0.id())]).status();
+        if let Ok(group) = as_pid(self.0.id()) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
         let _ = self.0.wait();
     }
 }
@@ -43,9 +46,11 @@ impl Drop for Group {
 /// Compiles and shows a history for ever.
 fn tools(folder: &Folder) -> Result<Group> {
     let (templates, spin) = (root().join("tests/subjects/templates.cpp"), root().join("tests/subjects/rustspin.rs"));
+    let history = "git init -q . && for i in $(seq 1 30); do seq $i $((i * 300)) > f$i; git add .; git -c user.name=x -c user.email=x commit -qm $i; done";
+    ensure!(Command::new("sh").args(["-c", history]).current_dir(folder.path()).status()?.success(), "git cannot make a history");
     let script = format!(
-        "git init -q .; for i in $(seq 1 30); do seq $i $((i * 300)) > f$i; git add .; git -c user.name=x -c user.email=x commit -qm $i; done; \
-         while :; do g++ -O1 -c -o t.o {0}; rustc -O --crate-type lib --emit obj -A warnings -o r.o {1}; for i in 1 2 3; do git log -p --stat > log; done; done",
+        "(while :; do g++ -O1 -c -o t.o {0}; done) & (while :; do rustc -O --crate-type lib --emit obj -A warnings -o r.o {1}; done) & \
+         while :; do git log -p --stat > log; done",
         templates.display(),
         spin.display()
     );
@@ -93,6 +98,7 @@ fn nearly_every_stack_reaches_its_root() -> Result<()> {
     let (classes, python, folder) = (java()?, source("pyspin", Build::C).with_extension("py"), Folder::create()?);
     let database = Postgres::start(bin, 1)?;
     let mut transactions = database.shell(&format!("{} -n -c 2 -T 600 postgres", database.pgbench())).spawn()?;
+    let tools = tools(&folder)?;
     let nginx = Nginx::under_load(1)?;
     let (classes, python) = (classes.to_string_lossy(), python.to_string_lossy());
     // What a JVM compiles keeps frame pointers when it is asked to.
@@ -103,7 +109,6 @@ fn nearly_every_stack_reaches_its_root() -> Result<()> {
     }
     busy.push(("go", Subject::start(&build("gospin", Build::Go)?, [""; 0])?));
     busy.push(("rust", Subject::start(&build("rustspin", Build::Rust)?, [""; 0])?));
-    let tools = tools(&folder)?;
     let mut looked = look(&busy)?;
     for _ in 1..LOOKS {
         if looked.0 >= ROOTED_MIN {
