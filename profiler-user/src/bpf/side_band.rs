@@ -29,8 +29,8 @@ const MISC_BUILD_ID: u16 = 1 << 14;
 
 /// Bytes of one CPU's ring of mappings: room for 10,000 of them, which a process can make in 40 ms; a quarter of it on a machine with many CPUs.
 const MAPPING_RING_BYTES: usize = 1 << 20;
-/// A wake-up for so many bytes, some 150 mappings: an exec wakes us anyway, and who changes one now and then waits for us in none of a hundred changes.
-const MAPPING_WAKE_BYTES: usize = 16 << 10;
+/// A wake-up for so many bytes, some 200 to 300 mappings: an exec wakes us anyway, and who changes one now and then waits for us in none of a hundred changes.
+const MAPPING_WAKE_BYTES: usize = 32 << 10;
 /// Bytes of one CPU's ring of everything else, of which some thousand records find room as well.
 const TASK_RING_BYTES: usize = 128 << 10;
 /// Bytes of one CPU's ring of names.
