@@ -1,14 +1,11 @@
 //! A JVM: its own code has tables, the code that it makes has none. With `-XX:+PreserveFramePointer` stacks are whole; without, they end where nothing leads
 //! on, and say so.
 
-use anyhow::{Context as _, Result, ensure};
-use profiler_tests::manifest::{hash_bytes, root};
+use anyhow::{Result, ensure};
 use profiler_tests::profile::{Profile, Sample};
 use profiler_tests::run::Profiler;
 use profiler_tests::skip::{Need, ready};
-use profiler_tests::subject::Subject;
-use std::fs;
-use std::path::PathBuf;
+use profiler_tests::subject::{Subject, jvm_load};
 use std::process::Command;
 
 /// Where threads begin.
@@ -18,21 +15,10 @@ fn can_run() -> bool {
     ready(&[Need::Root, Need::Program("java"), Need::Program("javac")])
 }
 
-/// The folder with the compiled load.
-fn compiled() -> Result<PathBuf> {
-    let source = root().join("tests/subjects/JvmLoad.java");
-    let folder = root().join("target/profiler-tests/subjects").join(hash_bytes(&fs::read(&source)?));
-    if !folder.join("JvmLoad.class").is_file() {
-        let output = Command::new("javac").arg("-d").arg(&folder).arg(&source).output().context("starting javac")?;
-        ensure!(output.status.success(), "javac failed:\n{}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(folder)
-}
-
 /// Records the load from its beginning, while it is interpreted, compiled and collected.
 fn record(options: &[&str]) -> Result<Profile> {
     let mut command = Command::new("java");
-    command.args(options).args(["-Xmx128m", "-cp"]).arg(compiled()?).arg("JvmLoad");
+    command.args(options).args(["-Xmx128m", "-cp"]).arg(jvm_load()?).arg("JvmLoad");
     let load = Subject::start_command(command)?;
     let profile = Profiler::record()?.pid(load.pid()).args(["-F", "499", "-d", "10"]).run()?.success()?.profile()?;
     ensure!(profile.taken().total(0) > 2000, "{} samples", profile.taken().total(0));

@@ -1,17 +1,15 @@
 //! Everything at once, as a machine has it: servers, interpreters, programs with a compiler of their own, compilers and short tools, most of them without frame
 //! pointers. Nearly every stack of each is walked to its root.
 
-use anyhow::{Context as _, Result, ensure};
-use profiler_tests::manifest::{hash_bytes, root};
+use anyhow::{Result, ensure};
+use profiler_tests::manifest::root;
 use profiler_tests::nginx::{self, Nginx};
 use profiler_tests::postgres::{self, Postgres};
 use profiler_tests::run::{Folder, Profiler, as_pid};
 use profiler_tests::skip::{Need, can_record, ready, skip};
-use profiler_tests::subject::{Build, Subject, build, source};
+use profiler_tests::subject::{Build, Subject, build, jvm_load, source};
 use rustix::process::{Signal, kill_process_group};
-use std::fs;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
 use std::process::{Child, Command};
 
 /// The share of user stacks that must reach their root, of all together.
@@ -57,17 +55,6 @@ fn tools(folder: &Folder) -> Result<Group> {
     Group::start(&script, folder)
 }
 
-/// The folder of the compiled load.
-fn java() -> Result<PathBuf> {
-    let source = root().join("tests/subjects/JvmLoad.java");
-    let folder = root().join("target/profiler-tests/subjects").join(hash_bytes(&fs::read(&source)?));
-    if !folder.join("JvmLoad.class").is_file() {
-        let output = Command::new("javac").arg("-d").arg(&folder).arg(&source).output().context("starting javac")?;
-        ensure!(output.status.success(), "javac failed:\n{}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(folder)
-}
-
 fn command(words: &[&str]) -> Command {
     let mut command = Command::new(words[0]);
     command.args(&words[1..]);
@@ -95,7 +82,7 @@ fn nearly_every_stack_reaches_its_root() -> Result<()> {
         skip("needs PostgreSQL");
         return Ok(());
     };
-    let (classes, python, folder) = (java()?, source("pyspin", Build::C).with_extension("py"), Folder::create()?);
+    let (classes, python, folder) = (jvm_load()?, source("pyspin", Build::C).with_extension("py"), Folder::create()?);
     let database = Postgres::start(bin, 1)?;
     let mut transactions = database.shell(&format!("{} -n -c 2 -T 600 postgres", database.pgbench())).spawn()?;
     let tools = tools(&folder)?;
