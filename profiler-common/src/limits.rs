@@ -33,6 +33,8 @@ pub const ARENA_CHUNKS_MAX: u32 = 256;
 pub const UNWIND_PROCESSES_MAX: u32 = 65_536;
 /// Rules that each CPU remembers by their address. A power of two.
 pub const RULE_CACHE_SLOTS: usize = 1024;
+/// Stacks that each CPU remembers. A power of two.
+pub const KNOWN_SLOTS: usize = 16;
 /// Bytes of stack that go along with the addresses of a sample that meets no table.
 pub const UNFINISHED_BYTES_MAX: usize = 16 << 10;
 /// Pages of 4 KiB that may follow: a compiler's stack is 100 KB deep.
@@ -46,6 +48,8 @@ pub const UNFINISHED_PER_SPAN: u64 = 1024;
 pub const PROBE_PLACES_PER_CPU: u32 = 4;
 /// Rules by address that each of these places remembers.
 pub const PROBE_CACHE_SLOTS: usize = 256;
+/// Stacks that each of them remembers. A power of two.
+pub const PROBE_KNOWN_SLOTS: usize = 8;
 /// Sites of probes.
 pub const SITES_MAX: u32 = 4096;
 /// Places where probes of custom profiles are.
@@ -58,7 +62,7 @@ pub const TALLIES_MAX: u32 = 65_536;
 pub const LIVE_BLOCKS_MAX: u32 = 1 << 18;
 /// File descriptors that may be open at once, over all processes, and are followed.
 pub const OPEN_DESCRIPTORS_MAX: u32 = 1 << 17;
-/// Sampled calls that may be on their way at once; beyond, those that wait longest are forgotten.
+/// Sampled calls that may be on their way at once; beyond, some are forgotten.
 pub const PENDING_CALLS_MAX: u32 = 16_384;
 /// Threads whose waits are followed at once.
 pub const SLEEPS_MAX: u32 = 1 << 17;
@@ -68,6 +72,7 @@ pub const LOCKS_MAX: u32 = 65_536;
 pub const DELAYS_MAX: u32 = 65_536;
 
 const _: () = assert!(PROBE_CACHE_SLOTS.is_power_of_two() && SITES_MAX.is_power_of_two());
+const _: () = assert!(KNOWN_SLOTS.is_power_of_two() && PROBE_KNOWN_SLOTS.is_power_of_two());
 const _: () = assert!(SENT_STACK_SLOTS.is_power_of_two() && RULE_CACHE_SLOTS.is_power_of_two() && UNFINISHED_SLOTS.is_power_of_two());
 const _: () = assert!(ARENA_CHUNK_WORDS.is_power_of_two());
 const _: () = assert!(RING_BYTES.is_power_of_two() && RING_BYTES.is_multiple_of(4096));

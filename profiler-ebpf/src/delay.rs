@@ -4,6 +4,7 @@ use crate::emit;
 use crate::maps::{COUNTING, DELAYS};
 use crate::place::{OfProbe, Place as _, add_atomically};
 use crate::stack::{From, take};
+use crate::tally::{NEW_ONLY, Room};
 use crate::task::Current;
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use profiler_common::counter::Counter;
@@ -13,9 +14,6 @@ use profiler_common::record::{RecordKind, TallyRecord};
 use profiler_common::source::Source;
 use profiler_common::tally::{COUNTING_ALL, TallyKey};
 use profiler_common::wait::DelayCounts;
-
-/// `BPF_NOEXIST` of include/uapi/linux/bpf.h.
-const NEW_ONLY: u64 = 1;
 
 /// Whether anything is to be counted now.
 #[inline(always)]
@@ -57,7 +55,11 @@ fn named(place: OfProbe, source: Source, class: u64, from: &From<'_>, hash: &mut
     if !emit::tally(source, &record, &stack) {
         return None;
     }
-    let _ = DELAYS.insert(&key, DelayCounts::default(), NEW_ONLY);
+    if let Some(room) = Room::of(process.tgid) {
+        if DELAYS.insert(&key, DelayCounts::default(), NEW_ONLY).is_ok() {
+            room.take();
+        }
+    }
     let counts = DELAYS.get_ptr_mut(&key);
     if counts.is_none() {
         OfProbe::lose(source, Loss::TallyFull);

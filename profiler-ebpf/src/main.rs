@@ -7,6 +7,7 @@ mod delay;
 mod emit;
 mod live;
 mod maps;
+mod pending;
 mod place;
 mod probe;
 mod settings;

@@ -1,21 +1,23 @@
 //! The maps, every one bounded; sizes are those of `limits.rs` unless the loader was told otherwise.
 
+use crate::pending::Pending;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use profiler_common::counter::COUNTERS;
 use profiler_common::custom::CustomSite;
 use profiler_common::descriptor::{Descriptor, DescriptorKey};
 use profiler_common::hold::Hold;
 use profiler_common::limits::{
-    CUSTOM_SITES_MAX, DELAYS_MAX, LIVE_BLOCKS_MAX, LOCKS_MAX, OPEN_DESCRIPTORS_MAX, OWN_PROCESSES_MAX, PENDING_CALLS_MAX,
-    PROBE_CACHE_SLOTS, RING_BYTES, RULE_CACHE_SLOTS, SENT_STACK_SLOTS, SITES_MAX, SLEEPS_MAX, STACK_FRAMES_MAX, TALLIES_MAX,
+    CUSTOM_SITES_MAX, DELAYS_MAX, KNOWN_SLOTS, LIVE_BLOCKS_MAX, LOCKS_MAX, OPEN_DESCRIPTORS_MAX, OWN_PROCESSES_MAX, PENDING_CALLS_MAX,
+    PROBE_CACHE_SLOTS, PROBE_KNOWN_SLOTS, RING_BYTES, RULE_CACHE_SLOTS, SENT_STACK_SLOTS, SITES_MAX, SLEEPS_MAX, STACK_FRAMES_MAX, TALLIES_MAX,
     TARGET_PROCESSES_MAX, UNFINISHED_BYTES_MAX, UNFINISHED_SLOTS, UNWIND_PROCESSES_MAX,
 };
 use profiler_common::record::{StackHeader, UnfinishedAt};
 use profiler_common::source::SOURCES;
-use profiler_common::tally::{LiveBlock, LiveKey, PendingCall, PendingKey, Site, TallyCounts, TallyKey, Thinning};
+use profiler_common::tally::{LiveBlock, LiveKey, Site, TallyCounts, TallyKey, Thinning};
 use profiler_common::target::TargetProcess;
 use profiler_common::unwind::Registers;
+use profiler_common::unwind::known::{KNOWN_FRAMES_MAX, KNOWN_POINTERS_MAX};
 use profiler_common::unwind::range::ProcessRanges;
 use profiler_common::unwind::table::Head;
 use profiler_common::wait::{DelayCounts, Lock, LockKey, Sleep};
@@ -57,7 +59,59 @@ pub struct Walk {
     pub view: View,
     /// A word beside the window.
     pub unaligned: u64,
+    /// Where the stack is to be taken down; [`crate::stack::known::NONE`]: it is not.
+    pub known: u64,
+    /// What it depends on so far, while it is taken down.
+    pub depends: Dependence,
+    /// By which rules the walk has gone, as long as it is to be taken down.
+    pub notes: [Note; KNOWN_FRAMES_MAX],
     pub window: [u64; WINDOW_WORDS],
+}
+
+/// What a walk depends on up to a frame.
+#[repr(C)]
+pub struct Dependence {
+    /// [`profiler_common::unwind::known::PointerAt`].
+    pub pointer: u64,
+    pub pointers: u64,
+    pub bytes: u64,
+    pub needs_register: u64,
+}
+
+/// One frame of a walk.
+#[repr(C)]
+pub struct Note {
+    /// The rule that has found its caller.
+    pub rule: u64,
+    pub caller_sp: u64,
+}
+
+/// A stack that was walked before: where that began, and all that it depends on from there to the root.
+#[repr(C)]
+pub struct Known {
+    pub ip: u64,
+    pub sp: u64,
+    pub fp: u64,
+    /// 0: at the leaf; 1: at its caller.
+    pub begin: u64,
+    /// By which list of ranges; 0: nothing is known.
+    pub list: u64,
+    /// Return addresses from there to the root; 0: they are not known.
+    pub frames: u64,
+    /// Saved frame pointers that it depends on.
+    pub pointers: u64,
+    /// Bytes above the stack pointer that all of them are in.
+    pub bytes: u64,
+    /// 1: it depends on `fp`.
+    pub needs_register: u64,
+    /// How often it must be met until it is taken down.
+    pub wanted: u64,
+    /// Words above the stack pointer, and what is there.
+    pub pointer_at: [u16; KNOWN_POINTERS_MAX],
+    pub pointer_is: [u64; KNOWN_POINTERS_MAX],
+    /// The same of return addresses.
+    pub frame_at: [u16; KNOWN_FRAMES_MAX],
+    pub frame_is: [u64; KNOWN_FRAMES_MAX],
 }
 
 /// The list of the process that is walked, and the range that the last address was in.
@@ -137,6 +191,10 @@ pub static PROCESS_RANGES: HashMap<u32, ProcessRanges> = HashMap::with_max_entri
 #[map]
 pub static RULE_CACHE: PerCpuArray<[CachedRule; RULE_CACHE_SLOTS]> = PerCpuArray::with_max_entries(1, 0);
 
+/// Stacks that were walked before, for each CPU.
+#[map]
+pub static KNOWN: PerCpuArray<[Known; KNOWN_SLOTS]> = PerCpuArray::with_max_entries(1, 0);
+
 /// How many unfinished stacks a process has sent of late: the span (bits 32..64) and the number.
 #[map]
 pub static UNFINISHED: Array<u64> = Array::with_max_entries(UNFINISHED_SLOTS as u32, 0);
@@ -149,6 +207,7 @@ pub struct ProbePlace {
     pub walk: Walk,
     pub scratch: Scratch,
     pub cache: [CachedRule; PROBE_CACHE_SLOTS],
+    pub known: [Known; PROBE_KNOWN_SLOTS],
 }
 
 /// The places of probes, some for each CPU; one where no probe is.
@@ -167,7 +226,7 @@ pub static CUSTOM_SITES: Array<CustomSite> = Array::with_max_entries(CUSTOM_SITE
 #[map]
 pub static TALLIES: HashMap<TallyKey, TallyCounts> = HashMap::with_max_entries(TALLIES_MAX, NO_PREALLOC);
 
-/// How many keys each process has in `TALLIES`; also those that have ended, whose keys are still there.
+/// How many keys each process has in `TALLIES` and `DELAYS`; also those that have ended, whose keys are still there.
 #[map]
 pub static TALLY_OWNERS: HashMap<u32, u64> = HashMap::with_max_entries(TALLIES_MAX, NO_PREALLOC);
 
@@ -189,7 +248,7 @@ pub static DESCRIPTORS: HashMap<DescriptorKey, Descriptor> = HashMap::with_max_e
 
 /// Sampled calls on their way.
 #[map]
-pub static PENDING: LruHashMap<PendingKey, PendingCall> = LruHashMap::with_max_entries(PENDING_CALLS_MAX, 0);
+pub static PENDING: Array<Pending> = Array::with_max_entries(PENDING_CALLS_MAX, 0);
 
 /// What the programs of probes do: one of the `COUNTING_*`.
 #[map]

@@ -1,11 +1,11 @@
 //! Where a program builds and walks its stack, and how it counts: by itself on its CPU, or among others that can preempt it.
 
-use crate::maps::{COUNTERS_CELLS, CachedRule, PROBE_PLACES, RULE_CACHE, SCRATCH, Scratch, WALK, Walk};
+use crate::maps::{COUNTERS_CELLS, CachedRule, KNOWN, Known, PROBE_PLACES, RULE_CACHE, SCRATCH, Scratch, WALK, Walk};
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use core::arch::asm;
 use profiler_common::counter::{COUNTERS, Counter, loss_cell};
-use profiler_common::limits::{PROBE_CACHE_SLOTS, PROBE_PLACES_PER_CPU, RULE_CACHE_SLOTS};
+use profiler_common::limits::{KNOWN_SLOTS, PROBE_CACHE_SLOTS, PROBE_KNOWN_SLOTS, PROBE_PLACES_PER_CPU, RULE_CACHE_SLOTS};
 use profiler_common::loss::Loss;
 use profiler_common::source::Source;
 
@@ -13,6 +13,8 @@ use profiler_common::source::Source;
 pub trait Place: Copy {
     /// Rules that its cache remembers.
     const CACHE_SLOTS: usize;
+    /// Stacks that it remembers.
+    const KNOWN_SLOTS: usize;
 
     /// As a number.
     fn number(self) -> u64;
@@ -28,6 +30,9 @@ pub trait Place: Copy {
 
     /// Its cache of rules: `CACHE_SLOTS` of them.
     fn cache(self) -> Option<*mut CachedRule>;
+
+    /// The stacks that it remembers: `KNOWN_SLOTS` of them.
+    fn known(self) -> Option<*mut Known>;
 
     /// Adds to a cell of a source's counters.
     fn add_cell(source: Source, cell: u32, more: u64);
@@ -61,6 +66,7 @@ pub struct OfCpu;
 
 impl Place for OfCpu {
     const CACHE_SLOTS: usize = RULE_CACHE_SLOTS;
+    const KNOWN_SLOTS: usize = KNOWN_SLOTS;
 
     #[inline(always)]
     fn number(self) -> u64 {
@@ -85,6 +91,11 @@ impl Place for OfCpu {
     #[inline(always)]
     fn cache(self) -> Option<*mut CachedRule> {
         Some(RULE_CACHE.get_ptr_mut(0)?.cast())
+    }
+
+    #[inline(always)]
+    fn known(self) -> Option<*mut Known> {
+        Some(KNOWN.get_ptr_mut(0)?.cast())
     }
 
     #[inline(always)]
@@ -131,6 +142,7 @@ impl OfProbe {
 
 impl Place for OfProbe {
     const CACHE_SLOTS: usize = PROBE_CACHE_SLOTS;
+    const KNOWN_SLOTS: usize = PROBE_KNOWN_SLOTS;
 
     #[inline(always)]
     fn number(self) -> u64 {
@@ -164,6 +176,13 @@ impl Place for OfProbe {
     }
 
     #[inline(always)]
+    fn known(self) -> Option<*mut Known> {
+        let place = PROBE_PLACES.get_ptr_mut(self.0)?;
+        // SAFETY: a live map value.
+        Some(unsafe { (&raw mut (*place).known).cast() })
+    }
+
+    #[inline(always)]
     fn add_cell(source: Source, cell: u32, more: u64) {
         if let Some(cells) = COUNTERS_CELLS.get_ptr_mut(u32::from(source.number())) {
             if cell < COUNTERS {
@@ -183,6 +202,18 @@ pub unsafe fn swap(at: *mut u64, word: u64) -> u64 {
     let mut held = word;
     // SAFETY: as promised; the instruction of Linux 5.12 touches nothing else.
     unsafe { asm!("{0} = xchg_64({1} + 0, {0})", inout(reg) held, in(reg) at, options(nostack, preserves_flags)) };
+    held
+}
+
+/// Puts a word into memory if another one is there, and gives the one that was, as one step.
+///
+/// # Safety
+/// A word of a live map value.
+#[inline(always)]
+pub unsafe fn compare_and_swap(at: *mut u64, expected: u64, word: u64) -> u64 {
+    let mut held = expected;
+    // SAFETY: as in `swap`; the instruction compares with register 0, and leaves there what it has met.
+    unsafe { asm!("r0 = cmpxchg_64({0} + 0, r0, {1})", in(reg) at, in(reg) word, inout("r0") held, options(nostack, preserves_flags)) };
     held
 }
 

@@ -27,34 +27,14 @@ pub fn is_known(key: &TallyKey) -> bool {
 }
 
 /// Begins a count; false if there is no room, which is counted.
-///
-/// A process that has as many keys as are left gets no more: the first has half of them at most, the next half of the rest, and who needs few finds some.
 #[inline(always)]
 pub fn begin(source: Source, key: &TallyKey, tgid: u32) -> bool {
     if is_known(key) {
         return true;
     }
-    let (Some(used), keys) = (TALLIES_USED.get_ptr_mut(0), u64::from(setting!(tally_keys))) else { return full(source) };
-    // SAFETY: a live map value, which is only written by atomic operations.
-    let used_keys = unsafe { core::ptr::read_volatile(used) };
-    if used_keys >= keys {
-        return full(source);
-    }
-    if TALLY_OWNERS.get_ptr(tgid).is_none() {
-        // Another thread may have been quicker.
-        let _ = TALLY_OWNERS.insert(tgid, 0u64, NEW_ONLY);
-    }
-    let Some(own) = TALLY_OWNERS.get_ptr_mut(tgid) else { return full(source) };
-    // SAFETY: as above.
-    if unsafe { core::ptr::read_volatile(own) }.wrapping_add(used_keys) >= keys {
-        return full(source);
-    }
+    let Some(room) = Room::of(tgid) else { return full(source) };
     if TALLIES.insert(key, TallyCounts::default(), NEW_ONLY).is_ok() {
-        // SAFETY: as above.
-        unsafe {
-            add_atomically(own, 1);
-            add_atomically(used, 1);
-        }
+        room.take();
         return true;
     }
     is_known(key) || full(source)
@@ -64,6 +44,44 @@ pub fn begin(source: Source, key: &TallyKey, tgid: u32) -> bool {
 fn full(source: Source) -> bool {
     OfProbe::lose(source, Loss::TallyFull);
     false
+}
+
+/// Room for one more key of a process, of what all of them may have.
+pub struct Room {
+    own: *mut u64,
+    used: *mut u64,
+}
+
+impl Room {
+    /// If there is any: a process that has as many keys as are left gets no more. So the first has half of them at most, the next half of the rest, and who
+    /// needs few finds some.
+    #[inline(always)]
+    pub fn of(tgid: u32) -> Option<Self> {
+        let (used, keys) = (TALLIES_USED.get_ptr_mut(0)?, u64::from(setting!(tally_keys)));
+        // SAFETY: a live map value, which is only written by atomic operations.
+        let used_keys = unsafe { core::ptr::read_volatile(used) };
+        if used_keys >= keys {
+            return None;
+        }
+        if TALLY_OWNERS.get_ptr(tgid).is_none() {
+            // Another thread may have been quicker.
+            let _ = TALLY_OWNERS.insert(tgid, 0u64, NEW_ONLY);
+        }
+        let own = TALLY_OWNERS.get_ptr_mut(tgid)?;
+        // SAFETY: as above.
+        let own_keys = unsafe { core::ptr::read_volatile(own) };
+        (own_keys.wrapping_add(used_keys) < keys).then_some(Self { own, used })
+    }
+
+    /// It is taken.
+    #[inline(always)]
+    pub fn take(self) {
+        // SAFETY: as above.
+        unsafe {
+            add_atomically(self.own, 1);
+            add_atomically(self.used, 1);
+        }
+    }
 }
 
 /// Counts a block so many times; fewer by a number that goes round 2^64. Nothing is put together on the stack for it, of which there is little.

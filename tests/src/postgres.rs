@@ -57,12 +57,21 @@ impl Postgres {
         format!("{}/pgbench -h {} -p {}", self.bin.display(), self.folder.path().display(), self.port)
     }
 
+    /// The process whose children serve.
+    ///
+    /// # Errors
+    /// It has not said which it is.
+    pub fn pid(&self) -> Result<u32> {
+        let text = fs::read_to_string(self.folder.join("data/postmaster.pid"))?;
+        Ok(text.lines().next().context("no pid")?.parse()?)
+    }
+
     /// The child of the server whose command line holds a word.
     ///
     /// # Errors
     /// There is none, for long.
     pub fn back_end(&self, word: &str) -> Result<u32> {
-        let postmaster: u32 = fs::read_to_string(self.folder.join("data/postmaster.pid"))?.lines().next().context("no pid")?.parse()?;
+        let postmaster = self.pid()?;
         waiting::until("a child of the server", || {
             let children = fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children"))?;
             let found = children.split_whitespace().find(|child| {

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: one table, a row a figure. Peers run in the same run, and what counts are ratios; figures of one machine say nothing of another.
 //! A new benchmark is one file and one row in [`BENCHMARKS`].
 
+mod bpftrace;
 mod budget;
 mod cold_walk;
 mod footprint;
@@ -8,6 +9,7 @@ mod heap;
 mod lightswitch;
 mod mapped_memory;
 mod mappings;
+mod mariadb;
 mod memory;
 mod program_cost;
 mod rate;
@@ -96,7 +98,7 @@ const BENCHMARKS: &[Benchmark] = &[
     },
     Benchmark {
         name: "budget",
-        about: "what redis and Python lose under -e heap --max-overhead 3%, and what is recorded meanwhile",
+        about: "what redis, MariaDB, PostgreSQL and Python lose under -e heap --max-overhead 3%, and what is recorded meanwhile",
         run: budget::run,
     },
     Benchmark {

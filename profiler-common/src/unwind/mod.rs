@@ -10,6 +10,7 @@
 
 pub mod arm64;
 pub mod frame_pointer;
+pub mod known;
 pub mod quarters;
 pub mod range;
 pub mod rule;

@@ -86,6 +86,20 @@ pub enum Cfa {
     },
 }
 
+/// What a plain rule looks at beside the stack pointer and the return address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shape {
+    /// The frame pointer, and what it is.
+    pub pointer: Option<u64>,
+    /// The address where the caller's frame pointer was saved; or [`STAYS`], or [`LOST_WORD`].
+    pub saved: u64,
+}
+
+/// The frame pointer is still in its register.
+pub const STAYS: u64 = 0;
+/// It is lost.
+pub const LOST_WORD: u64 = u64::MAX;
+
 /// What becomes of one of the caller's registers. Saved ones lie within 512 words of the CFA, or count as lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Saved {
@@ -154,6 +168,32 @@ impl Rule {
         let base = if kind == AT { cfa } else { from.fp };
         let words = ((self.0 << (54 - place)) as i64) >> 54;
         read(base.wrapping_add((words * 8) as u64))
+    }
+
+    /// What it looks at, where it has led to the stack pointer `caller_sp`; None if that is more than a [`Shape`] tells.
+    #[inline(always)]
+    pub const fn shape(self, caller_sp: u64) -> Option<Shape> {
+        let kind = self.kind();
+        if kind == KIND_FRAME_POINTER {
+            let pointer = caller_sp.wrapping_sub(16);
+            return Some(Shape { pointer: Some(pointer), saved: pointer });
+        }
+        let saved = match self.0 >> 8 & 3 {
+            SAME => STAYS,
+            AT => caller_sp.wrapping_add((((self.0 << 42) as i64 >> 54) * 8) as u64),
+            AT_FP => return None,
+            _ => LOST_WORD,
+        };
+        match kind {
+            KIND_SP => Some(Shape { pointer: None, saved }),
+            KIND_FP => Some(Shape { pointer: Some(caller_sp.wrapping_sub(self.offset())), saved }),
+            _ => None,
+        }
+    }
+
+    /// Whether there is no caller.
+    pub const fn is_root(self) -> bool {
+        self.kind() == KIND_ROOT
     }
 
     /// Whether it is [`Rule::RETURN_PROBE`].

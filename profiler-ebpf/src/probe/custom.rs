@@ -5,7 +5,8 @@
 
 use crate::emit;
 use crate::live::{self, Former, take_away};
-use crate::maps::{CUSTOM_SITES, PENDING};
+use crate::maps::CUSTOM_SITES;
+use crate::pending::{Returned, Slot};
 use crate::place::{OfProbe, Place as _};
 use crate::probe::descriptor::{SystemCall, are_native};
 use crate::probe::heap::blocks::are_counted;
@@ -29,7 +30,7 @@ use profiler_common::process::ProcessKey;
 use profiler_common::record::{RecordKind, TallyRecord};
 use profiler_common::sampling::ONE_BLOCK;
 use profiler_common::source::Source;
-use profiler_common::tally::{LiveBlock, LiveKey, PendingCall, PendingKey, TallyKey};
+use profiler_common::tally::{LiveBlock, LiveKey, PendingKey, TallyKey};
 
 /// Where a key that is kept from the entry of a call leaves room for what tells its probe from others at the same call.
 const PAIR_SHIFT: u32 = 55;
@@ -152,22 +153,23 @@ impl<'a> Hit<'a> {
     /// A call has begun that will add a key.
     #[inline(always)]
     fn begun(&self, call: PendingKey, (key, weight): (u64, u64), tally: TallyKey) {
-        // In its place at once: a program's stack has 512 bytes, with what it calls.
-        let mut pending = PendingCall::default();
-        (pending.new.tally, pending.new.bytes, pending.old_block) = (tally, weight, key);
-        if PENDING.insert(&self.pair(call), pending, 0).is_err() {
+        let Some(mut slot) = Slot::claim(&self.pair(call)) else { return OfProbe::lose(self.source, Loss::NoReturn) };
+        if slot.has_displaced {
             OfProbe::lose(self.source, Loss::NoReturn);
         }
+        let pending = slot.call();
+        (pending.new.tally, pending.new.bytes, pending.old_block) = (tally, weight, key);
+        slot.waits();
     }
 
     /// It returns. One that had begun before it was probed is not known.
     #[inline(always)]
     fn end(&self, call: PendingKey) {
         let call = self.pair(call);
-        let Some(pending) = PENDING.get_ptr(&call) else { return };
-        // SAFETY: a live map value, which only this thread writes.
-        let (tally, weight, key) = unsafe { ((*pending).new.tally, (*pending).new.bytes, (*pending).old_block) };
-        if PENDING.remove(&call).is_err() {
+        let Some(returned) = Returned::find(&call) else { return };
+        let pending = returned.call();
+        let (tally, weight, key) = (pending.new.tally, pending.new.bytes, pending.old_block);
+        if !returned.leave(&call) {
             return;
         }
         let (key, weight) = (self.value(&self.site.key, key), self.value(&self.site.weight, weight));

@@ -1,6 +1,7 @@
 //! Taking the stack of the interrupted task into scratch: the kernel part by the kernel, the user part by our own walk, hashed on the way.
 
 mod kernel;
+mod known;
 mod lookup;
 pub mod registers;
 mod return_probe;
@@ -22,6 +23,7 @@ use profiler_common::process::ProcessKey;
 use profiler_common::record::{FORM_UNFINISHED, FORM_WALKED, RecordKind, StackHeader};
 pub use registers::{Interrupted, current_call, interrupted};
 use unfinished::Allowed;
+use user::Leaf;
 
 /// A stack in scratch, ready to be sent.
 pub struct Taken<P> {
@@ -66,8 +68,13 @@ pub fn take<P: Place>(place: P, from: &From<'_>, process: &ProcessKey, task: Cur
         From::Kernel { context, kernel: true } if setting!(kernel_stacks) != 0 => kernel::take(*context, scratch, kernel::OWN_FRAMES),
         _ => 0,
     };
+    let leaf = match from {
+        From::Tick { .. } => Leaf::Anywhere,
+        From::Probe { is_entry: true } => Leaf::AtEntry,
+        From::Probe { is_entry: false } | From::Kernel { .. } => Leaf::AtCall,
+    };
     let user = if setting!(user_stacks) != 0 {
-        user::walk(place, process, task, (start, kernel_frames, matches!(from, From::Probe { is_entry: true })))
+        user::walk(place, process, (task, leaf), (start, kernel_frames))
     } else {
         user::Walked::none(start)
     };

@@ -4,7 +4,7 @@ use super::lookup::{rule, take_list};
 use super::registers::{RETURN_ADDRESS_ON_STACK, UserSide, code_address, register, user_side};
 use super::return_probe::replaced;
 use super::window::read;
-use super::{NO_USER, mix};
+use super::{NO_USER, known, mix};
 use crate::maps::Walk;
 use crate::place::Place;
 use crate::settings::setting;
@@ -37,14 +37,14 @@ impl Walked {
     }
 }
 
-/// Walks the user part; hash and addresses go on behind the kernel part, of which there are `first`. At the entry of a function no rule is needed to leave it.
+/// Walks the user part of a task; hash and addresses go on behind the kernel part, of which there are `first`.
 #[inline(always)]
-pub fn walk<P: Place>(place: P, process: &ProcessKey, task: Current, (hash, first, is_entry): (u64, u32, bool)) -> Walked {
+pub fn walk<P: Place>(place: P, process: &ProcessKey, (task, leaf): (Current, Leaf), (hash, first): (u64, u32)) -> Walked {
     let Some(walk) = place.walk() else { return Walked::none(hash) };
     // SAFETY: the walk is this program's own.
     let walk = unsafe { &mut *walk };
     (walk.hash, walk.first, walk.frames, walk.unfinished, walk.is_exact) = (hash, u64::from(first), 0, 0, 1);
-    (walk.view.have, walk.ended, walk.ranges.list) = (0, Ended::DepthLimit as u64, 0);
+    (walk.view.have, walk.ended, walk.ranges.list, walk.known) = (0, Ended::DepthLimit as u64, 0, known::NONE);
     match user_side(task) {
         UserSide::None => return Walked::none(hash),
         UserSide::Compat(ip) => {
@@ -55,31 +55,60 @@ pub fn walk<P: Place>(place: P, process: &ProcessKey, task: Current, (hash, firs
         }
         UserSide::Native(registers) => walk.registers = registers,
     }
-    let mut most = USER_FRAMES_MAX as u32;
-    if is_entry && leaves_entry(place, walk) {
-        most -= 1;
+    if leaf == Leaf::AtEntry {
+        leaves_entry(place, walk);
     }
     if setting!(walk) != WALK_FRAME_POINTERS {
         take_list(&mut walk.ranges, process);
     }
-    let callback: extern "C" fn(u64, *mut c_void) -> i64 = frame::<P>;
     let mut number = place.number();
-    // SAFETY: the callback takes what is passed here, and `number` outlives the call.
-    unsafe { bpf_loop(most, callback as *const () as *mut c_void, (&raw mut number).cast(), 0) };
+    if leaf == Leaf::Anywhere {
+        frames::<P>(1, &mut number);
+        if walk.ended != Ended::DepthLimit as u64 {
+            return walked(walk);
+        }
+    }
+    if RETURN_ADDRESS_ON_STACK && known::finish::<P>(number) != 0 {
+        return walked(walk);
+    }
+    let most = (USER_FRAMES_MAX as u64).wrapping_sub(walk.frames) as u32;
+    frames::<P>(most, &mut number);
+    if walk.known != known::NONE {
+        known::take_down(walk, &mut number, known::frame_taken::<P>);
+    }
     walked(walk)
 }
 
-/// Goes to the caller of a function that has done nothing yet; false where that is not so simple.
+/// Where in its function the leaf stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Leaf {
+    /// Anywhere, and mostly elsewhere the next time.
+    Anywhere,
+    /// At an instruction that waits there or is probed there.
+    AtCall,
+    /// At the entry of a function, which has done nothing yet: no rule is needed to leave it.
+    AtEntry,
+}
+
+/// Walks on, so many frames at most.
 #[inline(always)]
-fn leaves_entry<P: Place>(place: P, walk: &mut Walk) -> bool {
+fn frames<P: Place>(most: u32, number: &mut u64) {
+    let callback: extern "C" fn(u64, *mut c_void) -> i64 = frame::<P>;
+    // SAFETY: the callback takes what is passed here, and `number` outlives the call.
+    unsafe { bpf_loop(most, callback as *const () as *mut c_void, (&raw mut *number).cast(), 0) };
+}
+
+/// Goes to the caller of a function that has done nothing yet, where that is as simple.
+#[inline(always)]
+fn leaves_entry<P: Place>(place: P, walk: &mut Walk) {
     if !RETURN_ADDRESS_ON_STACK {
-        return false;
+        return;
     }
     let sp = walk.registers.sp;
-    let Some(address) = read(walk, sp) else { return false };
-    push(place, walk, 0);
-    (walk.registers.ip, walk.registers.sp, walk.is_exact) = (address, sp.wrapping_add(8), 0);
-    true
+    if let Some(address) = read(walk, sp) {
+        push(place, walk, 0);
+        (walk.registers.ip, walk.registers.sp, walk.is_exact) = (address, sp.wrapping_add(8), 0);
+    }
 }
 
 #[inline(always)]
@@ -128,10 +157,12 @@ extern "C" fn frame<P: Place>(_round: u64, context: *mut c_void) -> i64 {
         return through_return_probe(walk);
     }
     let from = walk.registers;
+    known::note(walk, index, rule, 0);
     match step(rule, &from, |at| read(walk, at), |number| if index == 0 { register(number) } else { None }) {
         Ok(caller) => {
             walk.registers = Registers { ip: code_address(caller.ip), ..caller };
             walk.is_exact = u64::from(rule.leads_to_interrupted());
+            known::note(walk, index, rule, caller.sp);
             0
         }
         Err(ended) => {

@@ -1,8 +1,10 @@
 //! What real servers lose under `-e heap --max-overhead 3%`: their throughput in pairs, on and off, with what was recorded meanwhile. A budget that never armed a
 //! probe would be easy to keep, so the steps and the samples stand beside it.
 
+use super::mariadb::MariaDb;
 use super::{Row, median};
 use anyhow::{Context as _, Result, ensure};
+use profiler_tests::postgres::{self, Postgres};
 use profiler_tests::profile::Profile;
 use profiler_tests::run::{Outcome, Profiler};
 use profiler_tests::subject::Subject;
@@ -32,9 +34,15 @@ for line in sys.stdin:
     print('done', done, flush=True)
 ";
 
+/// Of MariaDB and PostgreSQL: clients, and seconds of a run.
+const CLIENTS: u32 = 2;
+const SECONDS: u32 = 20;
+
 /// All of it.
 pub(super) fn run() -> Result<Vec<Row>> {
     let mut rows = redis()?;
+    rows.extend(mariadb()?);
+    rows.extend(postgres()?);
     rows.extend(python()?);
     Ok(rows)
 }
@@ -72,6 +80,25 @@ fn answers(port: &str) -> Result<()> {
         sleep(Duration::from_millis(20));
     }
     Ok(())
+}
+
+/// A server in C++ that allocates for each query.
+fn mariadb() -> Result<Vec<Row>> {
+    let server = MariaDb::start()?;
+    pairs("mariadbd, select by key", server.pid(), || server.queries(SECONDS))
+}
+
+/// A server whose clients have a process each, which begin while it is recorded.
+fn postgres() -> Result<Vec<Row>> {
+    let programs = postgres::programs().context("pgbench, of Debian's package postgresql-contrib")?;
+    let server = Postgres::start(programs, 10)?;
+    let script = format!("{} -S -c {CLIENTS} -j 1 -T {SECONDS} postgres", server.pgbench());
+    pairs("PostgreSQL, pgbench -S", server.pid()?, || {
+        let output = server.shell(&script).stdout(Stdio::piped()).output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let line = text.lines().find_map(|line| line.strip_prefix("tps = ")).with_context(|| text.clone())?;
+        line.split_whitespace().next().and_then(|word| word.parse().ok()).with_context(|| line.to_owned())
+    })
 }
 
 fn python() -> Result<Vec<Row>> {

@@ -50,9 +50,9 @@ pub(super) fn run() -> Result<Vec<Row>> {
     let execs = started.load(Ordering::Relaxed);
     Ok(vec![
         Row::goal("growth in ten minutes, one process recorded", format!("{growth:.2} MB"), "<= 1 MB", growth <= GROWTH_MB_MAX),
-        Row::beside("of it at the end", last.0.parts()),
+        Row::beside("of it at first, and at the end", format!("{}; {}", first.0.parts(), last.0.parts())),
         Row::beside("growth in ten minutes, everything recorded: with the window", format!("{all_growth:.2} MB")),
-        Row::beside("of it at the end", last.1.parts()),
+        Row::beside("of it at first, and at the end", format!("{}; {}", first.1.parts(), last.1.parts())),
         Row::beside("programs started, minutes, samples of everything", format!("{execs}, {minutes}, {samples}")),
     ])
 }

@@ -1,7 +1,7 @@
-//! P1: what a walk without frame pointers costs in the kernel, at several depths, against `bpf_get_stackid`, which walks frame pointers, and against
-//! lightswitch, which walks by tables as we do. P6: how dense the tables are, and how fast they are made.
+//! P1: what a walk without frame pointers costs in the kernel, at several depths, against `bpf_get_stackid`, which walks frame pointers and does nothing else,
+//! against the line of bpftrace that counts stacks with it, and against lightswitch, which walks by tables as we do. P6: how dense the tables are, and how fast they are made.
 
-use super::Row;
+use super::{Row, bpftrace};
 use super::cold_walk::{self, QUIET, Width, load_share};
 use super::lightswitch::{self, HOW_TO_GET};
 use super::median;
@@ -10,6 +10,7 @@ use super::small_program::{self, Small};
 use anyhow::{Context as _, Result, anyhow};
 use profiler::parse::eh_frame::unwind_table;
 use profiler_tests::run::online_cpus;
+use profiler_tests::skip::find;
 use profiler_tests::subject::{Build, Subject, build};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -43,6 +44,9 @@ pub(super) fn run() -> Result<Vec<Row>> {
     if lightswitch::program().is_none() {
         rows.push(Row::beside("the peer lightswitch", HOW_TO_GET));
     }
+    if find("bpftrace").is_none() {
+        rows.push(Row::beside("the peer bpftrace", "missing: apt-get install bpftrace"));
+    }
     for frequency in [99, 997] {
         for depth in &DEPTHS {
             rows.extend(walk(frequency, depth)?);
@@ -57,7 +61,7 @@ pub(super) fn run() -> Result<Vec<Row>> {
 fn walk(frequency: u32, depth: &Depth) -> Result<Vec<Row>> {
     let (time, peer) = (Duration::from_secs(SECONDS.into()), lightswitch::program());
     let (framed, bare) = (build("deep", Build::C)?, build("deep", Build::CBare)?);
-    let (mut kernels, mut ours, mut theirs, mut last) = (Vec::new(), Vec::new(), Vec::new(), None);
+    let (mut kernels, mut counted, mut ours, mut theirs, mut last) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), None);
     let (mut their_frames, mut their_rooted) = (Vec::new(), Vec::new());
     let mut quiet = 0;
     for _ in 0..4 * ROUNDS {
@@ -66,6 +70,9 @@ fn walk(frequency: u32, depth: &Depth) -> Result<Vec<Row>> {
         }
         let load = busy(&framed, depth.frames)?;
         kernels.push(small_program::cost(Small::StackId, frequency, time)?);
+        if find("bpftrace").is_some() {
+            counted.push(bpftrace::cost(frequency, time)?);
+        }
         drop(load);
         let _load = busy(&bare, depth.frames)?;
         let run = our_run(frequency, SECONDS)?;
@@ -83,6 +90,10 @@ fn walk(frequency: u32, depth: &Depth) -> Result<Vec<Row>> {
     let ours = least(&ours);
     let what = format!("{at}: all of ours without frame pointers / bpf_get_stackid with them");
     let mut rows = vec![ratio(what, ours, least(&kernels), depth.of_kernels)];
+    if !counted.is_empty() {
+        let what = format!("{at}: ours / bpftrace's count by stack with frame pointers");
+        rows.push(ratio(what, ours, least(&counted), depth.of_kernels));
+    }
     if !theirs.is_empty() {
         rows.push(ratio(format!("{at}: ours / lightswitch"), ours, least(&theirs), depth.of_lightswitch));
         // One that does not walk is fast: what its samples hold says whether it does.

@@ -1,7 +1,8 @@
 //! Whether blocks are counted, and the calls that have not returned.
 
 use super::Return;
-use crate::maps::{COUNTING, PENDING};
+use crate::maps::COUNTING;
+use crate::pending::{Returned, Slot};
 use crate::place::{OfProbe, Place as _};
 use profiler_common::loss::Loss;
 use profiler_common::source::Source;
@@ -29,18 +30,22 @@ fn counting() -> u32 {
 /// Waits for a call to return.
 #[inline(always)]
 pub fn wait(key: &PendingKey, call: &PendingCall) -> Return {
-    if PENDING.insert(key, *call, 0).is_ok() {
-        return Return::Seen;
+    let Some(mut slot) = Slot::claim(key) else {
+        OfProbe::lose(Source::CALLS, Loss::NoReturn);
+        return Return::NotSeen;
+    };
+    if slot.has_displaced {
+        OfProbe::lose(Source::CALLS, Loss::NoReturn);
     }
-    OfProbe::lose(Source::CALLS, Loss::NoReturn);
-    Return::NotSeen
+    *slot.call() = *call;
+    slot.waits();
+    Return::Seen
 }
 
 /// The call that has returned, if it was waited for.
 #[inline(always)]
 pub fn over(key: &PendingKey) -> Option<PendingCall> {
-    let held = PENDING.get_ptr(key)?;
-    // SAFETY: a live map value, which only this thread writes.
-    let held = unsafe { *held };
-    PENDING.remove(key).ok().map(|()| held)
+    let returned = Returned::find(key)?;
+    let held = *returned.call();
+    returned.leave(key).then_some(held)
 }
