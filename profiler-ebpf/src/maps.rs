@@ -86,6 +86,27 @@ pub struct Note {
     pub caller_sp: u64,
 }
 
+/// Tags of stacks that are known, at most, and of those that were met.
+pub const KNOWN_TAGS: usize = 16;
+pub const KNOWN_SEEN: usize = 64;
+
+/// Where a stack is that is known, by a hash of where it begins.
+#[repr(C)]
+pub struct KnownIndex {
+    pub tags: [u64; KNOWN_TAGS],
+    /// Those that were met, and may be met again.
+    pub seen: [u64; KNOWN_SEEN],
+    /// Who goes next.
+    pub next: u64,
+}
+
+/// What a place knows.
+#[repr(C)]
+pub struct KnownStacks {
+    pub index: KnownIndex,
+    pub stacks: [Known; KNOWN_SLOTS],
+}
+
 /// A stack that was walked before: where that began, and all that it depends on from there to the root.
 #[repr(C)]
 pub struct Known {
@@ -193,7 +214,7 @@ pub static RULE_CACHE: PerCpuArray<[CachedRule; RULE_CACHE_SLOTS]> = PerCpuArray
 
 /// Stacks that were walked before, for each CPU.
 #[map]
-pub static KNOWN: PerCpuArray<[Known; KNOWN_SLOTS]> = PerCpuArray::with_max_entries(1, 0);
+pub static KNOWN: PerCpuArray<KnownStacks> = PerCpuArray::with_max_entries(1, 0);
 
 /// How many unfinished stacks a process has sent of late: the span (bits 32..64) and the number.
 #[map]
@@ -207,6 +228,7 @@ pub struct ProbePlace {
     pub walk: Walk,
     pub scratch: Scratch,
     pub cache: [CachedRule; PROBE_CACHE_SLOTS],
+    pub known_index: KnownIndex,
     pub known: [Known; PROBE_KNOWN_SLOTS],
 }
 
@@ -265,6 +287,13 @@ pub static BEGAN: Array<[u64; 2]> = Array::with_max_entries(1, 0);
 /// Threads that have left their CPU, by id.
 #[map]
 pub static SLEEPS: HashMap<u32, Sleep> = HashMap::with_max_entries(SLEEPS_MAX, NO_PREALLOC);
+
+/// A bit for each thread that [`SLEEPS`] may have, by its id; ids that are further apart share one.
+#[map]
+pub static MARKS: Array<u64> = Array::with_max_entries(MARK_WORDS, 0);
+
+/// Words of marks.
+pub const MARK_WORDS: u32 = 1024;
 
 /// Words of memory at which threads wait: the place of each in [`LOCK_PLACES`], from 1 on. Entries are never removed.
 #[map]

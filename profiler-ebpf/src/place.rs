@@ -1,6 +1,6 @@
 //! Where a program builds and walks its stack, and how it counts: by itself on its CPU, or among others that can preempt it.
 
-use crate::maps::{COUNTERS_CELLS, CachedRule, KNOWN, Known, PROBE_PLACES, RULE_CACHE, SCRATCH, Scratch, WALK, Walk};
+use crate::maps::{COUNTERS_CELLS, CachedRule, KNOWN, Known, KnownIndex, PROBE_PLACES, RULE_CACHE, SCRATCH, Scratch, WALK, Walk};
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use core::arch::asm;
@@ -33,6 +33,9 @@ pub trait Place: Copy {
 
     /// The stacks that it remembers: `KNOWN_SLOTS` of them.
     fn known(self) -> Option<*mut Known>;
+
+    /// Where each of them is.
+    fn known_index(self) -> Option<*mut KnownIndex>;
 
     /// Adds to a cell of a source's counters.
     fn add_cell(source: Source, cell: u32, more: u64);
@@ -95,7 +98,16 @@ impl Place for OfCpu {
 
     #[inline(always)]
     fn known(self) -> Option<*mut Known> {
-        Some(KNOWN.get_ptr_mut(0)?.cast())
+        let known = KNOWN.get_ptr_mut(0)?;
+        // SAFETY: a live map value.
+        Some(unsafe { (&raw mut (*known).stacks).cast() })
+    }
+
+    #[inline(always)]
+    fn known_index(self) -> Option<*mut KnownIndex> {
+        let known = KNOWN.get_ptr_mut(0)?;
+        // SAFETY: a live map value.
+        Some(unsafe { &raw mut (*known).index })
     }
 
     #[inline(always)]
@@ -183,6 +195,13 @@ impl Place for OfProbe {
     }
 
     #[inline(always)]
+    fn known_index(self) -> Option<*mut KnownIndex> {
+        let place = PROBE_PLACES.get_ptr_mut(self.0)?;
+        // SAFETY: a live map value.
+        Some(unsafe { &raw mut (*place).known_index })
+    }
+
+    #[inline(always)]
     fn add_cell(source: Source, cell: u32, more: u64) {
         if let Some(cells) = COUNTERS_CELLS.get_ptr_mut(u32::from(source.number())) {
             if cell < COUNTERS {
@@ -237,4 +256,14 @@ pub unsafe fn fetch_add(at: *mut u64, more: u64) -> u64 {
 pub unsafe fn add_atomically(at: *mut u64, more: u64) {
     // SAFETY: as promised.
     unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) at, in(reg) more, options(nostack, preserves_flags)) };
+}
+
+/// Sets bits of a word of memory, as one step.
+///
+/// # Safety
+/// A word of a live map value.
+#[inline(always)]
+pub unsafe fn set_atomically(at: *mut u64, bits: u64) {
+    // SAFETY: as promised.
+    unsafe { asm!("lock *(u64 *)({0} + 0) |= {1}", in(reg) at, in(reg) bits, options(nostack, preserves_flags)) };
 }

@@ -1,7 +1,7 @@
 //! Threads that sleep when a recording begins, and those that sleep when it is over: iterators over all tasks of the machine.
 
 use super::lock;
-use super::sleep::{DEAD, state_of};
+use super::sleep::{DEAD, mark, state_of};
 use super::snapshot::{Context, met, write};
 use crate::maps::{BEGAN, SLEEPS};
 use crate::place::{OfProbe, Place as _};
@@ -67,6 +67,7 @@ fn sleeps(task: *mut task_struct, tgid: u32, began_ns: u64) {
         lock::begins(sleep.lock, began_ns);
     }
     let tid = of.tid();
+    mark(tid);
     if SLEEPS.insert(&tid, sleep, NEW_ONLY).is_ok() {
         return;
     }

@@ -5,8 +5,8 @@
 
 use super::lock;
 use crate::delay::{self, is_counting};
-use crate::maps::SLEEPS;
-use crate::place::{OfProbe, Place as _};
+use crate::maps::{MARK_WORDS, MARKS, SLEEPS};
+use crate::place::{OfProbe, Place as _, set_atomically};
 use crate::settings::setting;
 use crate::stack::{From, current_call};
 use crate::target::{is_own, is_wanted};
@@ -43,22 +43,21 @@ pub fn leaves(context: &RawTracePointContext) {
     // SAFETY: no arguments, no preconditions.
     let id = unsafe { bpf_get_current_pid_tgid() };
     let (tgid, tid) = ((id >> 32) as u32, id as u32);
-    if tid == 0 || (setting!(own_count) != 0 && is_own(tgid)) || !is_wanted(task, tgid) {
+    let state = if context.arg::<u64>(0) & 0xff != 0 { STATE_RUNNABLE } else { state_of(context.arg(3)) };
+    if state == STATE_RUNNABLE && setting!(waits) & WAITS_OFF_CPU == 0 && !may_be_off(tid) {
+        return; // It waits for nobody, and the wait that it was preempted in, if any, goes on as it stands.
+    }
+    if tid == 0 || !is_wanted(task, tgid) || (setting!(own_count) != 0 && is_own(tgid)) {
         return;
     }
-    let state: u64 = context.arg(3);
-    if state & DEAD != 0 {
+    if context.arg::<u64>(3) & DEAD != 0 {
         return; // It does not come back.
     }
-    let state = if context.arg::<u64>(0) & 0xff != 0 { STATE_RUNNABLE } else { state_of(state) };
     let Some(sleep) = sleep_of(tid, task) else { return OfProbe::lose(source(), Loss::WaitsFull) };
     // SAFETY: no arguments, no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
     // SAFETY: a live map value. It is this thread's own but for two words, which nobody else writes until it sleeps.
     let sleep = unsafe { &mut *sleep };
-    if state == STATE_RUNNABLE && setting!(waits) & WAITS_OFF_CPU == 0 && !sleep.is_off() {
-        return; // It waits for nobody, and the wait that it was preempted in, if any, goes on as it stands.
-    }
     if sleep.is_off() && sleep.word != 0 && setting!(waits) & WAITS_MUTEX != 0 {
         // It had come back before it was noted that it sleeps (`asleep`): that wait has never begun.
         lock::ends(sleep.lock, sleep.left_ns);
@@ -95,6 +94,37 @@ pub fn leaves(context: &RawTracePointContext) {
     }
 }
 
+/// Whether a thread is still off its CPU by what is kept of it: it had come back before that was noted (`asleep`).
+#[inline(always)]
+fn may_be_off(tid: u32) -> bool {
+    // SAFETY: a live map value, which the thread itself writes.
+    is_marked(tid) && SLEEPS.get_ptr(&tid).is_some_and(|sleep| unsafe { (*sleep).is_off() })
+}
+
+/// The word of a thread's mark, and its bit.
+#[inline(always)]
+fn mark_of(tid: u32) -> (u32, u64) {
+    (tid >> 6 & (MARK_WORDS - 1), 1 << (tid & 63))
+}
+
+/// Whether anything may be kept of a thread: of most that switch nothing is, and a look-up in a map of many costs far more.
+#[inline(always)]
+fn is_marked(tid: u32) -> bool {
+    let (word, bit) = mark_of(tid);
+    // SAFETY: a live map value; the word is read whole.
+    MARKS.get_ptr(word).is_some_and(|word| unsafe { core::ptr::read_volatile(word) } & bit != 0)
+}
+
+/// Marks a thread of which something is kept. Marks stay: another one of that id, or of one that shares the bit, is looked up.
+#[inline(always)]
+pub fn mark(tid: u32) {
+    let (word, bit) = mark_of(tid);
+    if let Some(word) = MARKS.get_ptr_mut(word) {
+        // SAFETY: a live map value, which is only written by atomic operations.
+        unsafe { set_atomically(word, bit) };
+    }
+}
+
 /// It begins to wait for its lock, whose place it knows if it was the same one the last time.
 #[inline(always)]
 fn begins_at(sleep: &mut Sleep) {
@@ -127,6 +157,7 @@ fn sleep_of(tid: u32, task: Current) -> Option<*mut Sleep> {
         }
     }
     SLEEPS.insert(&tid, Sleep { task: address, ..Sleep::default() }, 0).ok()?;
+    mark(tid);
     SLEEPS.get_ptr_mut(&tid)
 }
 
@@ -156,6 +187,9 @@ pub fn returns(context: &RawTracePointContext) {
 pub fn returned(context: *mut c_void) {
     // SAFETY: no arguments, no preconditions.
     let tid = unsafe { bpf_get_current_pid_tgid() } as u32;
+    if !is_marked(tid) {
+        return;
+    }
     let Some(kept) = SLEEPS.get_ptr_mut(&tid) else { return };
     // SAFETY: a live map value, which this thread alone writes now.
     let sleep = unsafe { *kept };
@@ -187,8 +221,7 @@ pub fn returned(context: *mut c_void) {
 fn taken(source: Source, delay_ns: u64, longest_ns: u64) -> Option<u64> {
     OfProbe::add(source, Counter::Runs, 1);
     // SAFETY: no arguments, no preconditions.
-    let coin = unsafe { bpf_get_prandom_u32() };
-    if u64::from(coin) < delay_odds(delay_ns, longest_ns) {
+    if delay_ns >= longest_ns || u64::from(unsafe { bpf_get_prandom_u32() }) < delay_odds(delay_ns, longest_ns) {
         return Some(delay_stands_for(delay_ns, longest_ns));
     }
     OfProbe::add(source, Counter::Filtered, 1);
@@ -248,6 +281,9 @@ fn block(context: *mut c_void, sleep: &Sleep, now_ns: u64) {
 #[inline(always)]
 pub fn woken(context: &RawTracePointContext) {
     let tid = Task(context.arg(0)).tid();
+    if !is_marked(tid) {
+        return;
+    }
     let Some(sleep) = SLEEPS.get_ptr_mut(&tid) else { return };
     // SAFETY: a live map value; what is read here was written before the thread slept.
     let sleep_then = unsafe { *sleep };
@@ -292,11 +328,11 @@ fn waking_call() -> Option<Call> {
 #[inline(always)]
 fn mutex(context: *mut c_void, waiter: &Sleep, tgid: u32, now_ns: u64) {
     OfProbe::add(Source::MUTEX, Counter::Runs, 1);
-    // SAFETY: no arguments, no preconditions.
-    let coin = unsafe { bpf_get_prandom_u32() };
     let waited = lock::charge(waiter.lock, now_ns);
     let fraction = setting!(mutex_fraction);
-    let is_taken = coin.checked_rem(fraction).unwrap_or(0) == 0 && is_charged(waiter, tgid);
+    // SAFETY: no arguments, no preconditions.
+    let is_one_of = fraction <= 1 || unsafe { bpf_get_prandom_u32() }.checked_rem(fraction).unwrap_or(0) == 0;
+    let is_taken = is_one_of && is_charged(waiter, tgid);
     if waited == lock::UNKNOWN || !is_taken {
         return OfProbe::add(Source::MUTEX, Counter::Filtered, 1);
     }

@@ -4,22 +4,23 @@
 //! A stack is taken down when it was met a few times from there on, so that programs whose stacks never repeat pay for a look at one line of memory.
 
 use super::mix;
-use crate::maps::{Dependence, Known, WINDOW_WORDS, Walk};
+use crate::maps::{Dependence, KNOWN_SEEN, KNOWN_TAGS, Known, WINDOW_WORDS, Walk};
 use crate::place::Place;
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_user};
 use profiler_common::ended::Ended;
-use profiler_common::limits::{KERNEL_FRAMES_MAX, STACK_FRAMES_MAX};
+use profiler_common::limits::{KERNEL_FRAMES_MAX, KNOWN_SLOTS, PROBE_KNOWN_SLOTS, STACK_FRAMES_MAX};
 use profiler_common::unwind::known::{Depends, KNOWN_BYTES_MAX, KNOWN_FRAMES_MAX, KNOWN_POINTERS_MAX, PointerAt};
 use profiler_common::unwind::rule::Rule;
 
-/// How often a caller must be met in a place until its stack is taken down.
-const MEETINGS: u64 = 2;
-/// And after it was another one than was taken down.
+/// After how many meetings a stack is taken down anew that was another one than was known.
 const MEETINGS_AGAIN: u64 = 8;
+/// Stacks of one set: each may be in any place of its set.
+const WAYS: usize = 4;
 /// No stack is to be taken down.
 pub const NONE: u64 = u64::MAX;
 
+const _: () = assert!(KNOWN_SLOTS <= KNOWN_TAGS && PROBE_KNOWN_SLOTS <= KNOWN_TAGS && PROBE_KNOWN_SLOTS.is_multiple_of(WAYS));
 const _: () = assert!(KNOWN_BYTES_MAX <= WINDOW_WORDS as u64 * 8);
 
 /// Finishes a walk that stands at its leaf, or at the leaf's caller, if its stack is one that is known: 1. Otherwise it goes on, and may be to be taken down.
@@ -34,12 +35,12 @@ pub extern "C" fn finish<P: Place>(number: u64) -> u64 {
     if walk.ranges.list == 0 || sp & 7 != 0 || begin > 1 || walk.is_exact == begin {
         return 0;
     }
-    let slot = (mix(ip, sp) >> 40) & (P::KNOWN_SLOTS as u64 - 1);
+    let tag = mix(mix(mix(ip, sp), begin), walk.ranges.list);
+    let Some(slot) = slot::<P>(place, tag) else { return 0 };
     let Some(known) = known::<P>(place, slot) else { return 0 };
     if known.ip != ip || known.sp != sp || known.begin != begin || known.list != walk.ranges.list {
         (known.ip, known.sp, known.begin, known.list) = (ip, sp, begin, walk.ranges.list);
-        (known.frames, known.wanted) = (0, MEETINGS - 1);
-        return 0;
+        (known.frames, known.wanted) = (0, 1);
     }
     if known.frames == 0 {
         known.wanted = known.wanted.wrapping_sub(1);
@@ -58,6 +59,30 @@ pub extern "C" fn finish<P: Place>(number: u64) -> u64 {
     }
     (known.frames, known.wanted) = (0, MEETINGS_AGAIN);
     0
+}
+
+/// Where a stack is kept that begins so: a place is given to those that are met twice.
+#[inline(always)]
+fn slot<P: Place>(place: P, tag: u64) -> Option<u64> {
+    let index = place.known_index()?;
+    // SAFETY: it is this program's own.
+    let index = unsafe { &mut *index };
+    let first = (tag >> 40) as usize & (P::KNOWN_SLOTS / WAYS - 1);
+    for way in 0..WAYS {
+        let slot = first * WAYS + way;
+        if index.tags[slot] == tag {
+            return Some(slot as u64);
+        }
+    }
+    let seen = &mut index.seen[(tag >> 50) as usize & (KNOWN_SEEN - 1)];
+    if *seen != tag {
+        *seen = tag;
+        return None;
+    }
+    index.next = index.next.wrapping_add(1);
+    let slot = first * WAYS + (index.next as usize & (WAYS - 1));
+    index.tags[slot] = tag;
+    Some(slot as u64)
 }
 
 #[inline(always)]
