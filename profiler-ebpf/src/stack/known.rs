@@ -51,7 +51,7 @@ pub extern "C" fn finish<P: Place>(number: u64) -> u64 {
     }
     if (known.needs_register == 0 || known.fp == walk.registers.fp)
         && is_at_hand(walk, sp, known.bytes)
-        && are_pointers_same::<P>(walk, known, slot, number)
+        && are_pointers_same(walk, known)
         && are_same::<P>(place, walk, known)
     {
         walk.ended = Ended::Root as u64;
@@ -115,34 +115,17 @@ fn is_at_hand(walk: &mut Walk, sp: u64, bytes: u64) -> bool {
 
 /// Whether the saved frame pointers that the stack depends on are as they were.
 #[inline(always)]
-fn are_pointers_same<P: Place>(walk: &mut Walk, known: &Known, slot: u64, number: u64) -> bool {
-    if known.pointers == 0 {
-        return true;
+fn are_pointers_same(walk: &Walk, known: &Known) -> bool {
+    let (first, pointers) = (words_below(walk), known.pointers);
+    for at in 0..KNOWN_POINTERS_MAX {
+        if at as u64 >= pointers {
+            break;
+        }
+        if word(walk, first, known.pointer_at[at]) != known.pointer_is[at] {
+            return false;
+        }
     }
-    let (callback, mut number): (extern "C" fn(u64, *mut c_void) -> i64, u64) = (pointer::<P>, number);
-    walk.known = slot;
-    // SAFETY: the callback takes what is passed here, and `number` outlives the call.
-    unsafe { bpf_loop(known.pointers as u32, callback as *const () as *mut c_void, (&raw mut number).cast(), 0) };
-    let are_same = walk.known == slot;
-    walk.known = NONE;
-    are_same
-}
-
-/// One of them. 1 ends the loop: it is another one.
-#[inline(never)]
-extern "C" fn pointer<P: Place>(at: u64, context: *mut c_void) -> i64 {
-    // SAFETY: `bpf_loop` passes on the pointer that `are_pointers_same` gave it.
-    let place = unsafe { P::passed(context) };
-    let Some(walk) = place.walk() else { return 1 };
-    // SAFETY: the walk is this program's own.
-    let walk = unsafe { &mut *walk };
-    let Some(known) = known::<P>(place, walk.known) else { return 1 };
-    let at = at as usize & (KNOWN_POINTERS_MAX - 1);
-    if word(walk, words_below(walk), known.pointer_at[at]) == known.pointer_is[at] {
-        return 0;
-    }
-    walk.known = NONE;
-    1
+    true
 }
 
 /// Words of the window that lie below the stack pointer.
