@@ -33,8 +33,8 @@ pub const ARENA_CHUNKS_MAX: u32 = 256;
 pub const UNWIND_PROCESSES_MAX: u32 = 65_536;
 /// Rules that each CPU remembers by their address. A power of two.
 pub const RULE_CACHE_SLOTS: usize = 1024;
-/// Stacks that each CPU remembers. A power of two.
-pub const KNOWN_SLOTS: usize = 16;
+/// Stacks that each CPU remembers. A power of two; all of them are one value of a per-CPU map, which may have 32 KiB.
+pub const KNOWN_SLOTS: usize = 8;
 /// Bytes of stack that go along with the addresses of a sample that meets no table.
 pub const UNFINISHED_BYTES_MAX: usize = 16 << 10;
 /// Pages of 4 KiB that may follow: a compiler's stack is 100 KB deep.

@@ -14,7 +14,7 @@ pub trait Place: Copy {
     /// Rules that its cache remembers.
     const CACHE_SLOTS: usize;
     /// Stacks that it remembers.
-    const KNOWN_SLOTS: usize;
+    const STACKS: usize;
 
     /// As a number.
     fn number(self) -> u64;
@@ -31,7 +31,7 @@ pub trait Place: Copy {
     /// Its cache of rules: `CACHE_SLOTS` of them.
     fn cache(self) -> Option<*mut CachedRule>;
 
-    /// The stacks that it remembers: `KNOWN_SLOTS` of them.
+    /// The stacks that it remembers: `STACKS` of them.
     fn known(self) -> Option<*mut Known>;
 
     /// Where each of them is.
@@ -69,7 +69,7 @@ pub struct OfCpu;
 
 impl Place for OfCpu {
     const CACHE_SLOTS: usize = RULE_CACHE_SLOTS;
-    const KNOWN_SLOTS: usize = KNOWN_SLOTS;
+    const STACKS: usize = KNOWN_SLOTS;
 
     #[inline(always)]
     fn number(self) -> u64 {
@@ -154,7 +154,7 @@ impl OfProbe {
 
 impl Place for OfProbe {
     const CACHE_SLOTS: usize = PROBE_CACHE_SLOTS;
-    const KNOWN_SLOTS: usize = PROBE_KNOWN_SLOTS;
+    const STACKS: usize = PROBE_KNOWN_SLOTS;
 
     #[inline(always)]
     fn number(self) -> u64 {

@@ -1,5 +1,6 @@
 //! Waits that are known: `sleep` sleeps 30 ms in `naps` and waits 70 ms for a slow pipe in `reads`, again and again; `lock` has three threads that hold one
-//! lock for 1, 3 and 6 ms each and three that want it, and prints what they have waited, in ns, when it is told to; `threads` starts a thread for each line.
+//! lock for 1, 3 and 6 ms each and three that want it, and prints what they have waited, in ns, when it is told to; `threads` starts a thread for each line;
+//! `depths` naps three times 1 ms at each of so many depths as a line says.
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdatomic.h>
@@ -27,6 +28,12 @@ static void nap(long ns) {
 
 __attribute__((noinline)) void naps(void) {
     nap(30000000);
+    __asm__ volatile("");
+}
+
+__attribute__((noinline)) void descends(long depth) {
+    if (depth == 0) nap(1000000);
+    else descends(depth - 1);
     __asm__ volatile("");
 }
 
@@ -98,6 +105,16 @@ int main(int count, char **words) {
             if (write(request[1], &byte, 1) != 1) return 1;
             reads();
         }
+    }
+    if (!strcmp(what, "depths")) {
+        while (fgets(line, sizeof line, stdin)) {
+            for (long depth = 0; depth < atol(line); depth++) {
+                for (int turn = 0; turn < 3; turn++) descends(depth);
+            }
+            puts("done");
+            fflush(stdout);
+        }
+        return 0;
     }
     if (!strcmp(what, "threads")) {
         while (fgets(line, sizeof line, stdin)) {

@@ -124,3 +124,32 @@ fn who_ends_a_wait_stands_beside_it_when_it_is_asked_for() -> Result<()> {
     ensure!(of_naps.keys().all(|waker| waker.is_empty() || waker.starts_with("[interrupt] > ")), "{of_naps:?}");
     Ok(())
 }
+
+#[test]
+fn a_process_that_waits_everywhere_leaves_room_for_others() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let start = || -> Result<_> {
+        let mut command = Command::new(build("waits", Build::CBare)?);
+        command.arg("depths");
+        Subject::start_told(command)
+    };
+    let ((mut greedy, mut to_greedy), (mut modest, mut to_modest)) = (start()?, start()?);
+    let options = ["-e", "off-cpu", "--sleep-rate", "1", "--tally-entries", "16"];
+    let mut recording = Profiler::record()?.pid(greedy.pid()).pid(modest.pid()).args(options).start()?;
+    recording.wait_until_recording()?;
+    to_greedy.write_all(b"40\n")?;
+    greedy.wait_for_line("done")?;
+    to_modest.write_all(b"2\n")?;
+    modest.wait_for_line("done")?;
+    let run = recording.interrupt()?.success()?;
+    let profile = Profile::read(&run.folder.join("off-cpu.prof"))?;
+    let of = |pid: u32| profile.only(|sample| sample.label("pid").is_some_and(|label| label.number == i64::from(pid)));
+    let naps = |pid: u32| through(&of(pid), "descends", 0);
+    ensure!(naps(modest.pid()) >= 6.0, "{} naps of the modest one: {:#?}", naps(modest.pid()), profile.comments);
+    ensure!(naps(greedy.pid()) >= 6.0 && naps(greedy.pid()) < 60.0, "{} naps of the greedy one", naps(greedy.pid()));
+    let (balance, lost) = (profile.balance()?, profile.losses()?);
+    ensure!(balance.difference == 0 && lost.get("tally map full").is_some_and(|lost| *lost >= 60), "{lost:?}");
+    Ok(())
+}

@@ -5,7 +5,7 @@
 //! that frames are found by. If those are as they were, each register of each frame is, by induction, and so is its end. A frame pointer that no rule looks at,
 //! which is any number in code that uses the register for others, is not looked at here, either.
 
-use super::rule::{LOST_WORD, Rule, STAYS};
+use super::rule::{AT, AT_FP, KIND_FP, KIND_FRAME_POINTER, KIND_SP, Rule, SAME};
 
 /// Frames of a stack that is remembered, at most.
 pub const KNOWN_FRAMES_MAX: usize = 128;
@@ -15,6 +15,43 @@ pub const KNOWN_POINTERS_MAX: usize = 64;
 pub const KNOWN_BYTES_MAX: u64 = 8192;
 
 const _: () = assert!(KNOWN_FRAMES_MAX.is_power_of_two() && KNOWN_POINTERS_MAX.is_power_of_two());
+
+/// What a plain rule looks at beside the stack pointer and the return address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shape {
+    /// The frame pointer, and what it is.
+    pub pointer: Option<u64>,
+    /// The address where the caller's frame pointer was saved; or [`STAYS`], or [`LOST_WORD`].
+    pub saved: u64,
+}
+
+/// The frame pointer is still in its register.
+pub const STAYS: u64 = 0;
+/// It is lost.
+pub const LOST_WORD: u64 = u64::MAX;
+
+impl Rule {
+    /// What it looks at, where it has led to the stack pointer `caller_sp`; None if that is more than a [`Shape`] tells.
+    #[inline(always)]
+    pub const fn shape(self, caller_sp: u64) -> Option<Shape> {
+        let kind = self.kind();
+        if kind == KIND_FRAME_POINTER {
+            let pointer = caller_sp.wrapping_sub(16);
+            return Some(Shape { pointer: Some(pointer), saved: pointer });
+        }
+        let saved = match self.0 >> 8 & 3 {
+            SAME => STAYS,
+            AT => caller_sp.wrapping_add((((self.0 << 42) as i64 >> 54) * 8) as u64),
+            AT_FP => return None,
+            _ => LOST_WORD,
+        };
+        match kind {
+            KIND_SP => Some(Shape { pointer: None, saved }),
+            KIND_FP => Some(Shape { pointer: Some(caller_sp.wrapping_sub(self.offset())), saved }),
+            _ => None,
+        }
+    }
+}
 
 /// Where a walk has the frame pointer of a frame from, while it is looked through for what it depends on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

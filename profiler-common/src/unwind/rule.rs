@@ -33,10 +33,10 @@ pub(super) const KIND_GO: u8 = 11;
 const KIND_RETURN_PROBE: u8 = 12;
 
 // What becomes of a saved register.
-const SAME: u64 = 0;
+pub(super) const SAME: u64 = 0;
 pub(super) const AT: u64 = 1;
-const LOST: u64 = 2;
-const AT_FP: u64 = 3;
+pub(super) const LOST: u64 = 2;
+pub(super) const AT_FP: u64 = 3;
 
 /// Where the CFA is, or what stands in its place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,20 +86,6 @@ pub enum Cfa {
     },
 }
 
-/// What a plain rule looks at beside the stack pointer and the return address.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Shape {
-    /// The frame pointer, and what it is.
-    pub pointer: Option<u64>,
-    /// The address where the caller's frame pointer was saved; or [`STAYS`], or [`LOST_WORD`].
-    pub saved: u64,
-}
-
-/// The frame pointer is still in its register.
-pub const STAYS: u64 = 0;
-/// It is lost.
-pub const LOST_WORD: u64 = u64::MAX;
-
 /// What becomes of one of the caller's registers. Saved ones lie within 512 words of the CFA, or count as lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Saved {
@@ -143,11 +129,11 @@ impl Rule {
         Self(kind as u64 | fp_kind << 8 | bx_kind << 10 | fp_at << 12 | bx_at << 22 | (offset as u64) << 32)
     }
 
-    const fn kind(self) -> u8 {
+    pub(super) const fn kind(self) -> u8 {
         self.0 as u8
     }
 
-    const fn offset(self) -> u64 {
+    pub(super) const fn offset(self) -> u64 {
         ((self.0 as i64) >> 32) as u64
     }
 
@@ -168,27 +154,6 @@ impl Rule {
         let base = if kind == AT { cfa } else { from.fp };
         let words = ((self.0 << (54 - place)) as i64) >> 54;
         read(base.wrapping_add((words * 8) as u64))
-    }
-
-    /// What it looks at, where it has led to the stack pointer `caller_sp`; None if that is more than a [`Shape`] tells.
-    #[inline(always)]
-    pub const fn shape(self, caller_sp: u64) -> Option<Shape> {
-        let kind = self.kind();
-        if kind == KIND_FRAME_POINTER {
-            let pointer = caller_sp.wrapping_sub(16);
-            return Some(Shape { pointer: Some(pointer), saved: pointer });
-        }
-        let saved = match self.0 >> 8 & 3 {
-            SAME => STAYS,
-            AT => caller_sp.wrapping_add((((self.0 << 42) as i64 >> 54) * 8) as u64),
-            AT_FP => return None,
-            _ => LOST_WORD,
-        };
-        match kind {
-            KIND_SP => Some(Shape { pointer: None, saved }),
-            KIND_FP => Some(Shape { pointer: Some(caller_sp.wrapping_sub(self.offset())), saved }),
-            _ => None,
-        }
     }
 
     /// Whether there is no caller.

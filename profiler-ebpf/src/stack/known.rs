@@ -3,6 +3,7 @@
 //! Of a tick, what is kept begins at the leaf's caller, for a tick seldom meets a leaf at the same instruction twice, and who has called it mostly is the same.
 //! A stack is taken down when it was met a few times from there on, so that programs whose stacks never repeat pay for a look at one line of memory.
 
+use super::lookup::hide;
 use super::mix;
 use crate::maps::{Dependence, KNOWN_SEEN, KNOWN_TAGS, Known, WINDOW_WORDS, Walk};
 use crate::place::Place;
@@ -67,29 +68,30 @@ fn slot<P: Place>(place: P, tag: u64) -> Option<u64> {
     let index = place.known_index()?;
     // SAFETY: it is this program's own.
     let index = unsafe { &mut *index };
-    let first = (tag >> 40) as usize & (P::KNOWN_SLOTS / WAYS - 1);
+    let first = (tag >> 40) as usize & (P::STACKS / WAYS - 1);
     for way in 0..WAYS {
         let slot = first * WAYS + way;
-        if index.tags[slot] == tag {
+        if index.tags[hide(slot as u64) as usize & (KNOWN_TAGS - 1)] == tag {
             return Some(slot as u64);
         }
     }
-    let seen = &mut index.seen[(tag >> 50) as usize & (KNOWN_SEEN - 1)];
+    let seen = &mut index.seen[hide(tag >> 50) as usize & (KNOWN_SEEN - 1)];
     if *seen != tag {
         *seen = tag;
         return None;
     }
     index.next = index.next.wrapping_add(1);
     let slot = first * WAYS + (index.next as usize & (WAYS - 1));
-    index.tags[slot] = tag;
+    index.tags[hide(slot as u64) as usize & (KNOWN_TAGS - 1)] = tag;
     Some(slot as u64)
 }
 
 #[inline(always)]
 fn known<'a, P: Place>(place: P, slot: u64) -> Option<&'a mut Known> {
     let first = place.known()?;
+    // The mask must be seen by the verifier of Linux 6.1; LLVM, which knows the bound, would leave it out.
     // SAFETY: the slot is masked to the bounds; what is kept is this program's own.
-    Some(unsafe { &mut *first.add((slot & (P::KNOWN_SLOTS as u64 - 1)) as usize) })
+    Some(unsafe { &mut *first.add((hide(slot) & (P::STACKS as u64 - 1)) as usize) })
 }
 
 /// Has so many bytes above a stack pointer in the window.
@@ -118,7 +120,8 @@ fn is_at_hand(walk: &mut Walk, sp: u64, bytes: u64) -> bool {
 fn are_pointers_same(walk: &Walk, known: &Known) -> bool {
     let (first, pointers) = (words_below(walk), known.pointers);
     for at in 0..KNOWN_POINTERS_MAX {
-        if at as u64 >= pointers {
+        // Two bounds, and not the lesser of the two as one, which the verifier of Linux 6.1 does not follow.
+        if hide(at as u64) >= pointers {
             break;
         }
         if word(walk, first, known.pointer_at[at]) != known.pointer_is[at] {
@@ -148,7 +151,7 @@ fn are_same<P: Place>(place: P, walk: &mut Walk, known: &Known) -> bool {
     // SAFETY: as above.
     unsafe { *words = walk.registers.ip };
     for at in 0..KNOWN_FRAMES_MAX {
-        if at as u64 >= frames {
+        if hide(at as u64) >= frames {
             break;
         }
         let address = word(walk, first, known.frame_at[at]);
@@ -203,8 +206,7 @@ pub extern "C" fn frame_taken<P: Place>(at: u64, context: *mut c_void) -> i64 {
     let (rule, caller_sp) = (Rule(note.rule), note.caller_sp);
     if index.wrapping_add(1) >= walk.frames {
         if rule.is_root() && index.wrapping_add(1) == walk.frames {
-            (known.pointers, known.bytes, known.needs_register) =
-                (walk.depends.pointers, walk.depends.bytes, walk.depends.needs_register);
+            (known.pointers, known.bytes, known.needs_register) = (walk.depends.pointers, walk.depends.bytes, walk.depends.needs_register);
             known.frames = at as u64;
         }
         return 1;

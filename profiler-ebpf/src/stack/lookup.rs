@@ -127,7 +127,7 @@ fn chunk(at: u64) -> Option<*const c_void> {
 
 /// Gives back its argument, unseen by LLVM; see `profiler_common::unwind::quarters`.
 #[inline(always)]
-fn hide(mut value: u64) -> u64 {
+pub fn hide(mut value: u64) -> u64 {
     // An instruction there must be: two lines of source at one place are refused as debug information.
     // SAFETY: it moves a register to itself.
     unsafe { core::arch::asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack, preserves_flags)) };

@@ -58,6 +58,17 @@ pub enum From<'a> {
     Probe { is_entry: bool },
 }
 
+impl From<'_> {
+    #[inline(always)]
+    fn leaf(&self) -> Leaf {
+        match self {
+            Self::Tick { .. } => Leaf::Anywhere,
+            Self::Probe { is_entry: true } => Leaf::AtEntry,
+            Self::Probe { is_entry: false } | Self::Kernel { .. } => Leaf::AtCall,
+        }
+    }
+}
+
 /// Takes the stack of the current task.
 #[inline(always)]
 pub fn take<P: Place>(place: P, from: &From<'_>, process: &ProcessKey, task: Current) -> Option<Taken<P>> {
@@ -68,13 +79,8 @@ pub fn take<P: Place>(place: P, from: &From<'_>, process: &ProcessKey, task: Cur
         From::Kernel { context, kernel: true } if setting!(kernel_stacks) != 0 => kernel::take(*context, scratch, kernel::OWN_FRAMES),
         _ => 0,
     };
-    let leaf = match from {
-        From::Tick { .. } => Leaf::Anywhere,
-        From::Probe { is_entry: true } => Leaf::AtEntry,
-        From::Probe { is_entry: false } | From::Kernel { .. } => Leaf::AtCall,
-    };
     let user = if setting!(user_stacks) != 0 {
-        user::walk(place, process, (task, leaf), (start, kernel_frames))
+        user::walk(place, process, (task, from.leaf()), (start, kernel_frames))
     } else {
         user::Walked::none(start)
     };

@@ -153,11 +153,11 @@ extern "C" fn frame<P: Place>(_round: u64, context: *mut c_void) -> i64 {
         walk.ended = Ended::NoTable as u64;
         return 1;
     };
+    known::note(walk, index, rule, 0);
     if rule.is_return_probe() {
         return through_return_probe(walk);
     }
     let from = walk.registers;
-    known::note(walk, index, rule, 0);
     match step(rule, &from, |at| read(walk, at), |number| if index == 0 { register(number) } else { None }) {
         Ok(caller) => {
             walk.registers = Registers { ip: code_address(caller.ip), ..caller };

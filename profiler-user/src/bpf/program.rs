@@ -303,7 +303,7 @@ fn load_object(options: &CaptureOptions) -> Result<Ebpf, BpfError> {
     let are_probed = options.calls.is_some() || has_custom;
     EbpfLoader::new()
         .btf(None)
-        .verifier_log_level(VerifierLogLevel::DISABLE)
+        .verifier_log_level(VerifierLogLevel::STATS)
         .override_global("SETTINGS", options.settings.as_bytes(), true)
         .override_global("OFFSETS", options.offsets.as_bytes(), true)
         .override_global("TARGET_CGROUPS", cgroups.as_bytes(), true)

@@ -4,6 +4,7 @@ use super::governor::{Governor, Order, Step};
 use crate::bpf::Spent;
 use crate::model::process::Pid;
 use crate::process::cpu_time;
+use rustix::time::{ClockId, clock_gettime};
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
@@ -19,12 +20,22 @@ pub(super) struct Budget {
     cpu: HashMap<Pid, (Duration, Duration)>,
     turns: u32,
     spent: Spent,
+    /// What arming and disarming has taken of this thread.
+    arming: Duration,
 }
 
 impl Budget {
     pub(super) fn new(step: Step, share: f64) -> Self {
         let governor = Governor::new(step, share);
-        Self { share, governor, begun: Instant::now(), cpu: HashMap::new(), turns: 0, spent: Spent::default() }
+        Self { share, governor, begun: Instant::now(), cpu: HashMap::new(), turns: 0, spent: Spent::default(), arming: Duration::ZERO }
+    }
+
+    /// Arms or disarms. That is paid for, too: in a server of many processes it takes as long as the traps of a turn, of CPUs that they could have.
+    pub(super) fn pay<T>(&mut self, arms: impl FnOnce() -> T) -> T {
+        let begun = thread_time();
+        let done = arms();
+        self.arming += thread_time().saturating_sub(begun);
+        done
     }
 
     /// What to do now, when the traps have taken so much of the time of these processes.
@@ -34,7 +45,7 @@ impl Budget {
                 self.cpu.entry(*pid).or_insert((now, now)).1 = now;
             }
         }
-        self.spent = spent;
+        self.spent = Spent { all: spent.all + self.arming, ..spent };
         let order = self.governor.order(self.begun.elapsed(), self.cpu(), &self.spent);
         self.turns += u32::from(order == Order::Arm);
         order
@@ -61,4 +72,10 @@ impl Budget {
         };
         format!("after {:.1}s, {}; {goes_on}", self.begun.elapsed().as_secs_f64(), self.note())
     }
+}
+
+/// CPU time of this thread.
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
 }

@@ -42,12 +42,12 @@ impl Calls {
         let (Some(budget), Some(spent)) = (&mut self.budget, capture.spent()?) else { return Ok(Wanted::Nothing) };
         match budget.order(&arming.armed(), spent) {
             Order::GoOn => {}
-            Order::Arm => arming.arm_again(known, capture),
+            Order::Arm => budget.pay(|| arming.arm_again(known, capture)),
             // What takes long in it is waiting, for programs that may still run: the target goes on without traps.
-            Order::Disarm => {
+            Order::Disarm => budget.pay(|| {
                 arming.pause();
-                capture.disarm_all()?;
-            }
+                capture.disarm_all()
+            })?,
             Order::StepDown(step) => return self.step_down(step, arming, known, capture),
         }
         Ok(Wanted::Nothing)

@@ -7,7 +7,7 @@ use crate::bpf::Spent;
 use std::time::Duration;
 
 /// How much of an allowance there is beforehand: that of so much CPU time. A program that allocates much for a moment does not end its own profile.
-const BURST: Duration = Duration::from_secs(3);
+const BURST: Duration = Duration::from_secs(2);
 /// The part of the share that is spent as it comes. The rest pays for what was taken beforehand, and for what a look came too late for.
 const SPENT: f64 = 0.8;
 /// The same when less is recorded: a moment in which the lesser is dearer than it is on average does not end that, too.

@@ -48,7 +48,7 @@ impl MariaDb {
             sleep(Duration::from_millis(100));
         }
         server.told(&format!(
-            "CREATE DATABASE keyed; CREATE TABLE keyed.rows (id INT PRIMARY KEY, word VARCHAR(200)); \
+            "CREATE DATABASE keyed; USE keyed; CREATE TABLE keyed.rows (id INT PRIMARY KEY, word VARCHAR(200)); \
              INSERT INTO keyed.rows SELECT seq, REPEAT('w', 100) FROM seq_1_to_{ROWS};"
         ))?;
         Ok(server)

@@ -1,12 +1,12 @@
 //! P1: what a walk without frame pointers costs in the kernel, at several depths, against `bpf_get_stackid`, which walks frame pointers and does nothing else,
 //! against the line of bpftrace that counts stacks with it, and against lightswitch, which walks by tables as we do. P6: how dense the tables are, and how fast they are made.
 
-use super::{Row, bpftrace};
 use super::cold_walk::{self, QUIET, Width, load_share};
 use super::lightswitch::{self, HOW_TO_GET};
 use super::median;
 use super::program_cost::our_run;
 use super::small_program::{self, Small};
+use super::{Row, bpftrace};
 use anyhow::{Context as _, Result, anyhow};
 use profiler::parse::eh_frame::unwind_table;
 use profiler_tests::run::online_cpus;
