@@ -67,6 +67,11 @@ impl Finishing {
         }
     }
 
+    /// Nothing more comes of a process. What waited for a table may have asked for a list after its end.
+    pub(super) fn forget(&mut self, pid: Pid) {
+        self.unwinder.forget(pid);
+    }
+
     /// The mappings of a process are not what they were. (The kernel tells of an `mprotect` that changes nothing for us as of a new mapping.)
     pub(super) fn note_change(&mut self, pid: Pid) {
         self.unwinder.note_change(pid);

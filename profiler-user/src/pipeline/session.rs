@@ -14,7 +14,7 @@ use super::own_processes::OwnProcesses;
 use super::wall;
 use crate::aggregate::Aggregator;
 use crate::bpf::{BpfError, Capture, Drained, Last};
-use crate::config::{Config, Target, Tick};
+use crate::config::{Config, Target, Tick, Traced};
 use crate::labels;
 use crate::model::event::{ProcessEvent, TimedEvent};
 use crate::model::label::Label;
@@ -127,7 +127,7 @@ impl Session {
             go_waits: parts.go_waits,
             calls: None,
             faults_since: None,
-            execs: Execs::default(),
+            execs: Execs::new(config.traced().contains(&Traced::Descriptors)),
             own: parts.own,
             followed: parts.followed,
             processes: Processes::default(),
@@ -261,6 +261,9 @@ impl Session {
         let counts = |processes: &Processes| mapped.and_then(|pid| processes.space(pid)).map(|space| (space.changes(), space.replaced()));
         let before = counts(&self.processes);
         self.processes.apply(event.event, &mut World { objects: &mut self.objects });
+        for pid in self.processes.take_forgotten() {
+            self.finishing.iter_mut().for_each(|finishing| finishing.forget(pid));
+        }
         let after = counts(&self.processes);
         let (Some(pid), Some(finishing)) = (mapped, &mut self.finishing) else { return };
         if before != after {

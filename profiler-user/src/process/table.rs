@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 
 /// Ended processes that are kept, because threads of theirs may still run or samples of theirs be on their way.
 const ENDED_MAX: usize = 4_096;
+/// For how long. What arrives is in order but for a millisecond, so what comes later than this is of threads that have outlived their leader.
+const ENDED_REST: Duration = Duration::from_secs(5);
+/// How many are looked for at each end: more than one, so that those which go do not wait behind those which stay.
+const ENDED_LOOKS: usize = 8;
 /// Names of threads that are kept.
 const THREAD_NAMES_MAX: usize = 65_536;
 
@@ -47,9 +51,11 @@ impl Process {
 #[derive(Debug, Default)]
 pub struct Processes {
     table: HashMap<Pid, Process>,
-    /// Processes whose leader has ended, the oldest first.
-    ended: VecDeque<Pid>,
+    /// Processes whose leader has ended, and when they are looked for, the next one first.
+    ended: VecDeque<(Instant, Pid)>,
     ended_set: HashSet<Pid>,
+    /// Those that are gone since somebody has asked.
+    forgotten: Vec<Pid>,
     /// Labels read when a new image's first mapping arrived, for when its events come to be applied.
     fresh_labels: HashMap<Pid, (Instant, Arc<[Label]>)>,
     thread_names: HashMap<Tid, Arc<str>>,
@@ -155,23 +161,38 @@ impl Processes {
     /// A pid is used, again perhaps.
     fn revive(&mut self, pid: Pid) {
         if self.ended_set.remove(&pid) {
-            self.ended.retain(|ended| *ended != pid);
+            self.ended.retain(|(_, ended)| *ended != pid);
         }
     }
 
     fn end(&mut self, pid: Pid) {
+        let now = Instant::now();
         if self.ended_set.insert(pid) {
-            self.ended.push_back(pid);
+            self.ended.push_back((now + ENDED_REST, pid));
         }
         self.fresh_labels.remove(&pid);
-        while self.ended.len() > ENDED_MAX {
-            let Some(oldest) = self.ended.pop_front() else { break };
-            self.ended_set.remove(&oldest);
-            // Its other threads may go on without their leader; then it is still in /proc.
-            if !std::path::Path::new(&format!("/proc/{}", oldest.0)).exists() {
-                self.table.remove(&oldest);
+        self.forget_ended(now);
+    }
+
+    /// Forgets those of which nothing more will come.
+    fn forget_ended(&mut self, now: Instant) {
+        for _ in 0..ENDED_LOOKS {
+            let is_due = self.ended.front().is_some_and(|(due, _)| *due <= now) || self.ended.len() > ENDED_MAX;
+            let Some((_, oldest)) = self.ended.pop_front_if(|_| is_due) else { return };
+            // Its other threads may go on without their leader, or its parent has not asked for it yet; then it is still in /proc.
+            if std::path::Path::new(&format!("/proc/{}", oldest.0)).exists() {
+                self.ended.push_back((now + ENDED_REST, oldest));
+                continue;
             }
+            self.ended_set.remove(&oldest);
+            self.table.remove(&oldest);
+            self.forgotten.push(oldest);
         }
+    }
+
+    /// The processes that were forgotten since the last time.
+    pub fn take_forgotten(&mut self) -> Vec<Pid> {
+        std::mem::take(&mut self.forgotten)
     }
 
     /// What a process has mapped now; None if nothing is known of it.
@@ -183,6 +204,9 @@ impl Processes {
     pub(super) fn get(&mut self, pid: Pid, describe: &mut dyn Describe) -> &Process {
         if !self.table.contains_key(&pid) {
             self.adopt(pid, describe);
+            if !std::path::Path::new(&format!("/proc/{}", pid.0)).exists() {
+                self.end(pid); // No event will tell of it.
+            }
         }
         self.table.entry(pid).or_insert_with(Process::unknown)
     }
@@ -284,5 +308,29 @@ mod tests {
         }
         assert!(processes.table.len() <= ENDED_MAX + 1);
         assert_eq!(processes.living(), 0);
+    }
+
+    #[test]
+    fn ended_processes_are_forgotten_when_nothing_more_will_come_and_those_that_live_on_are_not() {
+        let (mut processes, gone, lives) = (Processes::default(), Pid(1 << 30), Pid(std::process::id()));
+        for pid in [lives, gone] {
+            processes.apply(ProcessEvent::Exec { pid, comm: b"x".to_vec() }, &mut Fixed);
+            processes.apply(map(pid.0, 100, 1), &mut Fixed);
+            processes.apply(ProcessEvent::Exit { pid, tid: Tid(pid.0) }, &mut Fixed);
+        }
+        processes.forget_ended(Instant::now());
+        assert!(processes.space(gone).is_some(), "samples of it may be on their way");
+        processes.forget_ended(Instant::now() + ENDED_REST);
+        assert!(processes.space(gone).is_none() && processes.space(lives).is_some());
+        assert_eq!(processes.take_forgotten(), [gone]);
+        assert!(processes.ended_set.contains(&lives), "it is looked for again");
+    }
+
+    #[test]
+    fn a_process_that_was_gone_when_it_was_first_met_is_forgotten() {
+        let (mut processes, gone) = (Processes::default(), Pid(1 << 30));
+        assert_eq!(processes.get(gone, &mut Fixed).comm.as_ref(), "?");
+        processes.forget_ended(Instant::now() + ENDED_REST);
+        assert!(processes.table.is_empty() && processes.ended.is_empty());
     }
 }

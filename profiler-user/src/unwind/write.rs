@@ -77,7 +77,11 @@ impl Unwinder {
                 self.lists.due.insert(pid);
                 continue;
             }
-            if let (Some(image), Some(space)) = (self.lists.images.get(&pid).copied(), processes.space(pid)) {
+            let Some(space) = processes.space(pid) else {
+                self.forget(pid); // What asks for it has waited longer than its process was kept.
+                continue;
+            };
+            if let Some(image) = self.lists.images.get(&pid).copied() {
                 self.write_list(image, space, capture)?;
             }
         }
