@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 /// Ended processes that are kept, because threads of theirs may still run or samples of theirs be on their way.
 const ENDED_MAX: usize = 4_096;
-/// For how long. What arrives is in order but for a millisecond, so what comes later than this is of threads that have outlived their leader.
-const ENDED_REST: Duration = Duration::from_secs(5);
+/// For how long. What arrives is in order but for a millisecond; but a stack may wait for the table of a large file, and its process may be over by then.
+const ENDED_REST: Duration = Duration::from_secs(30);
 /// How many are looked for at each end: more than one, so that those which go do not wait behind those which stay.
 const ENDED_LOOKS: usize = 8;
 /// Names of threads that are kept.
