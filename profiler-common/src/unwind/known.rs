@@ -39,6 +39,9 @@ impl Rule {
             let pointer = caller_sp.wrapping_sub(16);
             return Some(Shape { pointer: Some(pointer), saved: pointer });
         }
+        if self.0 >> 10 & 3 == AT_FP {
+            return None; // To find rbx it reads by the frame pointer.
+        }
         let saved = match self.0 >> 8 & 3 {
             SAME => STAYS,
             AT => caller_sp.wrapping_add((((self.0 << 42) as i64 >> 54) * 8) as u64),
@@ -220,5 +223,6 @@ mod tests {
         assert_eq!(first(Rule::FRAME_POINTER), Depends::OnRegister);
         assert_eq!(first(Rule::new(Cfa::Signal, Saved::Same, Saved::Same)), Depends::Unknown);
         assert_eq!(first(Rule::new(Cfa::Sp(16), Saved::AtFp(1), Saved::Same)), Depends::Unknown);
+        assert_eq!(first(Rule::new(Cfa::Sp(16), Saved::Same, Saved::AtFp(0))), Depends::Unknown);
     }
 }

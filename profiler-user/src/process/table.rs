@@ -160,6 +160,7 @@ impl Processes {
 
     /// A pid is used, again perhaps.
     fn revive(&mut self, pid: Pid) {
+        self.forgotten.retain(|gone| *gone != pid);
         if self.ended_set.remove(&pid) {
             self.ended.retain(|(_, ended)| *ended != pid);
         }
