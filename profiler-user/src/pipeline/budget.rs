@@ -55,7 +55,7 @@ impl Budget {
         self.cpu.values().map(|(first, last)| last.saturating_sub(*first)).sum()
     }
 
-    /// What the traps have taken, in words.
+    /// What the traps have taken, and arming them by turns, in words.
     pub(super) fn note(&self) -> String {
         let share = 100.0 * self.spent.all.as_secs_f64() / self.cpu().as_secs_f64().max(0.001);
         let turns = if self.turns > 0 { format!(", armed in {} turns of 200 ms", self.turns) } else { String::new() };
