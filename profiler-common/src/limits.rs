@@ -14,6 +14,8 @@ pub const RING_BYTES: u32 = 4 << 20;
 pub const RING_WAKE_BYTES: u64 = (RING_BYTES / 4) as u64;
 /// Processes that a target may name or follow.
 pub const TARGET_PROCESSES_MAX: u32 = 32_768;
+/// Marks of processes that may be of the target, by the low bits of their pid. A power of two.
+pub const TARGET_MARKS_LEN: u32 = 8_192;
 /// Control groups that a target may name.
 pub const TARGET_CGROUPS_MAX: usize = 16;
 /// Ancestors of a control group that the filter looks at, and hierarchies of a `css_set` that it walks.

@@ -1,6 +1,6 @@
 //! What the user asked for, as the kernel filters on it. The kinds of one run are joined by *or*: `-p 1 --cgroup x` records both.
 
-use crate::limits::COMM_BYTES;
+use crate::limits::{COMM_BYTES, TARGET_MARKS_LEN};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Everything that runs.
@@ -18,6 +18,12 @@ pub const TARGET_COMMS: u32 = 8;
 pub struct TargetProcess {
     /// Start of the group leader on the boot clock, nanoseconds: a reused pid does not match. 0: any.
     pub start_boot_ns: u64,
+}
+
+/// Which of the marks of target processes is that of a process.
+#[must_use]
+pub const fn target_mark(tgid: u32) -> u32 {
+    tgid & (TARGET_MARKS_LEN - 1)
 }
 
 /// The unified hierarchy.

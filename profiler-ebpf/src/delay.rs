@@ -4,7 +4,7 @@ use crate::emit;
 use crate::maps::{COUNTING, DELAYS};
 use crate::place::{OfProbe, Place as _, add_atomically};
 use crate::stack::{From, take};
-use crate::tally::{NEW_ONLY, Room};
+use crate::tally::{NEW_ONLY, Room, has_room};
 use crate::task::Current;
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use profiler_common::counter::Counter;
@@ -52,7 +52,7 @@ fn named(place: OfProbe, source: Source, class: u64, from: &From<'_>, hash: &mut
     // SAFETY: no arguments, no preconditions.
     let time_ns = unsafe { bpf_ktime_get_ns() };
     let record = TallyRecord { kind: RecordKind::Tally as u16, reserved: 0, tid: id as u32, process, time_ns, key };
-    if !emit::tally(source, &record, &stack) {
+    if !has_room(source, process.tgid) || !emit::tally(source, &record, &stack) {
         return None;
     }
     if let Some(room) = Room::of(process.tgid) {

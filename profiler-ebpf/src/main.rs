@@ -17,8 +17,8 @@ mod target;
 mod task;
 
 use aya_ebpf::EbpfContext as _;
-use aya_ebpf::macros::{fexit, perf_event, raw_tracepoint, uprobe, uretprobe};
-use aya_ebpf::programs::{FExitContext, PerfEventContext, ProbeContext, RawTracePointContext, RetProbeContext};
+use aya_ebpf::macros::{btf_tracepoint, fexit, perf_event, raw_tracepoint, uprobe, uretprobe};
+use aya_ebpf::programs::{BtfTracePointContext, FExitContext, PerfEventContext, ProbeContext, RawTracePointContext, RetProbeContext};
 use probe::heap::Return;
 use profiler_common::source::Source;
 
@@ -93,8 +93,8 @@ pub fn schedule_returns(context: FExitContext) -> i32 {
 }
 
 /// A thread is woken: `sched_waking(task)`, in the context of who wakes it.
-#[raw_tracepoint(tracepoint = "sched_waking")]
-pub fn thread_woken(context: RawTracePointContext) -> i32 {
+#[btf_tracepoint(function = "sched_waking")]
+pub fn thread_woken(context: BtfTracePointContext) -> i32 {
     probe::sleep::woken(&context);
     0
 }

@@ -10,7 +10,7 @@ use profiler_common::hold::Hold;
 use profiler_common::limits::{
     CUSTOM_SITES_MAX, DELAYS_MAX, KNOWN_SLOTS, LIVE_BLOCKS_MAX, LOCKS_MAX, OPEN_DESCRIPTORS_MAX, OWN_PROCESSES_MAX, PENDING_CALLS_MAX,
     PROBE_CACHE_SLOTS, PROBE_KNOWN_SLOTS, RING_BYTES, RULE_CACHE_SLOTS, SENT_STACK_SLOTS, SITES_MAX, SLEEPS_MAX, STACK_FRAMES_MAX,
-    TALLIES_MAX, TARGET_PROCESSES_MAX, UNFINISHED_BYTES_MAX, UNFINISHED_SLOTS, UNWIND_PROCESSES_MAX,
+    TALLIES_MAX, TARGET_MARKS_LEN, TARGET_PROCESSES_MAX, UNFINISHED_BYTES_MAX, UNFINISHED_SLOTS, UNWIND_PROCESSES_MAX,
 };
 use profiler_common::record::{StackHeader, UnfinishedAt};
 use profiler_common::source::SOURCES;
@@ -190,6 +190,10 @@ pub static COUNTERS_CELLS: PerCpuArray<[u64; COUNTERS as usize]> = PerCpuArray::
 /// Processes of the target, with their children if those are followed.
 #[map]
 pub static TARGET_PROCESSES: HashMap<u32, TargetProcess> = HashMap::with_max_entries(TARGET_PROCESSES_MAX, 0);
+
+/// By pid, whether a process may be of the target: 1, and then for good. A look-up among those of the target costs a process that is none as much as all else.
+#[map]
+pub static TARGET_MARKS: Array<u64> = Array::with_max_entries(TARGET_MARKS_LEN, 0);
 
 /// Our own processes: the profiler and its readers. 0: unused.
 #[map]

@@ -2,13 +2,16 @@
 //!
 //! A table of our own, of four places for each hash: what the kernel's maps do for such a pair (an insertion into its LRU map, a look-up and a removal) costs as
 //! much as all else that a call is charged with, beside its traps. A place is claimed by its first word; after that only the call's own thread looks at it.
-//! What never returns (its thread has died, it was jumped out of) stays until its place is wanted.
+//! What never returns (its thread has died, it was jumped out of) stays until its place is wanted: the oldest one goes first.
 
 use crate::maps::PENDING;
-use crate::place::{compare_and_swap, swap};
+use crate::place::{OfProbe, Place as _, compare_and_swap, swap};
 use crate::settings::setting;
 use crate::stack::mix;
+use aya_ebpf::helpers::generated::bpf_jiffies64;
 use profiler_common::limits::PENDING_CALLS_MAX;
+use profiler_common::loss::Loss;
+use profiler_common::source::Source;
 use profiler_common::tally::{PendingCall, PendingKey};
 
 /// Places that a call may have.
@@ -17,6 +20,8 @@ const WAYS: u32 = 4;
 const EMPTY: u64 = 0;
 /// And of one that is being written.
 const CLAIMED: u64 = 1;
+/// A call that has not returned by then is taken for one that never will, jiffies: a minute where there are a thousand a second.
+const RETURNS_WITHIN: u64 = 60_000;
 
 const _: () = assert!(PENDING_CALLS_MAX.is_power_of_two() && PENDING_CALLS_MAX.is_multiple_of(WAYS));
 
@@ -25,6 +30,8 @@ const _: () = assert!(PENDING_CALLS_MAX.is_power_of_two() && PENDING_CALLS_MAX.i
 pub struct Pending {
     /// The hash of the key, or that there is none.
     state: u64,
+    /// When it began, in jiffies.
+    begun: u64,
     key: PendingKey,
     call: PendingCall,
 }
@@ -33,41 +40,34 @@ pub struct Pending {
 pub struct Slot {
     pending: *mut Pending,
     hash: u64,
-    /// Another call was forgotten for it.
-    pub has_displaced: bool,
 }
 
 impl Slot {
-    /// Claims a place; None if others are at it right now, in all that there are.
+    /// Claims a place: one of the same key, which was jumped out of, or else an empty one, or else that of the oldest call. What is lost is counted: a call that
+    /// finds no place since others are at them right now, and one that gives up its place while it may still return.
     #[inline(always)]
-    pub fn claim(key: &PendingKey) -> Option<Self> {
+    pub fn claim(key: &PendingKey, source: Source) -> Option<Self> {
         let hash = hash(key);
-        for way in 0..WAYS {
-            let pending = place(hash, way)?;
-            // SAFETY: a live map value; the word is read whole, and written by atomic operations.
-            let state = unsafe { core::ptr::read_volatile(&raw const (*pending).state) };
-            // What is left of a call from the same place of the same stack was jumped out of.
-            if (state == EMPTY || state == hash) && Self::is_had(pending, state) {
-                return Some(Self::of(pending, key, hash, false));
-            }
+        // SAFETY: no arguments, no preconditions.
+        let now = unsafe { bpf_jiffies64() };
+        let claimed = chosen(hash).and_then(|way| place(hash, way)).and_then(|pending| {
+            // SAFETY: a live map value; the words are read whole, and the first is written by atomic operations.
+            let (state, begun) =
+                unsafe { (core::ptr::read_volatile(&raw const (*pending).state), core::ptr::read_volatile(&raw const (*pending).begun)) };
+            // SAFETY: as above.
+            let is_had = state != CLAIMED && unsafe { compare_and_swap(&raw mut (*pending).state, state, CLAIMED) == state };
+            is_had.then_some((pending, state != EMPTY && state != hash && now.wrapping_sub(begun) < RETURNS_WITHIN))
+        });
+        let Some((pending, is_dear)) = claimed else {
+            OfProbe::lose(source, Loss::NoReturn);
+            return None;
+        };
+        if is_dear {
+            OfProbe::lose(source, Loss::NoReturn);
         }
-        let pending = place(hash, (hash >> 32) as u32 % WAYS)?;
-        // SAFETY: as above.
-        let state = unsafe { core::ptr::read_volatile(&raw const (*pending).state) };
-        (state != CLAIMED && Self::is_had(pending, state)).then(|| Self::of(pending, key, hash, true))
-    }
-
-    #[inline(always)]
-    fn is_had(pending: *mut Pending, state: u64) -> bool {
-        // SAFETY: as above.
-        unsafe { compare_and_swap(&raw mut (*pending).state, state, CLAIMED) == state }
-    }
-
-    #[inline(always)]
-    fn of(pending: *mut Pending, key: &PendingKey, hash: u64, has_displaced: bool) -> Self {
         // SAFETY: a live map value, which is claimed.
-        unsafe { ((*pending).key.thread, (*pending).key.return_at) = (key.thread, key.return_at) };
-        Self { pending, hash, has_displaced }
+        unsafe { ((*pending).key, (*pending).begun) = (*key, now) };
+        Some(Self { pending, hash })
     }
 
     /// What is to be known of the call: whatever another one has left there.
@@ -124,6 +124,31 @@ impl Returned {
 #[inline(always)]
 fn hash(key: &PendingKey) -> u64 {
     mix(mix(setting!(seed), key.thread), key.return_at) | 2
+}
+
+/// The place for a new call: the one whose word comes first. None if others are at all of them.
+#[inline(always)]
+fn chosen(hash: u64) -> Option<u32> {
+    let (mut chosen, mut least) = (WAYS, u64::MAX);
+    for way in 0..WAYS {
+        let pending = place(hash, way)?;
+        // SAFETY: a live map value; the words are read whole.
+        let (state, begun) =
+            unsafe { (core::ptr::read_volatile(&raw const (*pending).state), core::ptr::read_volatile(&raw const (*pending).begun)) };
+        let rank = if state == hash {
+            0
+        } else if state == EMPTY {
+            1
+        } else if state == CLAIMED {
+            u64::MAX
+        } else {
+            begun | 2
+        };
+        if rank < least {
+            (chosen, least) = (way, rank);
+        }
+    }
+    (chosen < WAYS).then_some(chosen)
 }
 
 #[inline(always)]

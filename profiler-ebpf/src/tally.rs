@@ -26,6 +26,13 @@ pub fn is_known(key: &TallyKey) -> bool {
     TALLIES.get_ptr(key).is_some()
 }
 
+/// Whether there is room for one more key of a process; if not, that is counted. To be asked before its stack is sent: what finds no room would be sent at each
+/// event, and what others send would be lost.
+#[inline(always)]
+pub fn has_room(source: Source, tgid: u32) -> bool {
+    Room::of(tgid).is_some() || full(source)
+}
+
 /// Begins a count; false if there is no room, which is counted.
 #[inline(always)]
 pub fn begin(source: Source, key: &TallyKey, tgid: u32) -> bool {

@@ -1,11 +1,11 @@
 //! Whether a tick is in what the user asked for. A process that nobody asked for costs no more than this.
 
-use crate::maps::{OWN_PROCESSES, TARGET_PROCESSES};
+use crate::maps::{OWN_PROCESSES, TARGET_MARKS, TARGET_PROCESSES};
 use crate::settings::{offset, setting, target_cgroup, target_comm};
 use crate::task::{Current, read_kernel};
 use profiler_common::glob::glob_matches;
 use profiler_common::limits::{CGROUP_DEPTH_MAX, OWN_PROCESSES_MAX, TARGET_CGROUPS_MAX, TARGET_COMMS_MAX};
-use profiler_common::target::{self, HIERARCHY_CONTROLLER, HIERARCHY_UNIFIED, TargetCgroup};
+use profiler_common::target::{self, HIERARCHY_CONTROLLER, HIERARCHY_UNIFIED, TargetCgroup, target_mark};
 
 /// Whether this process is the profiler, or one of its readers.
 #[inline(always)]
@@ -34,6 +34,9 @@ pub fn is_wanted(task: Current, tgid: u32) -> bool {
 /// Whether the process is followed, and still the one that was meant: its pid may have been given to another since.
 #[inline(always)]
 fn is_target_process(task: Current, tgid: u32) -> bool {
+    if !is_marked(tgid) {
+        return false;
+    }
     let Some(entry) = TARGET_PROCESSES.get_ptr_mut(tgid) else { return false };
     let start = task.leader_start_boot_ns();
     // SAFETY: the pointer is to a live map value; the word is read and written whole, and every writer writes the same value.
@@ -43,6 +46,21 @@ fn is_target_process(task: Current, tgid: u32) -> bool {
             (*entry).start_boot_ns = start;
         }
         (*entry).start_boot_ns == start
+    }
+}
+
+#[inline(always)]
+fn is_marked(tgid: u32) -> bool {
+    // SAFETY: a live map value, written whole.
+    TARGET_MARKS.get_ptr(target_mark(tgid)).is_some_and(|mark| unsafe { core::ptr::read_volatile(mark) } != 0)
+}
+
+/// Marks a process that is taken into the target.
+#[inline(always)]
+pub fn mark(tgid: u32) {
+    if let Some(mark) = TARGET_MARKS.get_ptr_mut(target_mark(tgid)) {
+        // SAFETY: a live map value, in which only this is ever written.
+        unsafe { core::ptr::write_volatile(mark, 1) };
     }
 }
 

@@ -95,7 +95,7 @@ impl Current {
         Self(unsafe { bpf_get_current_task_btf() }.cast())
     }
 
-    /// That which an iterator has come to.
+    /// That which an iterator has come to, or a tracepoint names, where the verifier knows its type.
     #[inline(always)]
     pub fn of(task: *mut task_struct) -> Self {
         Self(task.cast())
@@ -112,6 +112,12 @@ impl Current {
     #[inline(always)]
     fn leader(self) -> Self {
         Self(self.member(offset!(task_group_leader)))
+    }
+
+    /// Its thread id.
+    #[inline(always)]
+    pub fn tid(self) -> u32 {
+        self.member(offset!(task_pid))
     }
 
     /// When its process started.

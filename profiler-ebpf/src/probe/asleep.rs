@@ -22,7 +22,7 @@ const NEW_ONLY: u64 = 1;
 const NEW: u64 = 0x800;
 
 /// Notes a thread that sleeps as if it had left its CPU when the recording began, and lists one that is there if that is asked for. The programs that see threads
-/// leave run already: who has left since is known.
+/// leave run already: of who has gone to sleep since, what they noted stays.
 #[inline(always)]
 pub fn note(context: *mut Context) {
     let (seq, task) = met(context);

@@ -13,7 +13,7 @@ use crate::probe::heap::blocks::are_counted;
 use crate::probe::heap::call::{entered_at, returned_from};
 use crate::settings::setting;
 use crate::stack::{From, mix, process_hash, take};
-use crate::tally::{Added, begin, count, is_known};
+use crate::tally::{Added, begin, count, has_room, is_known};
 use crate::target::{is_own, is_wanted};
 use crate::task::{Current, read_kernel};
 use aya_ebpf::EbpfContext as _;
@@ -153,10 +153,7 @@ impl<'a> Hit<'a> {
     /// A call has begun that will add a key.
     #[inline(always)]
     fn begun(&self, call: PendingKey, (key, weight): (u64, u64), tally: TallyKey) {
-        let Some(mut slot) = Slot::claim(&self.pair(call)) else { return OfProbe::lose(self.source, Loss::NoReturn) };
-        if slot.has_displaced {
-            OfProbe::lose(self.source, Loss::NoReturn);
-        }
+        let Some(mut slot) = Slot::claim(&self.pair(call), self.source) else { return };
         let pending = slot.call();
         (pending.new.tally, pending.new.bytes, pending.old_block) = (tally, weight, key);
         slot.waits();
@@ -210,10 +207,10 @@ impl<'a> Hit<'a> {
         let time_ns = unsafe { bpf_ktime_get_ns() };
         let (kind, tid) = (RecordKind::Tally as u16, self.id as u32);
         let record = TallyRecord { kind, reserved: 0, tid, process: self.process, time_ns, key };
-        if !emit::tally(self.source, &record, &stack) {
-            return None;
-        }
-        begin(self.source, &key, self.process.tgid).then_some(key)
+        let is_begun = has_room(self.source, record.process.tgid)
+            && emit::tally(self.source, &record, &stack)
+            && begin(self.source, &key, self.process.tgid);
+        is_begun.then_some(key)
     }
 }
 

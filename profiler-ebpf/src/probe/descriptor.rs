@@ -11,7 +11,7 @@ use crate::maps::{DESCRIPTORS, TALLIES};
 use crate::place::{OfProbe, Place as _, add_atomically};
 use crate::settings::setting;
 use crate::stack::{From, take};
-use crate::tally::{begin, is_known};
+use crate::tally::{begin, has_room, is_known};
 use crate::target::{is_own, is_wanted};
 use crate::task::{Current, read_kernel};
 use aya_ebpf::cty::c_void;
@@ -231,10 +231,8 @@ fn named_in(place: OfProbe, process: &ProcessKey, what: DescriptorType) -> Optio
     // SAFETY: no arguments, no preconditions.
     let (time_ns, id) = unsafe { (bpf_ktime_get_ns(), bpf_get_current_pid_tgid()) };
     let record = TallyRecord { kind: RecordKind::Tally as u16, reserved: 0, tid: id as u32, process: *process, time_ns, key };
-    if !emit::tally(SOURCE, &record, &stack) {
-        return None;
-    }
-    begin(SOURCE, &key, process.tgid).then_some(key)
+    let is_begun = has_room(SOURCE, process.tgid) && emit::tally(SOURCE, &record, &stack) && begin(SOURCE, &key, process.tgid);
+    is_begun.then_some(key)
 }
 
 /// Notes a descriptor. One of that number which is open still was closed by what we do not see, or at an exec, or has just been replaced (`dup2`).

@@ -12,7 +12,7 @@ use crate::live::{Former, follow, freed, put_back, take_away};
 use crate::place::{OfProbe, Place as _};
 use crate::settings::setting;
 use crate::stack::{From, process_hash, take};
-use crate::tally::{Added, begin, count, is_known};
+use crate::tally::{Added, begin, count, has_room, is_known};
 use crate::task::Current;
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_func_ip, bpf_get_prandom_u32, bpf_ktime_get_ns};
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
@@ -149,10 +149,9 @@ fn named(place: OfProbe, process: &ProcessKey, size: u64, is_entry: bool) -> Opt
     // SAFETY: no arguments, no preconditions.
     let (time_ns, id) = unsafe { (bpf_ktime_get_ns(), bpf_get_current_pid_tgid()) };
     let record = TallyRecord { kind: RecordKind::Tally as u16, reserved: 0, tid: id as u32, process: *process, time_ns, key };
-    if !emit::tally(Source::CALLS, &record, &stack) {
-        return None;
-    }
-    begin(Source::CALLS, &key, process.tgid).then_some(key)
+    let is_begun =
+        has_room(Source::CALLS, process.tgid) && emit::tally(Source::CALLS, &record, &stack) && begin(Source::CALLS, &key, process.tgid);
+    is_begun.then_some(key)
 }
 
 /// Takes the block that a `realloc` gives back from those that live, before another thread can be given its address.

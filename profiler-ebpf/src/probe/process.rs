@@ -2,6 +2,7 @@
 
 use crate::maps::TARGET_PROCESSES;
 use crate::place::{OfProbe, Place as _};
+use crate::target::mark;
 use crate::task::Task;
 use aya_ebpf::programs::RawTracePointContext;
 use profiler_common::loss::Loss;
@@ -17,6 +18,7 @@ pub fn forked(context: &RawTracePointContext) {
     if old == new || TARGET_PROCESSES.get_ptr(old).is_none() {
         return;
     }
+    mark(new);
     let value = TargetProcess { start_boot_ns: child.start_boot_ns() };
     if TARGET_PROCESSES.insert(new, value, 0).is_err() {
         OfProbe::lose(Source::TARGET, Loss::TargetFull);

@@ -14,7 +14,7 @@ use crate::task::{Current, Task};
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_prandom_u32, bpf_ktime_get_ns};
-use aya_ebpf::programs::RawTracePointContext;
+use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext};
 use profiler_common::counter::Counter;
 use profiler_common::futex::{Call, Number, Waiter};
 use profiler_common::loss::Loss;
@@ -279,8 +279,9 @@ fn block(context: *mut c_void, sleep: &Sleep, now_ns: u64) {
 
 /// `sched_waking(task)`.
 #[inline(always)]
-pub fn woken(context: &RawTracePointContext) {
-    let tid = Task(context.arg(0)).tid();
+pub fn woken(context: &BtfTracePointContext) {
+    // Of its type, so that its id is loaded and not read by a helper: this runs wherever anybody is woken.
+    let tid = Current::of(context.arg(0)).tid();
     if !is_marked(tid) {
         return;
     }

@@ -221,7 +221,7 @@ impl Capture {
     /// # Errors
     /// The map of target processes is full.
     pub fn add_target(&mut self, pid: Pid) -> Result<(), BpfError> {
-        self.programs.add_target(pid.0, 0)
+        self.programs.targets.add(pid.0, 0)
     }
 
     /// Says which processes are the profiler's own.

@@ -39,6 +39,7 @@ mod sleepers;
 mod sleepers_capture;
 mod system_calls;
 mod tallies;
+mod targets;
 mod threads;
 mod traced;
 mod tracepoint;

@@ -10,14 +10,15 @@ use super::live_blocks::LiveBlocks;
 use super::options::CaptureOptions;
 use super::probes::Probes;
 use super::tallies::Tallies;
+use super::targets::Targets;
 use super::threads::ThreadIterator;
 use super::traced::{Hook, hooks_of};
 use super::trap_cost::TrapCost;
 use super::waits::{self, Waits};
 use crate::config::{Event, ProbeWork, Tick, Traced};
 use crate::model::process::Pid;
-use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
-use aya::programs::{FExit, Iter, PerfEvent, RawTracePoint};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, RingBuf};
+use aya::programs::{BtfTracePoint, FExit, Iter, PerfEvent, Program, RawTracePoint};
 use aya::{Btf, Ebpf, EbpfLoader, VerifierLogLevel};
 use profiler_common::limits::{
     CUSTOM_SITES_MAX, LOCKS_MAX, OPEN_DESCRIPTORS_MAX, OWN_PROCESSES_MAX, PENDING_CALLS_MAX, PROBE_PLACES_PER_CPU, SITES_MAX, SLEEPS_MAX,
@@ -42,7 +43,7 @@ pub(super) struct Programs {
     ebpf: Ebpf,
     pub(super) ring: RingBuf<MapData>,
     pub(super) counters: Cells,
-    targets: HashMap<MapData, u32, u64>,
+    pub(super) targets: Targets,
     own: Array<MapData, [u32; OWN_PROCESSES_MAX]>,
     ranges: HashMap<MapData, u32, [u64; RANGES_WORDS]>,
     pub(super) arena: Arena,
@@ -67,35 +68,36 @@ impl Programs {
     pub(super) fn load(options: &CaptureOptions) -> Result<Self, BpfError> {
         let mut ebpf = load_object(options)?;
         let numbers = map_descriptors(&ebpf);
-        let ring = RingBuf::try_from(take(&mut ebpf, "RING")?).map_err(|error| map_error("RING", &error))?;
-        let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS_CELLS")?).map_err(|error| map_error("COUNTERS_CELLS", &error))?;
-        let targets = HashMap::try_from(take(&mut ebpf, "TARGET_PROCESSES")?).map_err(|error| map_error("TARGET_PROCESSES", &error))?;
-        let own = Array::try_from(take(&mut ebpf, "OWN_PROCESSES")?).map_err(|error| map_error("OWN_PROCESSES", &error))?;
-        let ranges = HashMap::try_from(take(&mut ebpf, "PROCESS_RANGES")?).map_err(|error| map_error("PROCESS_RANGES", &error))?;
+        let ring = map(&mut ebpf, "RING")?;
+        let counters = map(&mut ebpf, "COUNTERS_CELLS")?;
+        let targets = map(&mut ebpf, "TARGET_PROCESSES")?;
+        let marks = map(&mut ebpf, "TARGET_MARKS")?;
+        let own = map(&mut ebpf, "OWN_PROCESSES")?;
+        let ranges = map(&mut ebpf, "PROCESS_RANGES")?;
         let arena = Arena::open()?;
         arena.stand_in(declared(&ebpf, "CHUNKS")?)?;
-        let tallies = HashMap::try_from(take(&mut ebpf, "TALLIES")?).map_err(|error| map_error("TALLIES", &error))?;
-        let live = HashMap::try_from(take(&mut ebpf, "LIVE")?).map_err(|error| map_error("LIVE", &error))?;
-        let thinning = Array::try_from(take(&mut ebpf, "THINNING")?).map_err(|error| map_error("THINNING", &error))?;
+        let tallies = map(&mut ebpf, "TALLIES")?;
+        let live = map(&mut ebpf, "LIVE")?;
+        let thinning = map(&mut ebpf, "THINNING")?;
         let live = LiveBlocks::new(live, thinning, options.ages);
-        let descriptors = HashMap::try_from(take(&mut ebpf, "DESCRIPTORS")?).map_err(|error| map_error("DESCRIPTORS", &error))?;
-        let counting = Array::try_from(take(&mut ebpf, "COUNTING")?).map_err(|error| map_error("COUNTING", &error))?;
-        let began = Array::try_from(take(&mut ebpf, "BEGAN")?).map_err(|error| map_error("BEGAN", &error))?;
-        let waits = HashMap::try_from(take(&mut ebpf, "DELAYS")?).map_err(|error| map_error("DELAYS", &error))?;
-        let sleeps = HashMap::try_from(take(&mut ebpf, "SLEEPS")?).map_err(|error| map_error("SLEEPS", &error))?;
+        let descriptors = map(&mut ebpf, "DESCRIPTORS")?;
+        let counting = map(&mut ebpf, "COUNTING")?;
+        let began = map(&mut ebpf, "BEGAN")?;
+        let waits = map(&mut ebpf, "DELAYS")?;
+        let sleeps = map(&mut ebpf, "SLEEPS")?;
         let waits = Waits::new(waits, sleeps);
-        let sites = Array::try_from(take(&mut ebpf, "SITES")?).map_err(|error| map_error("SITES", &error))?;
+        let sites = map(&mut ebpf, "SITES")?;
         let probes = options.calls.map(|calls| Probes::load((calls, options.budget), EMBEDDED_OBJECT, &numbers, sites)).transpose()?;
-        let sites = Array::try_from(take(&mut ebpf, "CUSTOM_SITES")?).map_err(|error| map_error("CUSTOM_SITES", &error))?;
+        let sites = map(&mut ebpf, "CUSTOM_SITES")?;
         let has_custom = !options.custom.is_empty();
         let custom = has_custom.then(|| CustomProbes::load(&options.custom, EMBEDDED_OBJECT, &numbers, sites)).transpose()?;
-        let hold = Array::try_from(take(&mut ebpf, "HOLD")?).map_err(|error| map_error("HOLD", &error))?;
+        let hold = map(&mut ebpf, "HOLD")?;
         let hold = (options.settings.held != 0).then(|| Hold::load(EMBEDDED_OBJECT, hold, &numbers)).transpose()?;
         let mut programs = Self {
             ebpf,
             ring,
             counters,
-            targets,
+            targets: Targets::new(targets, marks),
             own,
             ranges,
             arena,
@@ -113,7 +115,7 @@ impl Programs {
             programs.attach("command_began", "sched_process_exec")?;
         }
         for (pid, process) in &options.processes {
-            programs.add_target(pid.0, process.start_boot_ns)?;
+            programs.targets.add(pid.0, process.start_boot_ns)?;
         }
         if options.settings.target & TARGET_PROCESSES != 0 {
             if options.settings.inherit != 0 {
@@ -148,10 +150,13 @@ impl Programs {
     /// No more of it.
     pub(super) fn stop_tracing(&mut self, traced: Traced) {
         for (name, _) in hooks_of(traced).iter().copied().flatten() {
-            if let Ok(program) = self.program::<RawTracePoint>(name) {
-                // Whatever is left of it ends with us.
-                let _ = program.unload();
-            }
+            // Whatever is left of it ends with us.
+            let _ = match self.ebpf.program_mut(name) {
+                Some(Program::RawTracePoint(program)) => program.unload(),
+                Some(Program::BtfTracePoint(program)) => program.unload(),
+                Some(Program::FExit(program)) => program.unload(),
+                _ => Ok(()),
+            };
         }
     }
 
@@ -160,11 +165,6 @@ impl Programs {
         if let Ok(program) = self.program::<RawTracePoint>("command_began") {
             let _ = program.unload();
         }
-    }
-
-    /// Takes a process into the target. `start_boot_ns` 0: whoever has the pid when it is first sampled.
-    pub(super) fn add_target(&mut self, pid: u32, start_boot_ns: u64) -> Result<(), BpfError> {
-        self.targets.insert(pid, start_boot_ns, 0).map_err(|error| map_error("TARGET_PROCESSES", &error))
     }
 
     /// Says which processes are ours.
@@ -252,6 +252,7 @@ impl Programs {
         for (name, hook) in hooks {
             result = match hook {
                 Hook::Tracepoint(tracepoint) => self.attach(name, tracepoint),
+                Hook::TypedTracepoint(tracepoint) => self.attach_typed(name, tracepoint),
                 Hook::Return(function) => self.attach_to_return(name, function),
             };
             if result.is_ok() {
@@ -268,6 +269,13 @@ impl Programs {
         loaded.map(|_| ()).map_err(|error| BpfError::Load(describe(&error)))
     }
 
+    fn attach_typed(&mut self, name: &'static str, tracepoint: &str) -> Result<(), BpfError> {
+        let types = Btf::from_sys_fs().map_err(|error| BpfError::Load(describe(&error)))?;
+        let program: &mut BtfTracePoint = self.program(name)?;
+        let loaded = program.load(tracepoint, &types).and_then(|()| program.attach());
+        loaded.map(|_| ()).map_err(|error| BpfError::Load(describe(&error)))
+    }
+
     fn attach(&mut self, name: &'static str, tracepoint: &str) -> Result<(), BpfError> {
         let program: &mut RawTracePoint = self.program(name)?;
         let loaded = program.load().and_then(|()| program.attach(tracepoint));
@@ -276,14 +284,14 @@ impl Programs {
 
     fn program<'a, P>(&'a mut self, name: &'static str) -> Result<&'a mut P, BpfError>
     where
-        &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
+        &'a mut P: TryFrom<&'a mut Program, Error = aya::programs::ProgramError>,
     {
         let program = self.ebpf.program_mut(name).ok_or_else(|| BpfError::Load(format!("the embedded object has no program {name}")))?;
         program.try_into().map_err(|error| BpfError::Load(describe(&error)))
     }
 
     /// The loaded programs, by name.
-    pub(super) fn each(&self) -> impl Iterator<Item = (&str, &aya::programs::Program)> {
+    pub(super) fn each(&self) -> impl Iterator<Item = (&str, &Program)> {
         self.ebpf.programs()
     }
 }
@@ -344,8 +352,13 @@ fn data_of(map: &Map) -> Option<&MapData> {
     }
 }
 
-fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, BpfError> {
-    ebpf.take_map(name).ok_or_else(|| BpfError::Load(format!("the embedded object has no map {name}")))
+/// A map of the object, which is ours from now on.
+fn map<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, BpfError>
+where
+    M: TryFrom<Map, Error = MapError>,
+{
+    let map = ebpf.take_map(name).ok_or_else(|| BpfError::Load(format!("the embedded object has no map {name}")))?;
+    M::try_from(map).map_err(|error| map_error(name, &error))
 }
 
 /// The descriptor of a map that the programs refer to.

@@ -8,6 +8,8 @@ use profiler_common::source::Source;
 pub(super) enum Hook {
     /// A raw tracepoint.
     Tracepoint(&'static str),
+    /// The same, and the verifier knows the types of its arguments.
+    TypedTracepoint(&'static str),
     /// A function, when it returns.
     Return(&'static str),
 }
@@ -21,7 +23,7 @@ pub(super) fn hooks_of(traced: Traced) -> &'static [&'static [(&'static str, Hoo
         }
         Traced::Waits => &[
             &[("thread_ended", Hook::Tracepoint("sched_process_free"))],
-            &[("thread_woken", Hook::Tracepoint("sched_waking"))],
+            &[("thread_woken", Hook::TypedTracepoint("sched_waking"))],
             // Since Linux 6.14. Before, a thread that was preempted within the kernel is not seen to come back.
             &[("thread_returns", Hook::Tracepoint("sched_exit_tp")), ("schedule_returns", Hook::Return("schedule"))],
             &[("thread_leaves", Hook::Tracepoint("sched_switch"))],

@@ -54,16 +54,26 @@ impl Calls {
     }
 
     fn step_down(&mut self, step: Step, arming: &mut Arming, known: Known<'_>, capture: &mut Capture) -> Result<Wanted, BpfError> {
-        arming.pause();
-        capture.disarm_all()?;
+        self.pay(|| {
+            arming.pause();
+            capture.disarm_all()
+        })?;
         self.phases.step(step, capture, self.budget.iter().map(Budget::note).collect())?;
         self.show_moments();
         self.news.extend(self.budget.iter().map(|budget| budget.told(step)));
         capture.count_allocs();
         if step == Step::Allocs {
-            arming.arm_again(known, capture);
+            self.pay(|| arming.arm_again(known, capture));
         }
         Ok(if step == Step::Faults { Wanted::Faults } else { Wanted::Nothing })
+    }
+
+    /// Arms or disarms, on the budget if there is one.
+    fn pay<T>(&mut self, arms: impl FnOnce() -> T) -> T {
+        match &mut self.budget {
+            Some(budget) => budget.pay(arms),
+            None => arms(),
+        }
     }
 
     /// Ends the last stretch. Nothing may be counting.

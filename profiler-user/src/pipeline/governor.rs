@@ -53,6 +53,8 @@ pub(super) struct Governor {
     share: f64,
     step: Step,
     turn: Option<Turn>,
+    /// What was spent before the turn that is over, until it is known what that one has cost with its disarming.
+    over: Option<Duration>,
     /// What may be spent beyond the share: seconds.
     beforehand: f64,
     /// What a turn costs.
@@ -61,7 +63,7 @@ pub(super) struct Governor {
 
 impl Governor {
     pub(super) fn new(step: Step, share: f64) -> Self {
-        Self { share, step, turn: None, beforehand: share * BURST.as_secs_f64(), turn_cost: 0.0 }
+        Self { share, step, turn: None, over: None, beforehand: share * BURST.as_secs_f64(), turn_cost: 0.0 }
     }
 
     /// What is recorded now.
@@ -96,10 +98,12 @@ impl Governor {
 
     /// `allowed`: seconds of traps that a second of the recording allows.
     fn next_turn(&mut self, now: Duration, spent: Duration, left: f64, allowed: f64) -> Order {
+        if let Some(before) = self.over.take() {
+            self.turn_cost = spent.saturating_sub(before).as_secs_f64();
+        }
         match self.turn {
             Some((begun, before)) if now >= begun + TURN => {
-                self.turn_cost = spent.saturating_sub(before).as_secs_f64();
-                self.turn = None;
+                (self.turn, self.over) = (None, Some(before));
                 Order::Disarm
             }
             Some(_) => Order::GoOn,

@@ -3,8 +3,6 @@
 use super::Return;
 use crate::maps::COUNTING;
 use crate::pending::{Returned, Slot};
-use crate::place::{OfProbe, Place as _};
-use profiler_common::loss::Loss;
 use profiler_common::source::Source;
 use profiler_common::tally::{COUNTING_ALL, COUNTING_NOTHING, COUNTING_RETURNS, PendingCall, PendingKey};
 
@@ -30,13 +28,7 @@ fn counting() -> u32 {
 /// Waits for a call to return.
 #[inline(always)]
 pub fn wait(key: &PendingKey, call: &PendingCall) -> Return {
-    let Some(mut slot) = Slot::claim(key) else {
-        OfProbe::lose(Source::CALLS, Loss::NoReturn);
-        return Return::NotSeen;
-    };
-    if slot.has_displaced {
-        OfProbe::lose(Source::CALLS, Loss::NoReturn);
-    }
+    let Some(mut slot) = Slot::claim(key, Source::CALLS) else { return Return::NotSeen };
     *slot.call() = *call;
     slot.waits();
     Return::Seen
