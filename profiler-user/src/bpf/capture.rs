@@ -21,7 +21,7 @@ use super::sleepers::Sleepers;
 use super::tallies;
 use super::threads::{SeenThread, ThreadIterator};
 use super::traced;
-use super::trap_cost::{Spent, TrapCost};
+use super::trap_cost::{Spent, TrapAccount};
 use crate::config::{ProbeWork, Tick, Traced};
 use crate::model::allocator::Allocator;
 use crate::model::event::ProcessEvent;
@@ -66,7 +66,7 @@ pub struct Capture {
     traced: Vec<Traced>,
     away_at_start: TimesAway,
     /// What a trap costs, where calls have a budget.
-    trap_cost: Option<TrapCost>,
+    traps: Option<TrapAccount>,
     _statistics: Option<OwnedFd>,
 }
 
@@ -84,7 +84,7 @@ impl Capture {
         for (tick, frequency_hz) in &options.ticking {
             events.insert(tick.source(), SampledEvents::open(*tick, *frequency_hz, programs.ticked(*tick)?)?);
         }
-        let trap_cost = if options.budget { programs.try_traps()? } else { None };
+        let traps = if options.budget { programs.try_traps()?.map(TrapAccount::new) } else { None };
         Ok(Self {
             programs,
             events,
@@ -99,7 +99,7 @@ impl Capture {
             stopped_ns: 0,
             traced: options.traced.clone(),
             away_at_start: TimesAway::default(),
-            trap_cost,
+            traps,
             _statistics: statistics,
         })
     }
@@ -146,9 +146,10 @@ impl Capture {
     ///
     /// # Errors
     /// The map of counters could not be read.
-    pub fn spent(&self) -> Result<Option<Spent>, BpfError> {
-        let (Some(cost), Some(probes)) = (&self.trap_cost, &self.programs.probes) else { return Ok(None) };
-        Ok(Some(cost.spent(&probes.ran(), &self.counted(Source::CALLS)?)))
+    pub fn spent(&mut self) -> Result<Option<Spent>, BpfError> {
+        let counted = self.counted(Source::CALLS)?;
+        let (Some(traps), Some(probes)) = (&mut self.traps, &self.programs.probes) else { return Ok(None) };
+        Ok(Some(traps.look(probes, &counted)))
     }
 
     /// Takes all probes away; what was counted stays. Returns when no program can still be counting.

@@ -70,6 +70,15 @@ pub(super) enum Trap {
     EntryAndReturn,
 }
 
+/// Which returns of calls are seen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Returns {
+    NotSeen,
+    /// Those that the entry has asked for.
+    WhereAsked,
+    Seen,
+}
+
 /// How often programs of probes have run, and for how long.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Ran {
@@ -213,10 +222,31 @@ impl Probes {
         })
     }
 
-    /// Links a probe of our own text, to see what its trap costs.
-    pub(super) fn try_out(&self, path: &str, offset: u64, trap: Trap) -> io::Result<Vec<OwnedFd>> {
+    /// Processes in which something is armed.
+    pub(super) fn processes(&self) -> usize {
+        self.links.len()
+    }
+
+    /// Which returns are seen.
+    pub(super) fn returns(&self) -> Returns {
+        match &self.programs {
+            Programs::Allocs { .. } => Returns::NotSeen,
+            Programs::Session { .. } => Returns::WhereAsked,
+            Programs::Pair { .. } => Returns::Seen,
+        }
+    }
+
+    /// Links a probe of our own text, and those of others at the same place, to see what its trap costs.
+    pub(super) fn try_out(&self, path: &str, offset: u64, trap: Trap, others: &[Pid]) -> io::Result<Vec<OwnedFd>> {
         let points = Points { offsets: vec![offset], cookies: vec![0], ..Points::default() };
-        let link = |program, attach, flags| create_link(program, path, &points, (attach, flags, Pid(std::process::id())));
+        let own = Pid(std::process::id());
+        let links = std::iter::once(&own)
+            .chain(others)
+            .map(|pid| self.tried(trap, |program, attach, flags| create_link(program, path, &points, (attach, flags, *pid))));
+        Ok(links.collect::<io::Result<Vec<_>>>()?.into_iter().flatten().collect())
+    }
+
+    fn tried(&self, trap: Trap, link: impl Fn(&OwnedFd, AttachType, u32) -> io::Result<OwnedFd>) -> io::Result<Vec<OwnedFd>> {
         Ok(match (&self.programs, trap) {
             (Programs::Allocs { entry } | Programs::Pair { entry, .. }, Trap::Entry) => vec![link(entry, AttachType::Multi, 0)?],
             (Programs::Session { free, .. }, Trap::Entry) => vec![link(free, AttachType::Multi, 0)?],

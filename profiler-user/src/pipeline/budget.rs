@@ -10,6 +10,10 @@ use std::time::{Duration, Instant};
 
 /// How often the budget is looked at.
 pub(super) const LOOK: Duration = Duration::from_millis(50);
+/// Of so many looks one reads the CPU time of each process, after the first ones: of a server of many, that takes longer than all else that a look does.
+const LOOKS_FOR_CPU: u32 = 4;
+/// The first ones.
+const LOOKS_FIRST: u32 = 20;
 
 /// What is allowed, and what was taken.
 pub(super) struct Budget {
@@ -19,6 +23,7 @@ pub(super) struct Budget {
     /// CPU time of each process, when it was first seen and last.
     cpu: HashMap<Pid, (Duration, Duration)>,
     turns: u32,
+    looks: u32,
     spent: Spent,
     /// What arming and disarming has taken of this thread.
     arming: Duration,
@@ -27,7 +32,8 @@ pub(super) struct Budget {
 impl Budget {
     pub(super) fn new(step: Step, share: f64) -> Self {
         let governor = Governor::new(step, share);
-        Self { share, governor, begun: Instant::now(), cpu: HashMap::new(), turns: 0, spent: Spent::default(), arming: Duration::ZERO }
+        let (cpu, spent, arming) = (HashMap::new(), Spent::default(), Duration::ZERO);
+        Self { share, governor, begun: Instant::now(), cpu, turns: 0, looks: 0, spent, arming }
     }
 
     /// Arms or disarms. That is paid for, too: in a server of many processes it takes as long as the traps of a turn, of CPUs that they could have.
@@ -40,15 +46,22 @@ impl Budget {
 
     /// What to do now, when the traps have taken so much of the time of these processes.
     pub(super) fn order(&mut self, processes: &BTreeSet<Pid>, spent: Spent) -> Order {
+        if self.looks < LOOKS_FIRST || self.looks.is_multiple_of(LOOKS_FOR_CPU) {
+            self.read_cpu(processes);
+        }
+        self.looks = self.looks.wrapping_add(1);
+        self.spent = Spent { all: spent.all + self.arming, ..spent };
+        let order = self.governor.order(self.begun.elapsed(), self.cpu(), &self.spent);
+        self.turns += u32::from(order == Order::Arm);
+        order
+    }
+
+    fn read_cpu(&mut self, processes: &BTreeSet<Pid>) {
         for pid in processes {
             if let Some(now) = cpu_time(*pid) {
                 self.cpu.entry(*pid).or_insert((now, now)).1 = now;
             }
         }
-        self.spent = Spent { all: spent.all + self.arming, ..spent };
-        let order = self.governor.order(self.begun.elapsed(), self.cpu(), &self.spent);
-        self.turns += u32::from(order == Order::Arm);
-        order
     }
 
     fn cpu(&self) -> Duration {

@@ -69,7 +69,7 @@ impl Calls {
     }
 
     /// Arms or disarms, on the budget if there is one.
-    fn pay<T>(&mut self, arms: impl FnOnce() -> T) -> T {
+    pub(super) fn pay<T>(&mut self, arms: impl FnOnce() -> T) -> T {
         match &mut self.budget {
             Some(budget) => budget.pay(arms),
             None => arms(),

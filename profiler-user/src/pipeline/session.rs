@@ -244,7 +244,11 @@ impl Session {
             done.into_iter().for_each(|sample| self.count(&sample));
         }
         let (processes, objects, capture) = (&self.processes, &self.objects, &mut self.capture);
-        let mut looked_at = self.arming.as_mut().map_or(Vec::new(), |arming| arming.go_on(processes, objects, capture));
+        let mut arm = || self.arming.as_mut().map_or(Vec::new(), |arming| arming.go_on(processes, objects, capture));
+        let mut looked_at = match &mut self.calls {
+            Some(calls) => calls.pay(arm),
+            None => arm(),
+        };
         looked_at.extend(self.custom.as_mut().map_or(Vec::new(), |custom| custom.go_on(processes, objects, capture)));
         if let Some(go_waits) = &mut self.go_waits {
             go_waits.go_on(processes, objects);
