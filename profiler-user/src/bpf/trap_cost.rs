@@ -1,7 +1,7 @@
 //! What a trap costs on this machine: a function of our own is called with a probe on it and without. And what the traps of a recording have cost by that.
 
 use super::counters::Counted;
-use super::probes::{Probes, Ran, Returns, Trap};
+use super::probes::{Probes, Ran, Returns, Trap, close};
 use crate::model::process::Pid;
 use std::fs;
 use std::io;
@@ -88,7 +88,10 @@ impl TrapAccount {
 
     /// Adds what has been met since the last look; what has been spent by now.
     pub(super) fn look(&mut self, probes: &Probes, counted: &Counted) -> Spent {
-        let met = Met { ran: probes.ran(), calls: counted.runs, stepped: counted.stepped };
+        let ran = probes.ran();
+        // A call that comes while nothing is counted, as long as disarming takes, is a trap all the same.
+        let calls = if probes.returns() == Returns::NotSeen { ran.calls_and_returns.max(counted.runs) } else { counted.runs };
+        let met = Met { ran, calls, stepped: counted.stepped };
         // Whoever was disarmed since was probed until then.
         let others = std::mem::replace(&mut self.others, probes.processes().saturating_sub(1));
         let more = self.cost.spent(&met.since(&self.met), others.max(self.others), probes.returns());
@@ -118,7 +121,7 @@ impl TrapCost {
             let plain = fastest(function);
             let links = probes.try_out(&path, offset, trap, others)?;
             let trapped = fastest(function);
-            drop(links);
+            close(links);
             Ok((trapped - plain).max(0.0))
         };
         let others = another().map_or_else(Vec::new, |pid| vec![pid; OTHERS]);

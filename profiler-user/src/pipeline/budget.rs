@@ -25,7 +25,7 @@ pub(super) struct Budget {
     turns: u32,
     looks: u32,
     spent: Spent,
-    /// What arming and disarming has taken of this thread.
+    /// What arming and disarming has taken of this process.
     arming: Duration,
 }
 
@@ -38,9 +38,9 @@ impl Budget {
 
     /// Arms or disarms. That is paid for, too: in a server of many processes it takes as long as the traps of a turn, of CPUs that they could have.
     pub(super) fn pay<T>(&mut self, arms: impl FnOnce() -> T) -> T {
-        let begun = thread_time();
+        let begun = own_time();
         let done = arms();
-        self.arming += thread_time().saturating_sub(begun);
+        self.arming += own_time().saturating_sub(begun);
         done
     }
 
@@ -70,9 +70,13 @@ impl Budget {
 
     /// What the traps have taken, and arming them by turns, in words.
     pub(super) fn note(&self) -> String {
-        let share = 100.0 * self.spent.all.as_secs_f64() / self.cpu().as_secs_f64().max(0.001);
+        let (spent, cpu) = (self.spent.all.as_secs_f64(), self.cpu().as_secs_f64());
+        let share = 100.0 * spent / cpu.max(0.001);
         let turns = if self.turns > 0 { format!(", armed in {} turns of 200 ms", self.turns) } else { String::new() };
-        format!("budget: probes took {share:.2} % of the processes' CPU time by then, {:.2} % allowed{turns}", 100.0 * self.share)
+        format!(
+            "budget: probes took {share:.2} % of the processes' CPU time by then ({spent:.2}s of {cpu:.2}s), {:.2} % allowed{turns}",
+            100.0 * self.share
+        )
     }
 
     /// What was given up, in words.
@@ -87,8 +91,8 @@ impl Budget {
     }
 }
 
-/// CPU time of this thread.
-fn thread_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+/// CPU time of this process.
+fn own_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
 }

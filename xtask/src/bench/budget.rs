@@ -15,7 +15,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// Pairs of runs.
-const PAIRS: usize = 3;
+const PAIRS: usize = 5;
 /// What may be lost.
 const BUDGET: &str = "3%";
 const KEPT_MIN: f64 = 0.97;
