@@ -25,6 +25,8 @@ pub(super) struct Budget {
     turns: u32,
     looks: u32,
     spent: Spent,
+    traps: Settled,
+    entries: Settled,
     /// What arming and disarming has taken of this process.
     arming: Duration,
 }
@@ -33,7 +35,8 @@ impl Budget {
     pub(super) fn new(step: Step, share: f64) -> Self {
         let governor = Governor::new(step, share);
         let (cpu, spent, arming) = (HashMap::new(), Spent::default(), Duration::ZERO);
-        Self { share, governor, begun: Instant::now(), cpu, turns: 0, looks: 0, spent, arming }
+        let (traps, entries) = (Settled::default(), Settled::default());
+        Self { share, governor, begun: Instant::now(), cpu, turns: 0, looks: 0, spent, traps, entries, arming }
     }
 
     /// Arms or disarms. That is paid for, too: in a server of many processes it takes as long as the traps of a turn, of CPUs that they could have.
@@ -48,9 +51,12 @@ impl Budget {
     pub(super) fn order(&mut self, processes: &BTreeSet<Pid>, spent: Spent) -> Order {
         if self.looks < LOOKS_FIRST || self.looks.is_multiple_of(LOOKS_FOR_CPU) {
             self.read_cpu(processes);
+            let cpu = self.cpu();
+            self.traps.settle(spent.all, cpu);
+            self.entries.settle(spent.entries, cpu);
         }
         self.looks = self.looks.wrapping_add(1);
-        self.spent = Spent { all: spent.all + self.arming, ..spent };
+        self.spent = Spent { all: self.traps.by_now(spent.all) + self.arming, entries: self.entries.by_now(spent.entries) };
         let order = self.governor.order(self.begun.elapsed(), self.cpu(), &self.spent);
         self.turns += u32::from(order == Order::Arm);
         order
@@ -91,8 +97,45 @@ impl Budget {
     }
 }
 
+/// What was spent by an account that takes traps to be dear, and no more of each stretch than the processes had CPU time in it.
+#[derive(Default)]
+struct Settled {
+    sum: Duration,
+    /// By the account, and the processes' CPU time, when it was settled last.
+    account: Duration,
+    cpu: Duration,
+}
+
+impl Settled {
+    fn settle(&mut self, account: Duration, cpu: Duration) {
+        self.sum += account.saturating_sub(self.account).min(cpu.saturating_sub(self.cpu));
+        (self.account, self.cpu) = (account, cpu);
+    }
+
+    fn by_now(&self, account: Duration) -> Duration {
+        self.sum + account.saturating_sub(self.account)
+    }
+}
+
 /// CPU time of this process.
 fn own_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traps_take_no_more_than_there_was() {
+        let ms = Duration::from_millis;
+        let mut settled = Settled::default();
+        settled.settle(ms(30), ms(100));
+        assert_eq!(settled.by_now(ms(40)), ms(40));
+        settled.settle(ms(300), ms(200));
+        assert_eq!(settled.by_now(ms(310)), ms(140));
+        settled.settle(ms(310), ms(400));
+        assert_eq!(settled.by_now(ms(310)), ms(140));
+    }
 }
