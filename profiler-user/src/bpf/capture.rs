@@ -84,7 +84,7 @@ impl Capture {
         for (tick, frequency_hz) in &options.ticking {
             events.insert(tick.source(), SampledEvents::open(*tick, *frequency_hz, programs.ticked(*tick)?)?);
         }
-        let traps = if options.budget { programs.try_traps()?.map(TrapAccount::new) } else { None };
+        let traps = if options.budget { programs.try_traps()? } else { None };
         Ok(Self {
             programs,
             events,

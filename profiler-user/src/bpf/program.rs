@@ -13,7 +13,7 @@ use super::tallies::Tallies;
 use super::targets::Targets;
 use super::threads::ThreadIterator;
 use super::traced::{Hook, hooks_of};
-use super::trap_cost::TrapCost;
+use super::trap_cost::{TrapAccount, TrapCost};
 use super::waits::{self, Waits};
 use crate::config::{Event, ProbeWork, Tick, Traced};
 use crate::model::process::Pid;
@@ -196,12 +196,12 @@ impl Programs {
     }
 
     /// Tries out what a trap costs here.
-    pub(super) fn try_traps(&mut self) -> Result<Option<TrapCost>, BpfError> {
+    pub(super) fn try_traps(&mut self) -> Result<Option<TrapAccount>, BpfError> {
         let Some(probes) = &self.probes else { return Ok(None) };
         let counting = &mut self.counting;
         let cost = TrapCost::measure(probes, || set_counting(counting, COUNTING_RETURNS))?;
         set_counting(counting, COUNTING_NOTHING)?;
-        Ok(Some(cost))
+        Ok(Some(TrapAccount::new(cost, probes.ran())))
     }
 
     /// Loads the program that runs at what ticks, and gives its descriptor.

@@ -82,19 +82,22 @@ pub struct Spent {
 }
 
 impl TrapAccount {
-    pub(super) fn new(cost: TrapCost) -> Self {
-        Self { cost, met: Met::default(), others: 0, spent: Spent::default() }
+    /// Nothing has been met but what was tried out.
+    pub(super) fn new(cost: TrapCost, tried: Ran) -> Self {
+        Self { cost, met: Met { ran: tried, ..Met::default() }, others: 0, spent: Spent::default() }
     }
 
     /// Adds what has been met since the last look; what has been spent by now.
     pub(super) fn look(&mut self, probes: &Probes, counted: &Counted) -> Spent {
-        let ran = probes.ran();
-        // A call that comes while nothing is counted, as long as disarming takes, is a trap all the same.
-        let calls = if probes.returns() == Returns::NotSeen { ran.calls_and_returns.max(counted.runs) } else { counted.runs };
-        let met = Met { ran, calls, stepped: counted.stepped };
+        let met = Met { ran: probes.ran(), calls: counted.runs, stepped: counted.stepped };
         // Whoever was disarmed since was probed until then.
         let others = std::mem::replace(&mut self.others, probes.processes().saturating_sub(1));
-        let more = self.cost.spent(&met.since(&self.met), others.max(self.others), probes.returns());
+        let mut since = met.since(&self.met);
+        if probes.returns() == Returns::NotSeen {
+            // A call that comes while nothing is counted, as long as disarming takes, is a trap all the same.
+            since.calls = since.calls.max(since.ran.calls_and_returns);
+        }
+        let more = self.cost.spent(&since, others.max(self.others), probes.returns());
         self.met = met;
         self.spent = Spent { all: self.spent.all + more.all, entries: self.spent.entries + more.entries };
         self.spent
