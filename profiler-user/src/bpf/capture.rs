@@ -78,7 +78,7 @@ impl Capture {
     pub fn open(options: &CaptureOptions) -> Result<Self, BpfError> {
         // Events on first: what happens from here on is known, whatever is read from /proc later.
         let side_band = SideBand::open()?;
-        let statistics = (options.self_cost || options.budget).then(|| aya::sys::enable_stats(aya::sys::Stats::RunTime).ok()).flatten();
+        let statistics = self_cost::statistics(options)?;
         let mut programs = Programs::load(options)?;
         let mut events = BTreeMap::new();
         for (tick, frequency_hz) in &options.ticking {
@@ -147,7 +147,7 @@ impl Capture {
     /// # Errors
     /// The map of counters could not be read.
     pub fn spent(&mut self) -> Result<Option<Spent>, BpfError> {
-        let counted = self.counted(Source::CALLS)?;
+        let counted = if self.traps.is_some() { self.counted(Source::CALLS)? } else { return Ok(None) };
         let (Some(traps), Some(probes)) = (&mut self.traps, &self.programs.probes) else { return Ok(None) };
         Ok(Some(traps.look(probes, &counted)))
     }
@@ -189,7 +189,7 @@ impl Capture {
     pub fn disarm(&mut self, pid: Pid) {
         if let Some(probes) = &mut self.programs.probes {
             probes.disarm(pid);
-            self.programs.live.note_end(pid.0);
+            self.programs.live.note_exit(pid.0);
         }
     }
 

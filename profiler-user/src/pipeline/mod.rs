@@ -8,6 +8,7 @@ mod budget;
 mod calls;
 mod closing;
 mod command;
+mod covered;
 mod custom_arming;
 mod descriptors;
 mod dumping;

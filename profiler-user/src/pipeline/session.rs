@@ -223,10 +223,11 @@ impl Session {
                         finishing.note(&event);
                     }
                     if let Some(arming) = &mut self.arming {
-                        arming.note(&event.event, &mut self.capture);
+                        arming.note(&event, &mut self.capture);
+                        self.tables.note_end(&event.event);
                     }
                     if let Some(custom) = &mut self.custom {
-                        custom.note(&event.event, &mut self.capture);
+                        custom.note(&event, &mut self.capture);
                     }
                     if let Some(go_waits) = &mut self.go_waits {
                         go_waits.note(&event.event);
@@ -378,6 +379,7 @@ impl Session {
             own: &self.own,
             execs: &self.execs,
             arming: self.arming.as_ref(),
+            processes: &self.tables.dictionary.processes,
             custom: self.custom.as_ref(),
             go,
             go_waits,

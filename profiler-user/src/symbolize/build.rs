@@ -251,7 +251,12 @@ impl<'a> Builder<'a> {
             labels.extend(text("thread", &thread.name));
         }
         match self.window.kind.is_of_blocks() {
-            true => labels.extend(block_labels::of(key.class)),
+            true => {
+                labels.extend(block_labels::of(key.class));
+                // What it left is in use for ever, and no leak of one that runs.
+                let ended = process.ended.filter(|_| self.window.kind.tells_what_lives());
+                labels.extend(ended.map(|how| Label::text("ended", how.name())));
+            }
             false => labels.extend(of_class(self.window.kind, key.class)),
         }
         labels.extend((self.window.kind.is_of_waits() && key.class == CLASS_GOROUTINE).then(|| Label::text("waiter", "goroutine")));
