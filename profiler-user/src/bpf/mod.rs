@@ -37,6 +37,7 @@ mod sent_stacks;
 mod side_band;
 mod sleepers;
 mod sleepers_capture;
+mod spaces;
 mod system_calls;
 mod tallies;
 mod targets;

@@ -9,6 +9,7 @@ use super::hold::Hold;
 use super::live_blocks::LiveBlocks;
 use super::options::CaptureOptions;
 use super::probes::Probes;
+use super::spaces::Spaces;
 use super::tallies::Tallies;
 use super::targets::Targets;
 use super::threads::ThreadIterator;
@@ -21,8 +22,8 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError, RingBuf};
 use aya::programs::{BtfTracePoint, FExit, Iter, PerfEvent, Program, RawTracePoint};
 use aya::{Btf, Ebpf, EbpfLoader, VerifierLogLevel};
 use profiler_common::limits::{
-    CUSTOM_SITES_MAX, LOCKS_MAX, OPEN_DESCRIPTORS_MAX, OWN_PROCESSES_MAX, PENDING_CALLS_MAX, PROBE_PLACES_PER_CPU, SITES_MAX, SLEEPS_MAX,
-    TARGET_CGROUPS_MAX, TARGET_COMMS_MAX,
+    ADDRESS_SPACES_MAX, CUSTOM_SITES_MAX, LOCKS_MAX, OPEN_DESCRIPTORS_MAX, OWN_PROCESSES_MAX, PENDING_CALLS_MAX, PROBE_PLACES_PER_CPU,
+    SITES_MAX, SLEEPS_MAX, TARGET_CGROUPS_MAX, TARGET_COMMS_MAX,
 };
 use profiler_common::tally::{COUNTING_ALL, COUNTING_NOTHING, COUNTING_RETURNS};
 use profiler_common::target::{TARGET_PROCESSES, TargetCgroup, TargetComm};
@@ -51,6 +52,7 @@ pub(super) struct Programs {
     pub(super) live: LiveBlocks,
     pub(super) descriptors: Descriptors,
     pub(super) waits: Waits,
+    spaces: Spaces,
     counting: Array<MapData, u32>,
     began: Array<MapData, [u64; 2]>,
     /// Where calls are probed and not ticks sampled.
@@ -86,6 +88,7 @@ impl Programs {
         let waits = map(&mut ebpf, "DELAYS")?;
         let sleeps = map(&mut ebpf, "SLEEPS")?;
         let waits = Waits::new(waits, sleeps);
+        let spaces = Spaces::new(map(&mut ebpf, "ADDRESS_SPACES")?);
         let sites = map(&mut ebpf, "SITES")?;
         let probes = options.calls.map(|calls| Probes::load((calls, options.budget), EMBEDDED_OBJECT, &numbers, sites)).transpose()?;
         let sites = map(&mut ebpf, "CUSTOM_SITES")?;
@@ -105,6 +108,7 @@ impl Programs {
             live,
             descriptors,
             waits,
+            spaces,
             counting,
             began,
             probes,
@@ -143,6 +147,9 @@ impl Programs {
     pub(super) fn trace(&mut self, traced: Traced) -> Result<(), BpfError> {
         if is_before_probes() {
             return Err(BpfError::TooOldToTrace);
+        }
+        if traced == Traced::Mappings {
+            self.spaces.note_all()?;
         }
         hooks_of(traced).iter().try_for_each(|hooks| self.hook(hooks))
     }
@@ -327,6 +334,7 @@ fn load_object(options: &CaptureOptions) -> Result<Ebpf, BpfError> {
         .map_max_entries("CUSTOM_SITES", if has_custom { CUSTOM_SITES_MAX } else { 1 })
         .map_max_entries("TALLIES", if are_probed || has_descriptors { options.tallies } else { 1 })
         .map_max_entries("TALLY_OWNERS", if are_probed || has_descriptors || waits::are_counted(options) { options.tallies } else { 1 })
+        .map_max_entries("ADDRESS_SPACES", if options.traced.contains(&Traced::Mappings) { ADDRESS_SPACES_MAX } else { 1 })
         .map_max_entries("DESCRIPTORS", if has_descriptors { OPEN_DESCRIPTORS_MAX } else { 1 })
         .map_max_entries("LIVE", if is_followed { options.live_blocks } else { 1 })
         .map_max_entries("PENDING", if is_followed { PENDING_CALLS_MAX } else { 64 })

@@ -125,7 +125,7 @@ impl Tables {
     /// Normalizes a sample against what was noted of its time.
     pub fn place(&mut self, met: &Met, tally: &Tally<RawStack>, kernel: KernelLayout) -> Normalized {
         let (stack, ended) = self.stack(&tally.of.addresses, &met.space, tally.of.process, kernel);
-        let class = tally.counted_under.map_or(0, |key| key.class());
+        let class = tally.counted_under.map_or(tally.class, |key| key.class());
         let key = SampleKey { process: met.process, thread: met.thread, stack, class };
         Normalized { key, counts: Counts { events: tally.events, weight: tally.weight }, ended }
     }

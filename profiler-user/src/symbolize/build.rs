@@ -136,7 +136,7 @@ impl<'a> Builder<'a> {
                 locations = self.without_repeated(locations);
                 hidden = if self.window.kind.is_of_blocks() { self.runtime_frames(&locations) } else { 0 };
             }
-            let (values, raw) = values::of(self.window.kind, self.window.period, counts);
+            let (values, raw) = values::of((self.window.kind, key.class), self.window.period, counts);
             if self.is_of_own_locks(key, &locations) {
                 self.own_locks += values.get(1).copied().unwrap_or_default();
                 continue;
@@ -148,7 +148,12 @@ impl<'a> Builder<'a> {
             }
             // Locks that are told by different means are locks.
             let is_of_thread = self.window.kind.is_of_contentions() && key.class != CLASS_GOROUTINE;
-            let class = if is_of_thread { key.class - plain_class(key.class) } else { key.class };
+            let class = match self.window.kind {
+                // The columns tell them apart.
+                Kind::Mmap => 0,
+                _ if is_of_thread => key.class - plain_class(key.class),
+                _ => key.class,
+            };
             match known.entry((key.process, key.thread, locations, class)) {
                 std::collections::hash_map::Entry::Occupied(at) => {
                     let sample = &mut samples[*at.get()];
