@@ -150,4 +150,6 @@ pub struct KernelOffsets {
     pub task_last_arrival: u32,
     /// `mm_struct::total_vm`
     pub mm_total_vm: u32,
+    /// `mm_struct::mm_users`
+    pub mm_users: u32,
 }

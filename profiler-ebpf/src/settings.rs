@@ -73,6 +73,7 @@ pub static OFFSETS: KernelOffsets = KernelOffsets {
     task_involuntary: 0,
     task_last_arrival: 0,
     mm_total_vm: 0,
+    mm_users: 0,
 };
 
 #[unsafe(no_mangle)]

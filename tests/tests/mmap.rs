@@ -73,7 +73,7 @@ fn a_program_is_followed_through_its_execs_from_what_each_begins_with() -> Resul
     let run = Profiler::record()?.args(["-e", "mmap", "--", "sh", "-c", script]).run()?.success()?;
     let profile = Profile::read(&run.folder.join("mmap.prof"))?;
     // The last one reads its own size when it has grown to it, but for what it begins with and the buffer that it takes afterwards.
-    let told: Vec<i64> = run.stdout.lines().filter_map(|line| line.split(' ').next()?.parse().ok()).collect();
+    let told: Vec<i64> = String::from_utf8_lossy(&run.stdout).lines().filter_map(|line| line.split(' ').next()?.parse().ok()).collect();
     let &[_, _, last] = &told[..] else { anyhow::bail!("{told:?}") };
     let cat = profile.labelled("comm", "cat");
     let mut spaces: Vec<i64> = cat

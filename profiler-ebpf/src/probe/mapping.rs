@@ -32,8 +32,11 @@ pub fn unlocked(context: &RawTracePointContext) {
     let space = context.arg::<u64>(0);
     let pages = read_kernel::<u64>(space.wrapping_add(offset!(mm_total_vm)));
     if space != task.memory() {
-        // Of a child that it makes, or of the program that it becomes: what they begin with is no growth.
-        return begin(space, pages);
+        // Of a child that it makes, or of the program that it becomes: what they begin with is no growth. Or of nobody any more.
+        if read_kernel::<u32>(space.wrapping_add(offset!(mm_users))) != 0 {
+            begin(space, pages);
+        }
+        return;
     }
     let before = exchange(space, tgid, pages);
     if before == pages {

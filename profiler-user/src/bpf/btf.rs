@@ -163,6 +163,7 @@ impl KernelTypes {
             task_involuntary: of("task_struct", "nivcsw")?,
             task_last_arrival: self.last_arrival(&structures),
             mm_total_vm: self.member_within(&structures, "mm_struct", "total_vm").unwrap_or(0),
+            mm_users: self.member_within(&structures, "mm_struct", "mm_users").unwrap_or(0),
         })
     }
 
@@ -250,7 +251,7 @@ mod tests {
         let offsets = types.offsets().expect("all members");
         assert!(offsets.task_tgid == offsets.task_pid + 4, "pid and tgid are neighbours: {offsets:?}");
         assert!(offsets.cgroup_ancestors > offsets.cgroup_level);
-        assert!(offsets.mm_total_vm > 0);
+        assert!(offsets.mm_total_vm > 0 && offsets.mm_users > 0);
         assert!(controller_index(&types, "cpuset").is_some());
         assert_eq!(controller_index(&types, "no such controller"), None);
     }

@@ -58,10 +58,11 @@ impl Calls {
             arming.pause();
             capture.disarm_all()
         })?;
-        let notes = self.budget_notes();
+        let told: Vec<String> = self.budget.iter().map(|budget| budget.told(step)).collect();
+        let notes = self.budget_notes().into_iter().chain(told.iter().map(|told| format!("ended {told}"))).collect();
         self.phases.step(step, capture, notes)?;
         self.show_moments();
-        self.news.extend(self.budget.iter().map(|budget| budget.told(step)));
+        self.news.extend(told);
         capture.count_allocs();
         if step == Step::Allocs {
             self.pay(|| arming.arm_again(known, capture));
