@@ -15,6 +15,7 @@ pub mod pprof_tool;
 pub mod probes;
 pub mod profile;
 pub mod run;
+pub mod served;
 pub mod side_by_side;
 pub mod skip;
 pub mod speedscope;
