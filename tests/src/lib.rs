@@ -7,6 +7,7 @@ pub mod gdb;
 pub mod house;
 pub mod manifest;
 pub mod nginx;
+pub mod pairs;
 pub mod peak;
 pub mod perf;
 pub mod planted;
