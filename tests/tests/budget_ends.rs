@@ -26,17 +26,35 @@ fn where_not_even_turns_can_be_paid_page_faults_are_recorded() -> Result<()> {
     let mut pairs = Pairs::start()?;
     let recording = pairs.recording(HUGE, 0, "8", "0.05%")?;
     ensure!(pairs.breakpoints()? > 0, "it is armed when it says that it records");
-    until_said(&recording, "page faults go on being recorded, in faults")?;
+    until_said(&recording, "page faults and address spaces that grow go on being recorded, in faults and mmap")?;
     // From now on it meets no trap: of nothing that it calls is a byte other than in its file, then and after the end.
     pairs.until_breakpoints(&recording, |number| number == 0)?;
     let run = recording.finish()?.success()?;
     ensure!(pairs.breakpoints()? == 0, "{} breakpoints are left", pairs.breakpoints()?);
-    ensure!(run.folder.names()? == ["alloc-shares.prof", "faults.prof", "heap.prof"], "{:?}: {}", run.folder.names()?, run.stderr);
+    ensure!(
+        run.folder.names()? == ["alloc-shares.prof", "faults.prof", "heap.prof", "mmap.prof"],
+        "{:?}: {}",
+        run.folder.names()?,
+        run.stderr
+    );
     let (heap, shares, faults) = (read(&run, "heap")?, read(&run, "alloc-shares")?, read(&run, "faults")?);
     // One ends where the next begins, and the last one lasts to the end.
     let ends = [end(&heap), end(&shares), end(&faults)];
     ensure!(ends[0] <= shares.time_ns && ends[1] <= faults.time_ns, "{ends:?} {} {}", shares.time_ns, faults.time_ns);
     ensure!(ends[2] >= heap.time_ns + 8_000_000_000 && faults.duration_ns > heap.duration_ns, "{ends:?} from {}", heap.time_ns);
+    let mmap = read(&run, "mmap")?;
+    ensure!(ends[1] <= mmap.time_ns && mmap.losses()?.is_empty(), "{ends:?} {}: {:#?}", mmap.time_ns, mmap.comments);
+    let grown = mmap.only(|sample| mmap.names(sample).contains(&"pairs"));
+    ensure!(
+        grown.total(0) > 0 && (grown.total(1) - grown.total(3)).unsigned_abs() <= HUGE + (1 << 20),
+        "{} grown, {} shrunk",
+        grown.total(1),
+        grown.total(3)
+    );
+    for (profile, next) in [(&heap, "in alloc-shares"), (&shares, "in faults and mmap")] {
+        let ended = profile.comment("ended after ").with_context(|| format!("{:#?}", profile.comments))?;
+        ensure!(ended.ends_with(next), "{ended}");
+    }
     for profile in [&heap, &shares] {
         let note = profile.comment("budget: probes took ").context("a word of the budget")?;
         let share: f64 = note.split_whitespace().next().context("a number")?.parse()?;

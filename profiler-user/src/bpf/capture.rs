@@ -22,7 +22,7 @@ use super::tallies;
 use super::threads::{SeenThread, ThreadIterator};
 use super::traced;
 use super::trap_cost::{Spent, TrapAccount};
-use crate::config::{ProbeWork, Tick, Traced};
+use crate::config::{ProbeWork, Traced};
 use crate::model::allocator::Allocator;
 use crate::model::event::ProcessEvent;
 use crate::model::loss::{Loss, Losses};
@@ -34,7 +34,6 @@ use profiler_common::tally::{TallyCounts, TallyKey};
 use profiler_common::unwind::range::ProcessRanges;
 use profiler_common::wait::DelayCounts;
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
@@ -51,7 +50,7 @@ pub struct Batch {
 pub struct Capture {
     pub(super) programs: Programs,
     /// What ticks, by source.
-    events: BTreeMap<Source, SampledEvents>,
+    pub(super) events: BTreeMap<Source, SampledEvents>,
     side_band: SideBand,
     hotplug: Option<Hotplug>,
     sent: SentStacks,
@@ -63,7 +62,7 @@ pub struct Capture {
     pub(super) sleepers: Option<Sleepers>,
     /// When the counting stopped, on `CLOCK_MONOTONIC`.
     pub(super) stopped_ns: u64,
-    traced: Vec<Traced>,
+    pub(super) traced: Vec<Traced>,
     away_at_start: TimesAway,
     /// What a trap costs, where calls have a budget.
     traps: Option<TrapAccount>,
@@ -170,19 +169,6 @@ impl Capture {
         if let Some(probes) = &mut self.programs.probes {
             probes.count_allocs();
         }
-    }
-
-    /// Lets page faults be sampled from now on, where they were not from the beginning.
-    ///
-    /// # Errors
-    /// The program does not load, or the kernel refuses an event.
-    pub fn start_faults(&mut self, frequency_hz: u32) -> Result<(), BpfError> {
-        if let Entry::Vacant(place) = self.events.entry(Source::FAULTS) {
-            let mut events = SampledEvents::open(Tick::Faults, frequency_hz, self.programs.ticked(Tick::Faults)?)?;
-            events.enable()?;
-            place.insert(events);
-        }
-        Ok(())
     }
 
     /// Takes the probes of a process away, which has ended.

@@ -45,6 +45,7 @@ mod threads;
 mod traced;
 mod tracepoint;
 mod trap_cost;
+mod views_capture;
 mod waits;
 
 pub use arena::{Arena, wait_for_programs};

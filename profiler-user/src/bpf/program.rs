@@ -334,7 +334,10 @@ fn load_object(options: &CaptureOptions) -> Result<Ebpf, BpfError> {
         .map_max_entries("CUSTOM_SITES", if has_custom { CUSTOM_SITES_MAX } else { 1 })
         .map_max_entries("TALLIES", if are_probed || has_descriptors { options.tallies } else { 1 })
         .map_max_entries("TALLY_OWNERS", if are_probed || has_descriptors || waits::are_counted(options) { options.tallies } else { 1 })
-        .map_max_entries("ADDRESS_SPACES", if options.traced.contains(&Traced::Mappings) { ADDRESS_SPACES_MAX } else { 1 })
+        .map_max_entries(
+            "ADDRESS_SPACES",
+            if options.budget || options.traced.contains(&Traced::Mappings) { ADDRESS_SPACES_MAX } else { 1 },
+        )
         .map_max_entries("DESCRIPTORS", if has_descriptors { OPEN_DESCRIPTORS_MAX } else { 1 })
         .map_max_entries("LIVE", if is_followed { options.live_blocks } else { 1 })
         .map_max_entries("PENDING", if is_followed { PENDING_CALLS_MAX } else { 64 })

@@ -106,7 +106,7 @@ impl Budget {
             Step::Heap => "what lives is recorded",
             Step::Allocs => "what is allocated goes on being recorded, in allocs",
             Step::Shares => "who allocates goes on being looked at by turns, in alloc-shares",
-            Step::Faults => "page faults go on being recorded, in faults",
+            Step::Faults => "page faults and address spaces that grow go on being recorded, in faults and mmap",
         };
         format!("after {:.1}s, {}; {goes_on}", self.begun.elapsed().as_secs_f64(), self.note())
     }

@@ -12,8 +12,8 @@ use crate::config::{Config, Event};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Wanted {
     Nothing,
-    /// Page faults are to be recorded from now on.
-    Faults,
+    /// The views of memory that need no trap are to be recorded from now on.
+    Views,
 }
 
 /// The calls that are recorded.
@@ -67,7 +67,7 @@ impl Calls {
         if step == Step::Allocs {
             self.pay(|| arming.arm_again(known, capture));
         }
-        Ok(if step == Step::Faults { Wanted::Faults } else { Wanted::Nothing })
+        Ok(if step == Step::Faults { Wanted::Views } else { Wanted::Nothing })
     }
 
     /// Arms or disarms, on the budget if there is one.

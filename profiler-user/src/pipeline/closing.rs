@@ -24,6 +24,7 @@ use foldhash::HashMap;
 use profiler_common::descriptor::DescriptorType;
 use profiler_common::source::Source;
 use profiler_common::tally::TallyKey;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -49,8 +50,8 @@ pub(super) struct Closing<'a> {
     pub(super) phases: &'a [Phase],
     /// When the recording began, and how long it was.
     pub(super) span: (SystemTime, Duration),
-    /// The same of page faults, where a budget has begun them.
-    pub(super) faults_span: Option<(SystemTime, Duration)>,
+    /// The same of what a budget has begun.
+    pub(super) spans: BTreeMap<Source, (SystemTime, Duration)>,
 }
 
 /// What was counted of a source in a stretch of time.
@@ -92,7 +93,7 @@ impl Closing<'_> {
         let sampled = aggregator.events();
         self.go_waits.settle(source, &mut aggregator);
         let aggregated = aggregator.finish();
-        let span = if source == Source::FAULTS { self.faults_span.unwrap_or(self.span) } else { self.span };
+        let span = self.spans.get(&source).copied().unwrap_or(self.span);
         let counting = Counting { counted: &counted, ticks, aggregated: &aggregated, sampled, span };
         let mut losses = self.losses(&counting)?;
         // What the kernel's clock says beyond what our program was run for.
@@ -103,6 +104,7 @@ impl Closing<'_> {
             // Where nobody asked for them, wall time is made of them, or a budget has begun them.
             Source::CLOCK => vec![Event::CpuClock],
             Source::OFF_CPU => vec![Event::OffCpu],
+            Source::MAPPINGS => vec![Event::Mappings],
             _ => vec![Event::PageFaults],
         };
         let mut notes: Vec<_> = self.still_waiting(source).into_iter().chain(self.left_out(source, &counted)).collect();

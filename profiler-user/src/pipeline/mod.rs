@@ -38,6 +38,7 @@ mod snapshot;
 mod stop;
 mod table_builder;
 mod taking;
+mod views;
 mod waits;
 mod wakers;
 mod wall;

@@ -11,10 +11,11 @@ use super::followed::Followed;
 use super::go_waits::GoWaits;
 use super::memory::Memory;
 use super::own_processes::OwnProcesses;
+use super::views::Views;
 use super::wall;
 use crate::aggregate::Aggregator;
 use crate::bpf::{BpfError, Capture, Drained, Last};
-use crate::config::{Config, Target, Tick, Traced};
+use crate::config::{Config, Target, Traced};
 use crate::labels;
 use crate::model::event::{ProcessEvent, TimedEvent};
 use crate::model::label::Label;
@@ -26,7 +27,6 @@ use crate::object::ObjectStore;
 use crate::process::{Context, Describe, KernelLayout, Processes, Tables, Threads};
 use crate::unwind::Costs;
 use profiler_common::source::Source;
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -97,8 +97,8 @@ pub(super) struct Session {
     pub(super) custom: Option<CustomArming>,
     pub(super) go_waits: Option<GoWaits>,
     calls: Option<Calls>,
-    /// When page faults were begun by the budget.
-    faults_since: Option<(SystemTime, Instant)>,
+    /// What was begun by the budget.
+    pub(super) views: Views,
     execs: Execs,
     pub(super) own: OwnProcesses,
     followed: Followed,
@@ -126,7 +126,7 @@ impl Session {
             custom: parts.custom,
             go_waits: parts.go_waits,
             calls: None,
-            faults_since: None,
+            views: Views::default(),
             execs: Execs::new(config.traced().contains(&Traced::Descriptors)),
             own: parts.own,
             followed: parts.followed,
@@ -185,18 +185,8 @@ impl Session {
         let (Some(calls), Some(arming)) = (&mut self.calls, &mut self.arming) else { return Ok(()) };
         match calls.look(arming, (&self.processes, &self.objects), &mut self.capture)? {
             Wanted::Nothing => Ok(()),
-            Wanted::Faults => self.begin_faults(),
+            Wanted::Views => self.begin_views(),
         }
-    }
-
-    /// What nobody has paid for yet: page faults, unless they are recorded already.
-    fn begin_faults(&mut self) -> Result<(), BpfError> {
-        if let Entry::Vacant(place) = self.aggregators.entry(Source::FAULTS) {
-            place.insert(Aggregator::default());
-            self.faults_since = Some((SystemTime::now(), Instant::now()));
-            self.capture.start_faults(Tick::Faults.usual_frequency_hz())?;
-        }
-        Ok(())
     }
 
     /// What the user is to be told since the last time.
@@ -367,14 +357,13 @@ impl Session {
         if let Some(calls) = &mut self.calls {
             calls.end(&self.capture)?;
         }
-        let faults_span = self.faults_since.map(|(start, begun)| (start, begun.elapsed()));
         let wakers = self.take_wakers();
         let closing = Closing {
             config,
             wakers: &wakers,
             beside: &self.beside,
             phases: self.calls.as_ref().map_or(&[], Calls::phases),
-            faults_span,
+            spans: self.views.spans(),
             capture: &self.capture,
             own: &self.own,
             execs: &self.execs,
