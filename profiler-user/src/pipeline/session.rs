@@ -11,7 +11,6 @@ use super::followed::Followed;
 use super::go_waits::GoWaits;
 use super::memory::Memory;
 use super::own_processes::OwnProcesses;
-use super::views::Views;
 use super::wall;
 use crate::aggregate::Aggregator;
 use crate::bpf::{BpfError, Capture, Drained, Last};
@@ -97,8 +96,8 @@ pub(super) struct Session {
     pub(super) custom: Option<CustomArming>,
     pub(super) go_waits: Option<GoWaits>,
     calls: Option<Calls>,
-    /// What was begun by the budget.
-    pub(super) views: Views,
+    /// When views of memory were begun by the budget.
+    pub(super) views: BTreeMap<Source, (SystemTime, Instant)>,
     execs: Execs,
     pub(super) own: OwnProcesses,
     followed: Followed,
@@ -126,7 +125,7 @@ impl Session {
             custom: parts.custom,
             go_waits: parts.go_waits,
             calls: None,
-            views: Views::default(),
+            views: BTreeMap::new(),
             execs: Execs::new(config.traced().contains(&Traced::Descriptors)),
             own: parts.own,
             followed: parts.followed,
@@ -363,7 +362,7 @@ impl Session {
             wakers: &wakers,
             beside: &self.beside,
             phases: self.calls.as_ref().map_or(&[], Calls::phases),
-            spans: self.views.spans(),
+            spans: self.view_spans(),
             capture: &self.capture,
             own: &self.own,
             execs: &self.execs,

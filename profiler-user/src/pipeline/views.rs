@@ -9,29 +9,23 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::time::{Duration, Instant, SystemTime};
 
-/// Which were begun in the middle of a recording, and when.
-#[derive(Default)]
-pub(super) struct Views(BTreeMap<Source, (SystemTime, Instant)>);
-
-impl Views {
-    /// When each began, and how long it has lasted.
-    pub(super) fn spans(&self) -> BTreeMap<Source, (SystemTime, Duration)> {
-        self.0.iter().map(|(source, (start, begun))| (*source, (*start, begun.elapsed()))).collect()
-    }
-}
-
 impl Session {
     /// Begins those that are not recorded already.
     pub(super) fn begin_views(&mut self) -> Result<(), BpfError> {
         for source in [Source::FAULTS, Source::MAPPINGS] {
             let Entry::Vacant(place) = self.aggregators.entry(source) else { continue };
             place.insert(Aggregator::default());
-            self.views.0.insert(source, (SystemTime::now(), Instant::now()));
+            self.views.insert(source, (SystemTime::now(), Instant::now()));
             match source {
                 Source::FAULTS => self.capture.start_faults(Tick::Faults.usual_frequency_hz())?,
                 _ => self.capture.start_mappings()?,
             }
         }
         Ok(())
+    }
+
+    /// When each of them began, and how long it has lasted.
+    pub(super) fn view_spans(&self) -> BTreeMap<Source, (SystemTime, Duration)> {
+        self.views.iter().map(|(source, (start, begun))| (*source, (*start, begun.elapsed()))).collect()
     }
 }
