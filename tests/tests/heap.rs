@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use profiler_tests::cgroup::Group;
 use profiler_tests::pprof_tool::{pprof, total};
 use profiler_tests::profile::Profile;
-use profiler_tests::run::Profiler;
+use profiler_tests::run::{Folder, Profiler};
 use profiler_tests::skip::{Need, can_record, ready, skip};
 use profiler_tests::subject::{Build, Subject, build, source};
 use std::collections::BTreeMap;
@@ -357,7 +357,10 @@ fn a_group_and_a_name_mean_their_processes_and_children() -> Result<()> {
         return Ok(());
     }
     let group = Group::v2("profiler-heap")?;
-    let program = build("blocks", Build::CBare)?;
+    // Of a name of its own: other tests run the same program at the same time.
+    let folder = Folder::create()?;
+    let program = folder.join("blocks-by-name");
+    fs::copy(build("blocks", Build::CBare)?, &program)?;
     // A shell in the group whose child is the program; and one like it outside, which has another name.
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("echo $$ > {}/cgroup.procs; {}; exit 0", group.path().display(), program.display())]);
@@ -367,7 +370,7 @@ fn a_group_and_a_name_mean_their_processes_and_children() -> Result<()> {
     is_exact(&profile, 1).context("by control group")?;
     let pids = profile.label_values("pid");
     ensure!(pids.len() == 1 && !pids.contains_key(&outside.subject.pid().to_string()), "{pids:?}");
-    is_exact(&both(&["--comm", "blocks"], &mut inside, &mut outside)?, 2).context("by name")?;
+    is_exact(&both(&["--comm", "blocks-by-name"], &mut inside, &mut outside)?, 2).context("by name")?;
     Ok(())
 }
 
