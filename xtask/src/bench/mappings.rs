@@ -3,10 +3,13 @@
 
 use super::footprint::cpu_seconds;
 use super::{Row, median};
-use anyhow::{Context, Result};
-use profiler_tests::run::Profiler;
+use anyhow::{Context as _, Result, ensure};
+use profiler_tests::run::{Profiler, as_pid};
+use profiler_tests::skip::find;
 use profiler_tests::subject::{Build, Subject, build};
+use rustix::process::{Signal, kill_process};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const MAPPINGS: &str = "60000";
@@ -25,6 +28,7 @@ const LATENCY_MAX: f64 = 1.2;
 pub(super) fn run() -> Result<Vec<Row>> {
     let remaps = build("remaps", Build::CBare)?;
     let (mut alone, mut recorded, mut halves, mut shares) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut floor = Vec::new();
     for _ in 0..ROUNDS {
         alone.push(latencies(start(&remaps)?)?.1);
         // Its mappings are there when the recording begins, and read once.
@@ -38,6 +42,7 @@ pub(super) fn run() -> Result<Vec<Row>> {
         recorded.push(p99);
         halves.push(p50);
         running.interrupt()?.success()?;
+        floor.push(by_perf_alone(start(&remaps)?)?);
     }
     let (share, alone, recorded) = (median(&mut shares), median(&mut alone), median(&mut recorded));
     Ok(vec![
@@ -48,12 +53,29 @@ pub(super) fn run() -> Result<Vec<Row>> {
             format!("<= {LATENCY_MAX}"),
             recorded <= LATENCY_MAX * alone,
         ),
+        Row::beside("the same with `perf record` that follows mappings and samples nothing / not recorded", {
+            let floor = median(&mut floor);
+            format!("{:.2} ({floor:.0} ns): what the kernel's own record of a mapping takes", floor / alone)
+        }),
         Row::beside("the median of them, recorded", format!("{:.0} ns", median(&mut halves))),
     ])
 }
 
 fn start(remaps: &Path) -> Result<Subject> {
     Subject::start(remaps, [MAPPINGS, CHANGES_PER_SECOND, SECONDS])
+}
+
+/// The 99th percentile of its calls while perf has the kernel write down what is mapped, on all CPUs, and nothing else.
+fn by_perf_alone(subject: Subject) -> Result<f64> {
+    ensure!(find("perf").is_some(), "the peer is missing: apt-get install linux-perf");
+    let mut command = Command::new("perf");
+    command.args(["record", "-a", "-e", "dummy", "-o", "/dev/null"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut perf = command.spawn()?;
+    std::thread::sleep(SETTLE);
+    let latencies = latencies(subject);
+    let _ = kill_process(as_pid(perf.id())?, Signal::INT);
+    perf.wait()?;
+    Ok(latencies?.1)
 }
 
 /// Its median and its 99th percentile, when it has ended.
