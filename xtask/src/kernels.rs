@@ -129,10 +129,10 @@ fn judge(kernel: &Kernel, said: &Said) -> Result<String> {
     };
     ensure!(record.status == 0, "`record` ends with {}", record.status);
     let heap = heap(kernel, said)?;
-    let sleeps = sleeps(kernel, said)?;
+    let (sleeps, maps) = (sleeps(kernel, said)?, maps(kernel, said)?);
     let (whole, all) = walked(&said.part("folded")?.text);
     ensure!(all >= 100 && whole * 100 >= all * 95, "{whole} of {all} samples of the subject were walked from `bottom` to `_start`");
-    Ok(format!("{whole} of {all} samples whole without frame pointers; {heap}; {sleeps}; instructions verified: {verified}"))
+    Ok(format!("{whole} of {all} samples whole without frame pointers; {heap}; {sleeps}; {maps}; instructions verified: {verified}"))
 }
 
 /// What became of a heap profile: the subject's blocks to the last one, or a refusal that says what is needed.
@@ -175,6 +175,25 @@ fn sleeps(kernel: &Kernel, said: &Said) -> Result<String> {
     let slept_s = slept_ns as f64 / 1e9;
     ensure!((slept_s / (10.0 * guest::NAP_S) - 1.0).abs() < 0.1, "{slept_s} s of ten times {} s slept: {rows}", guest::NAP_S);
     Ok("-e off-cpu saw every sleep".to_owned())
+}
+
+/// What became of the address space of a command that maps a large buffer, or a refusal.
+///
+/// # Errors
+/// Something other than it must.
+fn maps(kernel: &Kernel, said: &Said) -> Result<String> {
+    let maps = said.part("maps")?;
+    if !kernel.probes {
+        ensure!(maps.status == 1 && maps.text.contains("need Linux 6.6 or later"), "`-e mmap` is not refused in words");
+        return Ok("-e mmap refused, as it must be".to_owned());
+    }
+    ensure!(maps.status == 0, "`-e mmap` ends with {}", maps.status);
+    let rows = said.part("mapped")?.text;
+    let grown: u64 = rows.lines().filter_map(|row| row.trim().rsplit_once(' ')?.1.parse::<u64>().ok()).sum();
+    // Beside the program's own segments and heap.
+    let beside = grown.checked_sub(guest::BUFFER_BYTES);
+    ensure!(beside.is_some_and(|bytes| bytes < 4 << 20), "{grown} bytes grown, {} of them a buffer: {rows}", guest::BUFFER_BYTES);
+    Ok("-e mmap saw the space grow".to_owned())
 }
 
 /// `cpu 46140`, from a line of `cargo xtask ebpf --stats`.

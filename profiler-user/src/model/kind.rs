@@ -174,7 +174,7 @@ impl Kind {
     /// The column that forms with one number show: the events, or bytes of memory, or time.
     pub const fn shown_column(self) -> usize {
         match self {
-            Self::OffCpu | Self::Block | Self::Mutex | Self::Wall | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => 1,
+            Self::OffCpu | Self::Block | Self::Mutex | Self::Wall | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares | Self::Mmap => 1,
             Self::Heap | Self::HeapBase => 3,
             _ => 0,
         }

@@ -12,6 +12,8 @@ use std::process::{Command, Stdio};
 pub(super) const DEPTH: usize = 20;
 /// How long a command sleeps, seconds.
 pub(super) const NAP_S: f64 = 0.2;
+/// The buffer that a command maps, bytes.
+pub(super) const BUFFER_BYTES: u64 = 24 << 20;
 /// Bytes that functions of `tests/subjects/blocks.c` leave in use.
 pub(super) const BLOCKS: [(&str, u64); 4] = [("kept", 100_000), ("zeroed", 200_000), ("grown", 1_500_000), ("aligned", 204_800)];
 /// The longest that a guest may take, seconds; under emulation on two CPUs it is 10.
@@ -49,8 +51,13 @@ heap() {{
 sleeps() {{
     /bin/profiler record -e off-cpu -o /tmp/sleeps --format folded -- /bin/busybox sh -c 'for i in 1 2 3 4 5 6 7 8 9 10; do /bin/busybox sleep {NAP_S}; done'
 }}
+maps() {{
+    /bin/profiler record -e mmap -o /tmp/maps --format folded -- /bin/busybox dd if=/dev/zero of=/dev/null bs={BUFFER_BYTES} count=1
+}}
 part sleeps sleeps
 part slept /bin/busybox cat /tmp/sleeps
+part maps maps
+part mapped /bin/busybox cat /tmp/maps
 /bin/busybox poweroff -f
 "#
     )
