@@ -8,6 +8,7 @@ use crate::settings::{offset, setting};
 use crate::stack::{From, take};
 use crate::target::{is_own, is_wanted};
 use crate::task::{Current, read_kernel};
+use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::programs::RawTracePointContext;
 use profiler_common::counter::Counter;
@@ -46,7 +47,9 @@ pub fn unlocked(context: &RawTracePointContext) {
     let weight = if before < pages { pages - before } else { (before - pages) | WEIGHT_LESS };
     let Some(place) = OfProbe::claim() else { return OfProbe::lose(SOURCE, Loss::NoScratch) };
     let process = task.process(tgid);
-    if let Some(stack) = take(place, &From::Probe { is_entry: false }, &process, task) {
+    // A program that is being loaded has no stack of its own yet: the kernel's tells what this is.
+    let from = From::Kernel { context: context.as_ptr(), kernel: task.is_in_exec() };
+    if let Some(stack) = take(place, &from, &process, task) {
         // SAFETY: no arguments, no preconditions.
         let time_ns = unsafe { bpf_ktime_get_ns() };
         let record = SampleRecord {
