@@ -27,6 +27,7 @@ mod order;
 mod perf_event;
 mod probe_programs;
 mod probes;
+mod probes_capture;
 mod program;
 mod program_cost;
 mod program_size;

@@ -16,12 +16,16 @@ pub struct Allocator {
 pub const OWN_MAX: usize = 4;
 /// Functions of one file at most.
 pub const FUNCTIONS_MAX: usize = 64;
+/// Other names of one function that are kept.
+pub const ALIASES_MAX: usize = 8;
 
 /// A function to probe.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AllocatorFunction {
     /// Its symbol.
     pub name: String,
+    /// Other symbols of it, at most [`ALIASES_MAX`].
+    pub aliases: Vec<String>,
     /// What it does with which arguments.
     pub call: AllocatorCall,
     /// File offset of its first instruction.
@@ -118,6 +122,21 @@ pub struct ProbePlace {
     pub pushed: u32,
     /// Whether the kernel emulates the instruction, or has to execute it step by step, at six times the price.
     pub is_emulated: bool,
+}
+
+/// Where a function was probed, and in how many processes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Placement {
+    /// The file that has it, as it was mapped first.
+    pub file: String,
+    /// Its symbols.
+    pub names: Vec<String>,
+    /// How far behind its entry the probe is, bytes.
+    pub distance: u64,
+    /// Whether the kernel emulates the instruction there.
+    pub is_emulated: bool,
+    /// Processes that it was armed in.
+    pub processes: u64,
 }
 
 /// What a function does, with its arguments in the order of the calling convention.

@@ -17,7 +17,9 @@ use super::machine::Machine;
 use super::machine_code::MachineCode;
 use super::probe_place::places;
 use super::tail_jumps::{Ends, Subject, ends};
-use crate::model::allocator::{Allocator, AllocatorCall, AllocatorFunction, FUNCTIONS_MAX, GivenFunction, OWN_MAX, ProbePlace};
+use crate::model::allocator::{
+    ALIASES_MAX, Allocator, AllocatorCall, AllocatorFunction, FUNCTIONS_MAX, GivenFunction, OWN_MAX, ProbePlace,
+};
 use object::{Object, ObjectSymbol, SymbolFlags, SymbolIndex};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -89,6 +91,7 @@ pub fn allocator(bytes: &[u8], given: &[GivenFunction]) -> Result<Allocator, Par
             callers.extend(ends.calls.then_some(offset));
             let (name, forwards) = (candidate.name.to_owned(), forwards(candidate.call, &ends, &candidates));
             found.functions.push(AllocatorFunction {
+                aliases: aliases(&entries, entry, &name),
                 name,
                 call: candidate.call,
                 entry: offset,
@@ -114,6 +117,13 @@ pub fn allocator(bytes: &[u8], given: &[GivenFunction]) -> Result<Allocator, Par
     own.sort_unstable();
     found.own = own;
     Ok(found)
+}
+
+/// The other names of a function, the shortest first.
+fn aliases(entries: &HashMap<&str, u64>, entry: u64, name: &str) -> Vec<String> {
+    let mut found: Vec<&str> = entries.iter().filter(|(other, at)| **at == entry && **other != name).map(|(other, _)| *other).collect();
+    found.sort_unstable_by_key(|other| (other.len(), *other));
+    found.into_iter().take(ALIASES_MAX).map(str::to_owned).collect()
 }
 
 fn unemulated(offset: u64) -> (ProbePlace, ProbePlace) {

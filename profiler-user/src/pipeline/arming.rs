@@ -2,9 +2,10 @@
 
 use super::allocator_finder::{AllocatorFinder, Finding, start};
 use super::given::Given;
+use super::placements::Placements;
 use super::probed::{Probed, Whom};
 use crate::bpf::{BpfError, Capture};
-use crate::model::allocator::GivenAllocator;
+use crate::model::allocator::{GivenAllocator, Placement};
 use crate::model::answer::LoadSegment;
 use crate::model::event::ProcessEvent;
 use crate::model::go_heap::{GoHeapPlaces, NoGoHeap};
@@ -42,11 +43,13 @@ pub(super) struct Arming {
     is_paused: bool,
     /// Why the last process could not be armed.
     trouble: Option<BpfError>,
+    /// Where probes are; None: nobody asks.
+    placements: Option<Placements>,
 }
 
 impl Arming {
     /// Arms nothing yet.
-    pub(super) fn new(whom: Whom, given: &[GivenAllocator]) -> io::Result<Self> {
+    pub(super) fn new(whom: Whom, given: &[GivenAllocator], placements: Option<Placements>) -> io::Result<Self> {
         let given = Given::new(given.to_vec());
         Ok(Self {
             probed: Probed::new(whom),
@@ -59,6 +62,7 @@ impl Arming {
             missed: 0,
             is_paused: false,
             trouble: None,
+            placements,
         })
     }
 
@@ -107,6 +111,9 @@ impl Arming {
             self.armed.retain(|(armed, _)| armed != pid);
             let was_known = armed != self.armed.len() || self.go.remove(pid).is_some() || self.without.contains(pid);
             self.missed += u64::from(!was_known && !self.is_paused);
+            if let Some(placements) = &mut self.placements {
+                placements.forget(*pid);
+            }
             capture.disarm(*pid);
         }
     }
@@ -173,7 +180,8 @@ impl Arming {
             if !self.armed.insert((pid, *object)) {
                 continue;
             }
-            let paths = space.iter().filter(|range| object_of(&range.kind) == Some(*object)).map(|range| &*range.mapped.path).collect();
+            let paths: BTreeSet<&[u8]> =
+                space.iter().filter(|range| object_of(&range.kind) == Some(*object)).map(|range| &*range.mapped.path).collect();
             let allocator = self.given.of_file(allocator, &paths);
             if allocator.functions.is_empty() || self.is_paused {
                 continue;
@@ -181,8 +189,15 @@ impl Arming {
             if let Err(trouble) = capture.arm(pid, file, &allocator) {
                 self.armed.remove(&(pid, *object));
                 self.trouble = Some(trouble);
+            } else if let Some(placements) = &mut self.placements {
+                placements.note((pid, *object), paths.first().copied().unwrap_or_default(), &allocator, capture);
             }
         }
+    }
+
+    /// Where probes were, and in how many processes.
+    pub(super) fn placements(&self) -> Vec<Placement> {
+        self.placements.as_ref().map(Placements::all).unwrap_or_default()
     }
 
     /// Everything was disarmed, and stays so.

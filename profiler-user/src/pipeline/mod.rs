@@ -29,6 +29,7 @@ mod moments;
 mod ongoing;
 mod own_processes;
 mod phases;
+mod placements;
 mod probed;
 mod recorder;
 mod session;

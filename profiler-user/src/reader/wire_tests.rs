@@ -68,6 +68,7 @@ fn an_allocator() -> Allocator {
     let after_entry = ProbePlace { offset: 25, pushed: 8, is_emulated: true };
     let free = AllocatorFunction {
         name: "free".into(),
+        aliases: vec!["cfree".into(), String::new()],
         call: AllocatorCall::Free,
         entry: 16,
         at_entry: place,
