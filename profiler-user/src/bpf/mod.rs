@@ -12,6 +12,7 @@ mod counters;
 mod cpus;
 mod custom;
 mod custom_capture;
+mod custom_marks;
 mod custom_values;
 mod descriptors;
 mod error;

@@ -1,11 +1,34 @@
-//! What a recording's probes of allocators say of themselves.
+//! Probes of allocators in a recording, beside their functions: where they are, and marks at which programs tell of their own blocks.
 
 use super::capture::Capture;
-use crate::model::allocator::{AllocatorFunction, ProbePlace};
+use super::error::BpfError;
+use super::probes::Returns;
+use super::program::EMBEDDED_OBJECT;
+use crate::model::allocator::{AllocatorFunction, AllocatorMark, ProbePlace};
+use crate::model::process::Pid;
+use std::os::fd::BorrowedFd;
 
 impl Capture {
     /// Where a function of an allocator is probed, if it is.
     pub fn place_of(&self, function: &AllocatorFunction) -> Option<ProbePlace> {
         self.programs.probes.as_ref()?.place_of(function)
+    }
+
+    /// Arms the marks of a file in a process; the file is that which it maps.
+    ///
+    /// # Errors
+    /// The kernel refuses, or the process has ended.
+    pub fn arm_marks(&mut self, pid: Pid, file: BorrowedFd<'_>, marks: &[AllocatorMark]) -> Result<(), BpfError> {
+        let are_followed = self.programs.probes.as_ref().is_some_and(|probes| probes.returns() != Returns::NotSeen);
+        let Some(custom) = &mut self.programs.custom else { return Ok(()) };
+        custom.load_for_marks(EMBEDDED_OBJECT)?;
+        custom.arm_marks(pid, file, (marks, are_followed))
+    }
+
+    /// Takes them away: the process has ended, or everything is disarmed.
+    pub fn disarm_marks(&mut self, pid: Pid) {
+        if let Some(custom) = &mut self.programs.custom {
+            custom.told.remove(&pid);
+        }
     }
 }

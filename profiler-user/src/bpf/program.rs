@@ -89,7 +89,7 @@ impl Programs {
         let sites = map(&mut ebpf, "SITES")?;
         let probes = options.calls.map(|calls| Probes::load((calls, options.budget), EMBEDDED_OBJECT, &numbers, sites)).transpose()?;
         let sites = map(&mut ebpf, "CUSTOM_SITES")?;
-        let has_custom = !options.custom.is_empty();
+        let has_custom = !options.custom.is_empty() || options.calls.is_some();
         let custom = has_custom.then(|| CustomProbes::load(&options.custom, EMBEDDED_OBJECT, &numbers, sites)).transpose()?;
         let hold = map(&mut ebpf, "HOLD")?;
         let hold = (options.settings.held != 0).then(|| Hold::load(EMBEDDED_OBJECT, hold, &numbers)).transpose()?;
@@ -324,7 +324,7 @@ fn load_object(options: &CaptureOptions) -> Result<Ebpf, BpfError> {
         .map_max_entries("LOCK_PLACES", if options.settings.waits & WAITS_MUTEX != 0 { LOCKS_MAX } else { 1 })
         .map_max_entries("DELAYS", if waits::are_counted(options) { options.tallies } else { 1 })
         .map_max_entries("SITES", if options.calls.is_some() { SITES_MAX } else { 1 })
-        .map_max_entries("CUSTOM_SITES", if has_custom { CUSTOM_SITES_MAX } else { 1 })
+        .map_max_entries("CUSTOM_SITES", if are_probed { CUSTOM_SITES_MAX } else { 1 })
         .map_max_entries("TALLIES", if are_probed || has_descriptors { options.tallies } else { 1 })
         .map_max_entries("TALLY_OWNERS", if are_probed || has_descriptors || waits::are_counted(options) { options.tallies } else { 1 })
         .map_max_entries("DESCRIPTORS", if has_descriptors { OPEN_DESCRIPTORS_MAX } else { 1 })

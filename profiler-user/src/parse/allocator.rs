@@ -10,6 +10,7 @@
 //! - tcmalloc 2.10: all names of one thing are one address; `valloc` and `pvalloc` end by a jump to `memalign`.
 //! - mimalloc 2.0: `aligned_alloc`, `memalign`, `valloc` and `pvalloc` end by a jump to `mi_malloc_aligned`.
 
+use super::allocator_marks::marks;
 use super::allocator_names::{call_of, family, is_free, is_malloc, is_operator, is_prefixed, is_related, is_valloc};
 use super::elf::ParseError;
 use super::linkage::Linkage;
@@ -70,6 +71,7 @@ pub fn allocator(bytes: &[u8], given: &[GivenFunction]) -> Result<Allocator, Par
     let mut found = Allocator::default();
     let (mut strangers, mut callers) = (Vec::new(), Vec::new());
     if candidates.is_empty() {
+        found.marks = marks(&file, bytes, imports_malloc(&file));
         return Ok(found);
     }
     let is_there = |at: &u32| given.get(*at as usize).is_some_and(|function| entries.contains_key(function.name.as_str()));
@@ -162,11 +164,16 @@ fn named<'a>(symbol: &object::Symbol<'a, '_>) -> Option<Named<'a>> {
     Some(Named { name, address: symbol.address(), size, is_local: symbol.is_local() })
 }
 
-/// The functions by their addresses, one for each, and the addresses by all of their names.
-fn candidates<'a>(file: &'a object::File<'a>, given: &[GivenFunction]) -> (Candidates<'a>, HashMap<&'a str, u64>) {
+/// Whether `malloc` is another file's.
+fn imports_malloc(file: &object::File<'_>) -> bool {
     let imported =
         |symbol: object::Symbol<'_, '_>| symbol.index() != SymbolIndex(0) && symbol.is_undefined() && symbol.name_bytes() == Ok(b"malloc");
-    let imports_malloc = file.dynamic_symbols().take(SYMBOLS_MAX).any(imported);
+    file.dynamic_symbols().take(SYMBOLS_MAX).any(imported)
+}
+
+/// The functions by their addresses, one for each, and the addresses by all of their names.
+fn candidates<'a>(file: &'a object::File<'a>, given: &[GivenFunction]) -> (Candidates<'a>, HashMap<&'a str, u64>) {
+    let imports_malloc = imports_malloc(file);
     let place_of = |name: &str| given.iter().position(|given| given.name == name);
     let by_name = |function: &Named<'_>| {
         call_of(function.name).filter(|_| !function.is_local || is_prefixed(function.name) || !imports_malloc).map(|call| (call, None))

@@ -2,10 +2,11 @@
 
 use super::allocator_finder::{AllocatorFinder, Finding, start};
 use super::given::Given;
+use super::marked::Marked;
 use super::placements::Placements;
 use super::probed::{Probed, Whom};
 use crate::bpf::{BpfError, Capture};
-use crate::model::allocator::{GivenAllocator, Placement};
+use crate::model::allocator::{Allocator, GivenAllocator, Marks, Placement};
 use crate::model::answer::LoadSegment;
 use crate::model::event::ProcessEvent;
 use crate::model::go_heap::{GoHeapPlaces, NoGoHeap};
@@ -45,6 +46,8 @@ pub(super) struct Arming {
     trouble: Option<BpfError>,
     /// Where probes are; None: nobody asks.
     placements: Option<Placements>,
+    /// Files whose own marks are probed, or are of no use.
+    marked: Marked,
 }
 
 impl Arming {
@@ -63,6 +66,7 @@ impl Arming {
             is_paused: false,
             trouble: None,
             placements,
+            marked: Marked::default(),
         })
     }
 
@@ -114,6 +118,7 @@ impl Arming {
             if let Some(placements) = &mut self.placements {
                 placements.forget(*pid);
             }
+            self.marked.forget(*pid, capture);
             capture.disarm(*pid);
         }
     }
@@ -182,6 +187,12 @@ impl Arming {
             }
             let paths: BTreeSet<&[u8]> =
                 space.iter().filter(|range| object_of(&range.kind) == Some(*object)).map(|range| &*range.mapped.path).collect();
+            let path = paths.first().copied().unwrap_or_default();
+            if let Err(trouble) = self.marked.arm((pid, *object), (file, path), (&allocator.marks, &mut self.placements), capture) {
+                self.armed.remove(&(pid, *object));
+                self.trouble = Some(trouble);
+                continue;
+            }
             let allocator = self.given.of_file(allocator, &paths);
             if allocator.functions.is_empty() || self.is_paused {
                 continue;
@@ -190,7 +201,7 @@ impl Arming {
                 self.armed.remove(&(pid, *object));
                 self.trouble = Some(trouble);
             } else if let Some(placements) = &mut self.placements {
-                placements.note((pid, *object), paths.first().copied().unwrap_or_default(), &allocator, capture);
+                placements.note((pid, *object), path, &allocator, capture);
             }
         }
     }
@@ -216,7 +227,8 @@ impl Arming {
     }
 
     fn has_allocator(&self, object: ObjectId) -> bool {
-        matches!(self.known.get(&object), Some(Some(Finding::Allocator(allocator))) if !allocator.functions.is_empty())
+        let has_any = |allocator: &Allocator| !allocator.functions.is_empty() || matches!(allocator.marks, Marks::Usable(_));
+        matches!(self.known.get(&object), Some(Some(Finding::Allocator(allocator))) if has_any(allocator))
     }
 
     /// What there is to say of processes: where nothing could be probed, an empty profile would be a lie.
@@ -228,6 +240,7 @@ impl Arming {
         without
             .chain(self.given.missing())
             .chain(self.given.unmapped())
+            .chain(self.marked.notes())
             .chain((self.missed > 0).then(|| format!("processes that ended before they could be probed: {}", self.missed)))
     }
 

@@ -24,6 +24,7 @@ mod go_waits;
 mod goroutines;
 mod governor;
 mod held;
+mod marked;
 mod memory;
 mod moments;
 mod ongoing;

@@ -1,7 +1,7 @@
 //! Where the functions of allocators were probed, and in how many processes: for who asks what was chosen.
 
 use crate::bpf::Capture;
-use crate::model::allocator::{Allocator, AllocatorFunction, Placement, ProbePlace};
+use crate::model::allocator::{Allocator, AllocatorFunction, AllocatorMark, MARKS_PROVIDER, Placement, ProbePlace};
 use crate::model::mapping::ObjectId;
 use crate::model::process::Pid;
 use std::cmp::Reverse;
@@ -32,15 +32,27 @@ impl Placements {
     }
 
     fn note_function(&mut self, (pid, object): (Pid, ObjectId), path: &[u8], function: &AllocatorFunction, chosen: ProbePlace) {
-        let place = (object, function.entry, chosen.offset);
+        let names = || std::iter::once(&function.name).chain(&function.aliases).cloned().collect();
+        self.note_place(pid, path, (object, function.entry, chosen.offset), (&names, chosen.is_emulated));
+    }
+
+    /// A file's own marks were armed in a process.
+    pub(super) fn note_marks(&mut self, (pid, object): (Pid, ObjectId), path: &[u8], marks: &[AllocatorMark]) {
+        for mark in marks {
+            let names = || vec![format!("{MARKS_PROVIDER}:{}", mark.tells.name())];
+            self.note_place(pid, path, (object, mark.offset, mark.offset), (&names, mark.is_emulated));
+        }
+    }
+
+    fn note_place(&mut self, pid: Pid, path: &[u8], place: Place, (names, is_emulated): (&dyn Fn() -> Vec<String>, bool)) {
         if self.places.len() >= PLACES_MAX && !self.places.contains_key(&place) || !self.counted.entry(pid).or_default().insert(place) {
             return;
         }
         let placement = self.places.entry(place).or_insert_with(|| Placement {
             file: String::from_utf8_lossy(path).into_owned(),
-            names: std::iter::once(&function.name).chain(&function.aliases).cloned().collect(),
-            distance: chosen.offset.saturating_sub(function.entry),
-            is_emulated: chosen.is_emulated,
+            names: names(),
+            distance: place.2.saturating_sub(place.1),
+            is_emulated,
             processes: 0,
         });
         placement.processes += 1;

@@ -44,6 +44,7 @@ impl Out {
             self.u64(*first);
             self.u64(*end);
         }
+        self.marks(&allocator.marks);
     }
 
     fn function_name(&mut self, name: &str) {
@@ -84,7 +85,7 @@ impl In<'_> {
             }
             own.push((first, end));
         }
-        Ok(Allocator { functions, own, given })
+        Ok(Allocator { functions, own, given, marks: self.marks()? })
     }
 
     fn allocator_function(&mut self) -> Result<AllocatorFunction, Malformed> {

@@ -191,8 +191,9 @@ fn waits(profile: &Profile) -> String {
     )
 }
 
-/// Comments that the terminal shows: what there is to say of single processes, what a budget has taken, and how sure what is in use is.
-const SHOWN: [&str; 6] = ["process ", "processes ", "--allocator ", "budget: ", "there was more at once ", "inuse_space is an estimate "];
+/// Comments that the terminal shows: what there is to say of single processes and of allocators, what a budget has taken, and how sure what is in use is.
+const SHOWN: [&str; 7] =
+    ["process ", "processes ", "--allocator ", "otel_memory: ", "budget: ", "there was more at once ", "inuse_space is an estimate "];
 
 /// What there is to say beside the sums.
 fn notes(profile: &Profile) -> String {
