@@ -1,12 +1,21 @@
 //! Probes of allocators in a recording, beside their functions: where they are, and marks at which programs tell of their own blocks.
 
 use super::capture::Capture;
+use super::custom::CustomProbes;
 use super::error::BpfError;
-use super::probes::Returns;
-use super::program::EMBEDDED_OBJECT;
+use super::probes::{Probes, Returns};
+use super::program::{EMBEDDED_OBJECT, Programs};
 use crate::model::allocator::{AllocatorFunction, AllocatorMark, ProbePlace};
 use crate::model::process::Pid;
 use std::os::fd::BorrowedFd;
+
+impl Programs {
+    /// Disarms all that counts calls.
+    pub(super) fn disarm_calls(&mut self) {
+        self.probes.iter_mut().for_each(Probes::disarm_all);
+        self.custom.iter_mut().for_each(CustomProbes::disarm_marks);
+    }
+}
 
 impl Capture {
     /// Where a function of an allocator is probed, if it is.
@@ -25,7 +34,7 @@ impl Capture {
         custom.arm_marks(pid, file, (marks, are_followed))
     }
 
-    /// Takes them away: the process has ended, or everything is disarmed.
+    /// Takes them away: the process has ended.
     pub fn disarm_marks(&mut self, pid: Pid) {
         if let Some(custom) = &mut self.programs.custom {
             custom.told.remove(&pid);

@@ -188,7 +188,9 @@ impl Arming {
             let paths: BTreeSet<&[u8]> =
                 space.iter().filter(|range| object_of(&range.kind) == Some(*object)).map(|range| &*range.mapped.path).collect();
             let path = paths.first().copied().unwrap_or_default();
-            if let Err(trouble) = self.marked.arm((pid, *object), (file, path), (&allocator.marks, &mut self.placements), capture) {
+            if !self.is_paused
+                && let Err(trouble) = self.marked.arm((pid, *object), (file, path), (&allocator.marks, &mut self.placements), capture)
+            {
                 self.armed.remove(&(pid, *object));
                 self.trouble = Some(trouble);
                 continue;
@@ -219,6 +221,7 @@ impl Arming {
     /// Arms everything again that was armed, or would have been. A process that cannot be armed any more has ended.
     pub(super) fn arm_again(&mut self, (processes, objects): Known<'_>, capture: &mut Capture) {
         self.is_paused = false;
+        self.marked.disarmed();
         // As if they had just been mapped: who has changed since is looked at once more, too.
         for (pid, _) in std::mem::take(&mut self.armed) {
             self.probed.again(pid);

@@ -14,7 +14,6 @@ const NAMED_MAX: usize = 32;
 /// Which files' marks are probed in whom.
 #[derive(Default)]
 pub(super) struct Marked {
-    /// They stay armed whatever a budget says: only what a process has sampled comes there.
     armed: BTreeSet<(Pid, ObjectId)>,
     /// Files, by their paths; those of no use with the reason.
     files: BTreeMap<String, Option<UselessMarks>>,
@@ -61,6 +60,11 @@ impl Marked {
         if before != self.armed.len() {
             capture.disarm_marks(pid);
         }
+    }
+
+    /// All were disarmed.
+    pub(super) fn disarmed(&mut self) {
+        self.armed.clear();
     }
 
     /// What there is to say of them.
