@@ -1,7 +1,7 @@
 //! Where the functions of allocators were probed, and in how many processes: for who asks what was chosen.
 
 use crate::bpf::Capture;
-use crate::model::allocator::{Allocator, AllocatorFunction, AllocatorMark, MARKS_PROVIDER, Placement, ProbePlace};
+use crate::model::allocator::{Allocator, AllocatorFunction, AllocatorMark, MARKS_PROVIDER, Placement, ProbePlace, Told};
 use crate::model::mapping::ObjectId;
 use crate::model::process::Pid;
 use std::cmp::Reverse;
@@ -36,11 +36,12 @@ impl Placements {
         self.note_place(pid, path, (object, function.entry, chosen.offset), (&names, chosen.is_emulated));
     }
 
-    /// A file's own marks were armed in a process.
+    /// A file's own marks were armed in a process. Those of one name are told as one: a compiler puts them wherever it has copied their function to.
     pub(super) fn note_marks(&mut self, (pid, object): (Pid, ObjectId), path: &[u8], marks: &[AllocatorMark]) {
         for mark in marks {
             let names = || vec![format!("{MARKS_PROVIDER}:{}", mark.tells.name())];
-            self.note_place(pid, path, (object, mark.offset, mark.offset), (&names, mark.is_emulated));
+            let sort = u64::from(matches!(mark.tells, Told::Free(_))) << 1 | u64::from(mark.is_emulated);
+            self.note_place(pid, path, (object, sort, sort), (&names, mark.is_emulated));
         }
     }
 
