@@ -62,6 +62,8 @@ pub const SITE_OWN_MAX: usize = 4;
 pub const TALLIES_MAX: u32 = 65_536;
 /// Sampled blocks that are followed at once, over all processes; where more live, one in a power of two is followed.
 pub const LIVE_BLOCKS_MAX: u32 = 1 << 18;
+/// Address spaces whose sizes are followed at once.
+pub const ADDRESS_SPACES_MAX: u32 = 65_536;
 /// File descriptors that may be open at once, over all processes, and are followed.
 pub const OPEN_DESCRIPTORS_MAX: u32 = 1 << 17;
 /// Sampled calls that may be on their way at once; beyond, some are forgotten.

@@ -73,6 +73,9 @@ pub struct TallyRecord {
 
 const _: () = assert!(size_of::<TallyRecord>() == 48);
 
+/// In the weight of a sample: it is so much less, and not more (of an address space).
+pub const WEIGHT_LESS: u64 = 1 << 63;
+
 /// The head of a stack; `kernel_frames + user_frames` addresses of 8 bytes follow, each part leaf first
 /// and each caller as [`crate::unwind::caller_word`] has it. If its `form` is [`FORM_UNFINISHED`], then come
 /// the registers of the last of these frames ([`UnfinishedAt`]) and the thread's stack from there on.

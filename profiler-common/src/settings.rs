@@ -148,6 +148,8 @@ pub struct KernelOffsets {
     pub task_involuntary: u32,
     /// `task_struct::sched_info.last_arrival`; 0 where a kernel does not keep it
     pub task_last_arrival: u32,
-    /// `vm_unmapped_area_info::length`
-    pub area_length: u32,
+    /// `mm_struct::total_vm`
+    pub mm_total_vm: u32,
+    /// `mm_struct::mm_users`
+    pub mm_users: u32,
 }

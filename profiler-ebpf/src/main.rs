@@ -64,10 +64,17 @@ pub fn descriptor_got(context: RawTracePointContext) -> i32 {
     0
 }
 
-/// A task was given room in its address space: `vm_unmapped_area(address, info)`.
-#[raw_tracepoint(tracepoint = "vm_unmapped_area")]
+/// An address space is let go by who may have changed it: `mmap_lock_released(space, ...)`.
+#[raw_tracepoint(tracepoint = "mmap_lock_released")]
 pub fn mapping(context: RawTracePointContext) -> i32 {
-    probe::mapping::mapped(&context);
+    probe::mapping::unlocked(&context);
+    0
+}
+
+/// An address space ends: `exit_mmap(space)`.
+#[raw_tracepoint(tracepoint = "exit_mmap")]
+pub fn mapping_ended(context: RawTracePointContext) -> i32 {
+    probe::mapping::ended(&context);
     0
 }
 

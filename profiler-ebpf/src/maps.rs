@@ -8,9 +8,9 @@ use profiler_common::custom::CustomSite;
 use profiler_common::descriptor::{Descriptor, DescriptorKey};
 use profiler_common::hold::Hold;
 use profiler_common::limits::{
-    CUSTOM_SITES_MAX, DELAYS_MAX, KNOWN_SLOTS, LIVE_BLOCKS_MAX, LOCKS_MAX, OPEN_DESCRIPTORS_MAX, OWN_PROCESSES_MAX, PENDING_CALLS_MAX,
-    PROBE_CACHE_SLOTS, PROBE_KNOWN_SLOTS, RING_BYTES, RULE_CACHE_SLOTS, SENT_STACK_SLOTS, SITES_MAX, SLEEPS_MAX, STACK_FRAMES_MAX,
-    TALLIES_MAX, TARGET_MARKS_LEN, TARGET_PROCESSES_MAX, UNFINISHED_BYTES_MAX, UNFINISHED_SLOTS, UNWIND_PROCESSES_MAX,
+    ADDRESS_SPACES_MAX, CUSTOM_SITES_MAX, DELAYS_MAX, KNOWN_SLOTS, LIVE_BLOCKS_MAX, LOCKS_MAX, OPEN_DESCRIPTORS_MAX, OWN_PROCESSES_MAX,
+    PENDING_CALLS_MAX, PROBE_CACHE_SLOTS, PROBE_KNOWN_SLOTS, RING_BYTES, RULE_CACHE_SLOTS, SENT_STACK_SLOTS, SITES_MAX, SLEEPS_MAX,
+    STACK_FRAMES_MAX, TALLIES_MAX, TARGET_MARKS_LEN, TARGET_PROCESSES_MAX, UNFINISHED_BYTES_MAX, UNFINISHED_SLOTS, UNWIND_PROCESSES_MAX,
 };
 use profiler_common::record::{StackHeader, UnfinishedAt};
 use profiler_common::source::SOURCES;
@@ -267,6 +267,10 @@ pub static THINNING: Array<Thinning> = Array::with_max_entries(1, 0);
 /// Sampled blocks that live, and are followed.
 #[map]
 pub static LIVE: HashMap<LiveKey, LiveBlock> = HashMap::with_max_entries(LIVE_BLOCKS_MAX, NO_PREALLOC);
+
+/// Pages of address spaces, by where the kernel has each; and those that processes had when the recording began, by their ids.
+#[map]
+pub static ADDRESS_SPACES: HashMap<u64, u64> = HashMap::with_max_entries(ADDRESS_SPACES_MAX, NO_PREALLOC);
 
 /// File descriptors that are open.
 #[map]

@@ -5,13 +5,11 @@
 //! What never returns (its thread has died, it was jumped out of) stays until its place is wanted: the oldest one goes first.
 
 use crate::maps::PENDING;
-use crate::place::{OfProbe, Place as _, compare_and_swap, swap};
+use crate::place::{compare_and_swap, swap};
 use crate::settings::setting;
 use crate::stack::mix;
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use profiler_common::limits::PENDING_CALLS_MAX;
-use profiler_common::loss::Loss;
-use profiler_common::source::Source;
 use profiler_common::tally::{PendingCall, PendingKey};
 
 /// Places that a call may have.
@@ -20,8 +18,6 @@ const WAYS: u32 = 4;
 const EMPTY: u64 = 0;
 /// And of one that is being written.
 const CLAIMED: u64 = 1;
-/// A call that has not returned by then is taken for one that never will, jiffies: a minute where there are a thousand a second.
-const RETURNS_WITHIN: u64 = 60_000;
 
 const _: () = assert!(PENDING_CALLS_MAX.is_power_of_two() && PENDING_CALLS_MAX.is_multiple_of(WAYS));
 
@@ -40,37 +36,35 @@ pub struct Pending {
 pub struct Slot {
     pending: *mut Pending,
     hash: u64,
+    is_taken: bool,
 }
 
 impl Slot {
-    /// Claims a place: one of the same key, which was jumped out of, or else an empty one, or else that of the oldest call. What is lost is counted: a call that
-    /// finds no place since others are at them right now, and one that gives up its place while it may still return.
+    /// Claims a place: one of the same key, which was jumped out of, or else an empty one, or else that of the oldest call. None if others are at all of them
+    /// right now. Calls that give up their place, or find none, are in no count, and so among those that have not returned when all is added up.
     #[inline(always)]
-    pub fn claim(key: &PendingKey, source: Source) -> Option<Self> {
+    pub fn claim(key: &PendingKey) -> Option<Self> {
         let hash = hash(key);
-        // SAFETY: no arguments, no preconditions.
-        let now = unsafe { bpf_jiffies64() };
-        let claimed = chosen(hash).and_then(|way| place(hash, way)).and_then(|pending| {
-            // SAFETY: a live map value; the words are read whole, and the first is written by atomic operations.
-            let (state, begun) =
-                unsafe { (core::ptr::read_volatile(&raw const (*pending).state), core::ptr::read_volatile(&raw const (*pending).begun)) };
-            // SAFETY: as above.
-            let is_had = state != CLAIMED && unsafe { compare_and_swap(&raw mut (*pending).state, state, CLAIMED) == state };
-            is_had.then_some((pending, state != EMPTY && state != hash && now.wrapping_sub(begun) < RETURNS_WITHIN))
-        });
-        let Some((pending, is_dear)) = claimed else {
-            OfProbe::lose(source, Loss::NoReturn);
+        let pending = place(hash, chosen(hash)?)?;
+        // SAFETY: a live map value; the word is read whole, and only written by atomic operations.
+        let state = unsafe { core::ptr::read_volatile(&raw const (*pending).state) };
+        // SAFETY: as above.
+        if state == CLAIMED || unsafe { compare_and_swap(&raw mut (*pending).state, state, CLAIMED) } != state {
             return None;
-        };
-        if is_dear {
-            OfProbe::lose(source, Loss::NoReturn);
         }
-        // SAFETY: a live map value, which is claimed.
-        unsafe { ((*pending).key, (*pending).begun) = (*key, now) };
-        Some(Self { pending, hash })
+        // SAFETY: a live map value, which is claimed; the helper has no preconditions.
+        unsafe { ((*pending).key, (*pending).begun) = (*key, bpf_jiffies64()) };
+        Some(Self { pending, hash, is_taken: state != EMPTY })
     }
 
-    /// What is to be known of the call: whatever another one has left there.
+    /// The call that has given up its place, and will not be found when it returns.
+    #[inline(always)]
+    pub fn former(&self) -> Option<&PendingCall> {
+        // SAFETY: a live map value, which is claimed, and was written before.
+        self.is_taken.then(|| unsafe { &(*self.pending).call })
+    }
+
+    /// What is to be known of the call: until it is written, what another one has left there.
     #[inline(always)]
     pub fn call(&mut self) -> &mut PendingCall {
         // SAFETY: a live map value, which is claimed.

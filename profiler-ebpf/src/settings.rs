@@ -72,7 +72,8 @@ pub static OFFSETS: KernelOffsets = KernelOffsets {
     task_voluntary: 0,
     task_involuntary: 0,
     task_last_arrival: 0,
-    area_length: 0,
+    mm_total_vm: 0,
+    mm_users: 0,
 };
 
 #[unsafe(no_mangle)]

@@ -186,10 +186,16 @@ impl Current {
         self.0 as u64
     }
 
+    /// Its address space; 0 where it has none.
+    #[inline(always)]
+    pub fn memory(self) -> u64 {
+        self.member::<*const u8>(offset!(task_mm)) as u64
+    }
+
     /// Whether it still has an address space.
     #[inline(always)]
     pub fn has_memory(self) -> bool {
-        !self.member::<*const u8>(offset!(task_mm)).is_null()
+        self.memory() != 0
     }
 
     /// Whether it is in the middle of an exec. Kernels without the bit are never.

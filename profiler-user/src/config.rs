@@ -45,7 +45,7 @@ pub enum Event {
     Cycles,
     /// Page faults: who makes memory resident.
     PageFaults,
-    /// Mappings of memory: who asks the kernel for address space.
+    /// Address spaces that grow and shrink: who asks the kernel for memory, and who gives it back.
     Mappings,
     /// File descriptors that are got, and not closed.
     Descriptors,

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Signal, kill_process};
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
@@ -69,7 +69,8 @@ pub fn source(name: &str, build: Build) -> PathBuf {
     root().join("tests/subjects").join(format!("{name}.{}", build.ending()))
 }
 
-/// The built program. Several tests may ask at once: each builds under a name of its own, and the last one renamed stays.
+/// The built program. Several tests may ask at once: each builds under a name of its own, and the first one that is done stays. (Another file in its place would
+/// be none that a process maps which runs already.)
 ///
 /// # Errors
 /// Its tool is missing or fails.
@@ -90,7 +91,10 @@ pub fn build(name: &str, build: Build) -> Result<PathBuf> {
     command.env("GO111MODULE", "off").env("GOFLAGS", "").env("GOTOOLCHAIN", "local");
     let output = command.output().with_context(|| format!("starting {}", build.tool()))?;
     ensure!(output.status.success(), "building the subject {name} failed:\n{}", String::from_utf8_lossy(&output.stderr));
-    fs::rename(&fresh, &built)?;
+    match fs::hard_link(&fresh, &built) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error.into()),
+        _ => fs::remove_file(&fresh)?,
+    }
     Ok(built)
 }
 

@@ -24,7 +24,7 @@ fn zeroed() {
     }
 }
 
-fn main() {
+pub fn main() {
     println!("ready");
     for _ in std::io::stdin().lock().lines() {
         kept();

@@ -1,40 +1,11 @@
 //! `--max-overhead`: probes of allocators take no more of a program's time than was allowed; what is recorded instead says so, in a file of its own.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use profiler_tests::pairs::{Pairs, SMALL, until_said};
 use profiler_tests::profile::Profile;
 use profiler_tests::run::{Outcome, Profiler};
 use profiler_tests::skip::can_record;
-use profiler_tests::subject::{Build, Subject, build};
-use std::io::Write as _;
-use std::process::{ChildStdin, Command};
-
-/// A program that makes pairs of malloc and free, each followed by some work.
-struct Pairs {
-    subject: Subject,
-    stdin: ChildStdin,
-}
-
-impl Pairs {
-    fn start() -> Result<Self> {
-        let mut command = Command::new(build("mal", Build::CBare)?);
-        command.arg("10");
-        let (subject, stdin) = Subject::start_told(command)?;
-        Ok(Self { subject, stdin })
-    }
-
-    fn make(&mut self, calls: u64, work_ns: u64) -> Result<()> {
-        writeln!(self.stdin, "{calls} 64 64 {work_ns}")?;
-        Ok(())
-    }
-
-    /// Records so long while it makes pairs that it does not come to the end of.
-    fn recorded(&mut self, work_ns: u64, seconds: &str, budget: &str) -> Result<Outcome> {
-        let recording =
-            Profiler::record()?.pid(self.subject.pid()).args(["-e", "heap", "-d", seconds, "--max-overhead", budget]).start()?;
-        self.make(u64::MAX >> 20, work_ns)?;
-        recording.finish()?.success()
-    }
-}
+use profiler_tests::subject::Build;
 
 fn read(run: &Outcome, kind: &str) -> Result<Profile> {
     let profile = Profile::read(&run.folder.join(format!("{kind}.prof"))).with_context(|| format!("{kind}: {}", run.stderr))?;
@@ -57,7 +28,7 @@ fn what_a_program_can_bear_is_recorded_to_the_end() -> Result<()> {
     let mut recording =
         Profiler::record()?.pid(pairs.subject.pid()).args(["-e", "heap", "--sample-bytes", "1", "--max-overhead", "50%"]).start()?;
     recording.wait_until_recording()?;
-    pairs.make(20_000, 100_000)?;
+    pairs.make(20_000, SMALL, 100_000)?;
     pairs.subject.wait_for_line("done")?;
     let run = recording.interrupt()?.success()?;
     ensure!(run.folder.names()? == ["heap.prof"], "{:?}", run.folder.names()?);
@@ -68,16 +39,37 @@ fn what_a_program_can_bear_is_recorded_to_the_end() -> Result<()> {
     Ok(())
 }
 
+/// A recording that becomes one of allocs, and how many breakpoints there were before and behind the step. What a trap costs is tried out by each recording anew,
+/// and a busy machine has it otherwise from one to the next: then the budget is not between what heap takes and what allocs takes, and the next try has its own.
+fn steps_to_allocs() -> Result<(Outcome, [usize; 3])> {
+    let mut told = String::new();
+    for _ in 0..4 {
+        let whole = read(&Pairs::start()?.recorded(4000, "3", "100%")?, "heap")?;
+        // More than the heap takes is never allowed, and what calls alone take is: they are half of it.
+        let budget = taken(&whole)? / 1.33;
+        let mut pairs = Pairs::start()?;
+        ensure!(pairs.breakpoints()? == 0, "nobody looks at it yet");
+        let recording = pairs.recording(SMALL, 4000, "16", &format!("{budget}%"))?;
+        let of_heap = pairs.breakpoints()?;
+        let of_allocs = until_said(&recording, "in allocs").and_then(|()| pairs.until_breakpoints(&recording, |number| number > 0));
+        let run = recording.finish()?.success()?;
+        match of_allocs {
+            Ok(of_allocs) => return Ok((run, [of_heap, of_allocs, pairs.breakpoints()?])),
+            Err(_) => told.push_str(&run.stderr),
+        }
+    }
+    bail!("no budget was between what heap takes and what allocs takes:\n{told}")
+}
+
 #[test]
 fn a_heap_that_is_somewhat_too_dear_goes_on_as_allocs() -> Result<()> {
     if !can_record(&[Build::CBare]) {
         return Ok(());
     }
-    let whole = read(&Pairs::start()?.recorded(4000, "3", "100%")?, "heap")?;
-    // More than the heap takes is never allowed, and what calls alone take is: they are half of it.
-    let budget = taken(&whole)? / 1.33;
-    let run = Pairs::start()?.recorded(4000, "16", &format!("{budget}%"))?;
-    ensure!(run.folder.names()? == ["allocs.prof", "heap.prof"], "{:?} with {budget} %: {}", run.folder.names()?, run.stderr);
+    let (run, [of_heap, of_allocs, left]) = steps_to_allocs()?;
+    // What gives blocks back is left alone from the step on, and what allocates is not.
+    ensure!(0 < of_allocs && of_allocs < of_heap && left == 0, "{of_heap}, {of_allocs}, {left}");
+    ensure!(run.folder.names()? == ["allocs.prof", "heap.prof"], "{:?}: {}", run.folder.names()?, run.stderr);
     let (heap, allocs) = (read(&run, "heap")?, read(&run, "allocs")?);
     ensure!(heap.sample_types.len() == 4 && allocs.sample_types.len() == 2, "{:?}", allocs.sample_types);
     ensure!(heap.total(0) > 0 && allocs.total(0) > 0, "{} {}", heap.total(0), allocs.total(0));
@@ -92,7 +84,13 @@ fn a_heap_that_is_far_too_dear_becomes_shares_by_turns() -> Result<()> {
     if !can_record(&[Build::CBare]) {
         return Ok(());
     }
-    let run = Pairs::start()?.recorded(0, "12", "10%")?;
+    let mut pairs = Pairs::start()?;
+    let recording = pairs.recording(SMALL, 0, "12", "10%")?;
+    ensure!(pairs.breakpoints()? > 0, "it is armed when it says that it records");
+    until_said(&recording, "in alloc-shares")?;
+    // Between turns there is none.
+    pairs.until_breakpoints(&recording, |number| number == 0)?;
+    let run = recording.finish()?.success()?;
     let names = run.folder.names()?;
     ensure!(names == ["alloc-shares.prof", "heap.prof"], "{names:?}: {}", run.stderr);
     let shares = read(&run, "alloc-shares")?;

@@ -1,8 +1,9 @@
 //! `--profile fds` and `sockets`: descriptors that were got and not closed, by the stacks that got them; as many as the process has.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use profiler_tests::profile::Profile;
 use profiler_tests::run::Profiler;
+use profiler_tests::served::{Served, program};
 use profiler_tests::skip::{Need, can_record, ready};
 use profiler_tests::subject::{Build, Subject, build};
 use std::collections::BTreeSet;
@@ -134,5 +135,47 @@ print "done\n"; <STDIN>;"#;
     let report = profiler_tests::pprof_tool::pprof(["-top".into(), "-nodecount=20".into(), path])?;
     ensure!(report.text.contains("Type: fds") && report.text.contains("Perl_pp_pipe_op"), "{}", report.text);
     ensure!(run.stderr.contains("system call"), "what it costs is said: {}", run.stderr);
+    Ok(())
+}
+
+/// The README's line for it: what follows `profiler record`, with another process.
+fn line_of_readme(pid: u32) -> Result<Vec<String>> {
+    let readme = fs::read_to_string(profiler_tests::manifest::root().join("README.md"))?;
+    let is_it = |line: &&str| line.starts_with("sudo profiler record --profile fds ");
+    let line = readme.lines().find(is_it).context("the README has no line for it")?;
+    let words = line.split('#').next().unwrap_or_default().split_whitespace().skip(3);
+    Ok(words.map(|word| if word == "1234" { pid.to_string() } else { word.to_owned() }).collect())
+}
+
+#[test]
+fn the_leak_of_a_server_that_nobody_here_wrote_is_found() -> Result<()> {
+    let program = program();
+    let needs = [Need::Program("node"), Need::Program("go"), Need::Path(&program.to_string_lossy())];
+    if !can_record(&[]) || !ready(&needs) {
+        return Ok(());
+    }
+    let served = Served::start()?;
+    let (mark, _) = served.ask(None)?;
+    profiler_tests::waiting::until("the first page to be closed", || Ok((served.open()? == 0).then_some(())))?;
+    let mut recording = Profiler::record()?.args(line_of_readme(served.pid())?).start()?;
+    recording.wait_until_recording()?;
+    // Who asks for the page gets it, and it is closed. Who has it already is told so.
+    for _ in 0..60 {
+        ensure!(served.ask(None)?.1 && !served.ask(Some(&mark))?.1, "it does not look at what the client has");
+    }
+    // What it closes, it closes after its answer.
+    profiler_tests::waiting::until("all but those that it forgets to be closed", || Ok((served.open()? <= 60).then_some(())))?;
+    let run = recording.interrupt()?.success()?;
+    let (path, open) = (run.folder.join("fds.prof"), served.open()? as i64);
+    ensure!(open == 60, "this server was to forget 60 files: {open}");
+    let profile = Profile::read(&path)?;
+    let files = profile.labelled("type", "file");
+    ensure!(files.total(0) == open && profile.total(0) == open, "{:?} of {open}: {:#?}", profile.label_values("type"), profile.comments);
+    ensure!(profile.balance()?.difference == 0 && profile.losses()?.is_empty(), "{:#?}", profile.comments);
+    // Where they were got: by the one call that opens files, below the threads that libuv has for it.
+    let top = profiler_tests::pprof_tool::pprof(["-top".into(), path])?.text;
+    let first = top.lines().skip_while(|line| !line.contains("flat%")).nth(1).context("a first row")?;
+    let words: Vec<&str> = first.split_whitespace().collect();
+    ensure!(words[..2] == ["60", "100%"] && words[5].contains("open"), "{top}");
     Ok(())
 }

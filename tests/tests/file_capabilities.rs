@@ -131,3 +131,27 @@ fn with_one_less_exactly_that_one_is_named() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_budget_is_refused_where_the_kernel_does_not_tell_what_is_spent() -> Result<()> {
+    if !is_ready() {
+        return Ok(());
+    }
+    let place = Place::make()?;
+    place.give(&ALL)?;
+    let record = |capabilities: &[&str]| -> Result<Output> {
+        place.give(capabilities)?;
+        place.profiler(&["record", "-e", "allocs", "--max-overhead", "3%", "-o", "{kind}.prof", "--", "true"])
+    };
+    let refused = record(&ALL)?;
+    ensure!(
+        refused.status.code() == Some(1) && text(&refused.stderr).contains("--max-overhead: the kernel does not tell"),
+        "{}",
+        text(&refused.stderr)
+    );
+    ensure!(!place.work().join("allocs.prof").exists(), "it wrote a profile");
+    let with_rights: Vec<&str> = ALL.into_iter().chain(["cap_sys_admin"]).collect();
+    let recorded = record(&with_rights)?;
+    ensure!(recorded.status.success(), "{}", text(&recorded.stderr));
+    Ok(())
+}

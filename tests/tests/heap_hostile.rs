@@ -73,7 +73,7 @@ fn what_was_never_allocated_may_be_freed() -> Result<()> {
     ensure!(of(&profile, "thrice") == [400, 200_000, 0, 0], "{:?}", of(&profile, "thrice"));
     ensure!(profile.losses()?.is_empty(), "{:#?}", profile.comments);
     // Each time 3,000 of nothing, and 400 of what is given back already; null is nothing to give back.
-    let others = profile.comment("frees of other blocks, not sampled or older than the recording: ");
+    let others = profile.comment("frees of blocks that were never seen, such as older ones: ");
     ensure!(others == Some("6800"), "{:#?}", profile.comments);
     Ok(())
 }

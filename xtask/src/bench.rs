@@ -44,6 +44,11 @@ impl Row {
         Self { what: what.into(), figure: figure.into(), goal: None }
     }
 
+    /// A peer that is not there: the goals against it are not measured, and so not reached.
+    fn missing(peer: &str, install: &str) -> Self {
+        Self::goal(format!("the peer {peer}"), format!("missing: {install}"), "there", false)
+    }
+
     /// The same, held to nothing.
     fn without_goal(self) -> Self {
         Self { goal: None, ..self }

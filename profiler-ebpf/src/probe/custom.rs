@@ -164,9 +164,9 @@ impl<'a> Hit<'a> {
     /// A call has begun that will add a key.
     #[inline(always)]
     fn begun(&self, call: PendingKey, (key, weight): (u64, u64), tally: TallyKey) {
-        let Some(mut slot) = Slot::claim(&self.pair(call), self.source) else { return };
+        let Some(mut slot) = Slot::claim(&self.pair(call)) else { return };
         let pending = slot.call();
-        (pending.new.tally, pending.new.bytes, pending.old_block) = (tally, weight, key);
+        (pending.new.tally, pending.new.bytes, pending.old_block, pending.has_old) = (tally, weight, key, 0);
         slot.waits();
     }
 

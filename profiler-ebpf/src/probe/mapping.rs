@@ -1,7 +1,9 @@
-//! Mappings of memory: each is given an address by the kernel, and has the stack that asked for it.
+//! Address spaces that grow and shrink: whoever changes one holds its lock, and when that is let go the space is looked at. So whatever changes it is seen
+//! alike: mmap, brk, mremap, shmat, a stack that grows, and what takes memory away; also where one mapping is put over another, which changes nothing.
 
 use crate::emit;
-use crate::place::{OfProbe, Place as _};
+use crate::maps::ADDRESS_SPACES;
+use crate::place::{OfProbe, Place as _, swap};
 use crate::settings::{offset, setting};
 use crate::stack::{From, take};
 use crate::target::{is_own, is_wanted};
@@ -10,26 +12,38 @@ use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::programs::RawTracePointContext;
 use profiler_common::counter::Counter;
 use profiler_common::loss::Loss;
-use profiler_common::record::{RecordKind, SampleRecord};
+use profiler_common::record::{RecordKind, SampleRecord, WEIGHT_LESS};
 use profiler_common::source::Source;
 
-/// The highest error that is returned as an address is the lowest of these (`IS_ERR_VALUE` of include/linux/err.h).
-const FIRST_ERROR: u64 = -4095i64 as u64;
+const SOURCE: Source = Source::MAPPINGS;
+/// `BPF_NOEXIST` of include/uapi/linux/bpf.h.
+const NEW_ONLY: u64 = 1;
 
-/// `vm_unmapped_area(address, info)` of include/trace/events/mmap.h: what was looked for was found, or not.
+/// `mmap_lock_released(space, ...)` of include/trace/events/mmap_lock.h, before it is let go: nobody changes the space now.
 #[inline(always)]
-pub fn mapped(context: &RawTracePointContext) {
-    const SOURCE: Source = Source::MAPPINGS;
-    OfProbe::add(SOURCE, Counter::Runs, 1);
+pub fn unlocked(context: &RawTracePointContext) {
     // SAFETY: no arguments, no preconditions.
     let id = unsafe { bpf_get_current_pid_tgid() };
     let (tgid, tid) = ((id >> 32) as u32, id as u32);
     let task = Current::task();
-    let is_filtered = context.arg::<u64>(0) >= FIRST_ERROR || (setting!(own_count) != 0 && is_own(tgid)) || !is_wanted(task, tgid);
-    if is_filtered {
-        return OfProbe::add(SOURCE, Counter::Filtered, 1);
+    if (setting!(own_count) != 0 && is_own(tgid)) || !is_wanted(task, tgid) {
+        return;
     }
-    let weight = read_kernel::<u64>(context.arg::<u64>(1).wrapping_add(offset!(area_length)));
+    let space = context.arg::<u64>(0);
+    let pages = read_kernel::<u64>(space.wrapping_add(offset!(mm_total_vm)));
+    if space != task.memory() {
+        // Of a child that it makes, or of the program that it becomes: what they begin with is no growth. Or of nobody any more.
+        if read_kernel::<u32>(space.wrapping_add(offset!(mm_users))) != 0 {
+            begin(space, pages);
+        }
+        return;
+    }
+    let before = exchange(space, tgid, pages);
+    if before == pages {
+        return;
+    }
+    OfProbe::add(SOURCE, Counter::Runs, 1);
+    let weight = if before < pages { pages - before } else { (before - pages) | WEIGHT_LESS };
     let Some(place) = OfProbe::claim() else { return OfProbe::lose(SOURCE, Loss::NoScratch) };
     let process = task.process(tgid);
     if let Some(stack) = take(place, &From::Probe { is_entry: false }, &process, task) {
@@ -49,4 +63,34 @@ pub fn mapped(context: &RawTracePointContext) {
         OfProbe::lose(SOURCE, Loss::NoScratch);
     }
     place.leave();
+}
+
+/// `exit_mmap(space)` of include/trace/events/mmap.h: another one may get its address.
+#[inline(always)]
+pub fn ended(context: &RawTracePointContext) {
+    let _ = ADDRESS_SPACES.remove(context.arg::<u64>(0));
+}
+
+/// Pages that a space had when it was looked at last. What was never looked at has what it had when the recording began, or has not changed.
+#[inline(always)]
+fn exchange(space: u64, tgid: u32, pages: u64) -> u64 {
+    if let Some(held) = ADDRESS_SPACES.get_ptr_mut(space) {
+        // SAFETY: a live map value, which is only written by atomic operations.
+        return unsafe { swap(held, pages) };
+    }
+    // SAFETY: a live map value, which user space wrote before this program was attached.
+    let first = ADDRESS_SPACES.get_ptr(u64::from(tgid)).map_or(pages, |held| unsafe { *held });
+    let _ = ADDRESS_SPACES.remove(u64::from(tgid));
+    begin(space, pages);
+    first
+}
+
+#[inline(always)]
+fn begin(space: u64, pages: u64) {
+    if ADDRESS_SPACES.get_ptr(space).is_none()
+        && ADDRESS_SPACES.insert(space, pages, NEW_ONLY).is_err()
+        && ADDRESS_SPACES.get_ptr(space).is_none()
+    {
+        OfProbe::lose(SOURCE, Loss::TargetFull);
+    }
 }

@@ -122,7 +122,7 @@ impl KernelTypes {
             "cgroup_root",
             "kernfs_node",
             "sched_info",
-            "vm_unmapped_area_info",
+            "mm_struct",
         ]);
         let of = |structure, member: &str| {
             self.member(&structures, structure, member).ok_or_else(|| BpfError::BtfMember { what: format!("{structure}::{member}") })
@@ -162,8 +162,35 @@ impl KernelTypes {
             task_voluntary: of("task_struct", "nvcsw")?,
             task_involuntary: of("task_struct", "nivcsw")?,
             task_last_arrival: self.last_arrival(&structures),
-            area_length: probes("vm_unmapped_area_info", "length"),
+            mm_total_vm: self.member_within(&structures, "mm_struct", "total_vm").unwrap_or(0),
+            mm_users: self.member_within(&structures, "mm_struct", "mm_users").unwrap_or(0),
         })
+    }
+
+    /// Byte offset of a member of a structure, or of a structure without a name in it.
+    fn member_within(&self, structures: &HashMap<&'static str, Found>, structure: &'static str, member: &str) -> Option<u32> {
+        if let Some(offset) = self.member(structures, structure, member) {
+            return Some(offset);
+        }
+        let outer = structures.get(structure)?;
+        let unnamed = (0..outer.members).map(|index| outer.at + index * 12).filter(|at| word(&self.bytes, *at) == Some(0));
+        unnamed.into_iter().find_map(|at| {
+            let (number, bits) = (word(&self.bytes, at + 4)?, word(&self.bytes, at + 8)?);
+            let inner = HashMap::from([("", self.numbered(number)?)]);
+            Some((if outer.has_bit_fields { bits & 0x00ff_ffff } else { bits }) / 8 + self.member(&inner, "", member)?)
+        })
+    }
+
+    /// The structure with this number; the first type has 1.
+    fn numbered(&self, number: u32) -> Option<Found> {
+        let mut at = self.types.start;
+        for _ in 1..number {
+            let info = word(&self.bytes, at + 4)?;
+            at += 12 + extra_bytes(info >> 24 & 0x1f, (info & 0xffff) as usize);
+        }
+        let info = word(&self.bytes, at + 4)?;
+        let is_structure = matches!(info >> 24 & 0x1f, KIND_STRUCT | KIND_UNION);
+        is_structure.then_some(Found { at: at + 12, members: (info & 0xffff) as usize, has_bit_fields: info >> 31 != 0 })
     }
 
     /// Where a kernel keeps when a task last got a CPU; 0 if it does not (CONFIG_SCHED_INFO).
@@ -224,6 +251,7 @@ mod tests {
         let offsets = types.offsets().expect("all members");
         assert!(offsets.task_tgid == offsets.task_pid + 4, "pid and tgid are neighbours: {offsets:?}");
         assert!(offsets.cgroup_ancestors > offsets.cgroup_level);
+        assert!(offsets.mm_total_vm > 0 && offsets.mm_users > 0);
         assert!(controller_index(&types, "cpuset").is_some());
         assert_eq!(controller_index(&types, "no such controller"), None);
     }

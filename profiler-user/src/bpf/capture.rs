@@ -22,7 +22,7 @@ use super::tallies;
 use super::threads::{SeenThread, ThreadIterator};
 use super::traced;
 use super::trap_cost::{Spent, TrapAccount};
-use crate::config::{ProbeWork, Tick, Traced};
+use crate::config::{ProbeWork, Traced};
 use crate::model::allocator::Allocator;
 use crate::model::event::ProcessEvent;
 use crate::model::loss::{Loss, Losses};
@@ -34,7 +34,6 @@ use profiler_common::tally::{TallyCounts, TallyKey};
 use profiler_common::unwind::range::ProcessRanges;
 use profiler_common::wait::DelayCounts;
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
@@ -51,7 +50,7 @@ pub struct Batch {
 pub struct Capture {
     pub(super) programs: Programs,
     /// What ticks, by source.
-    events: BTreeMap<Source, SampledEvents>,
+    pub(super) events: BTreeMap<Source, SampledEvents>,
     side_band: SideBand,
     hotplug: Option<Hotplug>,
     sent: SentStacks,
@@ -63,7 +62,7 @@ pub struct Capture {
     pub(super) sleepers: Option<Sleepers>,
     /// When the counting stopped, on `CLOCK_MONOTONIC`.
     pub(super) stopped_ns: u64,
-    traced: Vec<Traced>,
+    pub(super) traced: Vec<Traced>,
     away_at_start: TimesAway,
     /// What a trap costs, where calls have a budget.
     traps: Option<TrapAccount>,
@@ -78,7 +77,7 @@ impl Capture {
     pub fn open(options: &CaptureOptions) -> Result<Self, BpfError> {
         // Events on first: what happens from here on is known, whatever is read from /proc later.
         let side_band = SideBand::open()?;
-        let statistics = (options.self_cost || options.budget).then(|| aya::sys::enable_stats(aya::sys::Stats::RunTime).ok()).flatten();
+        let statistics = self_cost::statistics(options)?;
         let mut programs = Programs::load(options)?;
         let mut events = BTreeMap::new();
         for (tick, frequency_hz) in &options.ticking {
@@ -147,7 +146,7 @@ impl Capture {
     /// # Errors
     /// The map of counters could not be read.
     pub fn spent(&mut self) -> Result<Option<Spent>, BpfError> {
-        let counted = self.counted(Source::CALLS)?;
+        let counted = if self.traps.is_some() { self.counted(Source::CALLS)? } else { return Ok(None) };
         let (Some(traps), Some(probes)) = (&mut self.traps, &self.programs.probes) else { return Ok(None) };
         Ok(Some(traps.look(probes, &counted)))
     }
@@ -170,24 +169,11 @@ impl Capture {
         }
     }
 
-    /// Lets page faults be sampled from now on, where they were not from the beginning.
-    ///
-    /// # Errors
-    /// The program does not load, or the kernel refuses an event.
-    pub fn start_faults(&mut self, frequency_hz: u32) -> Result<(), BpfError> {
-        if let Entry::Vacant(place) = self.events.entry(Source::FAULTS) {
-            let mut events = SampledEvents::open(Tick::Faults, frequency_hz, self.programs.ticked(Tick::Faults)?)?;
-            events.enable()?;
-            place.insert(events);
-        }
-        Ok(())
-    }
-
     /// Takes the probes of a process away, which has ended.
     pub fn disarm(&mut self, pid: Pid) {
         if let Some(probes) = &mut self.programs.probes {
             probes.disarm(pid);
-            self.programs.live.note_end(pid.0);
+            self.programs.live.note_exit(pid.0);
         }
     }
 

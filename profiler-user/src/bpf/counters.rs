@@ -27,6 +27,8 @@ pub struct Counted {
     pub ring_bytes: u64,
     /// Frees of blocks that were not sampled, or not seen when they were allocated; removals of keys that nobody has.
     pub other_frees: u64,
+    /// Frees of sampled blocks.
+    pub frees: u64,
     /// Keys that were added while they were there.
     pub replaced: u64,
     /// Calls met on an instruction that is executed step by step, where they are counted.
@@ -50,6 +52,7 @@ impl Counted {
             stacks: self.stacks.saturating_sub(earlier.stacks),
             ring_bytes: self.ring_bytes.saturating_sub(earlier.ring_bytes),
             other_frees: self.other_frees.saturating_sub(earlier.other_frees),
+            frees: self.frees.saturating_sub(earlier.frees),
             replaced: self.replaced.saturating_sub(earlier.replaced),
             stepped: self.stepped.saturating_sub(earlier.stepped),
             left_out: self.left_out.saturating_sub(earlier.left_out),
@@ -85,6 +88,7 @@ pub(super) fn read(cells: &Cells, source: Source) -> Result<Counted, BpfError> {
         samples: sum(Counter::Samples as u32),
         stacks: sum(Counter::Stacks as u32),
         other_frees: sum(Counter::OtherFrees as u32),
+        frees: sum(Counter::Frees as u32),
         replaced: sum(Counter::Replaced as u32),
         stepped: sum(Counter::Stepped as u32),
         ring_bytes: sum(Counter::RingBytes as u32),

@@ -19,7 +19,7 @@ impl Capture {
     pub fn disarm_custom(&mut self, pid: Pid) {
         if let Some(custom) = &mut self.programs.custom {
             custom.disarm(pid);
-            self.programs.live.note_end(pid.0);
+            self.programs.live.note_exit(pid.0);
         }
     }
 }

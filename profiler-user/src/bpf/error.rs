@@ -48,6 +48,12 @@ pub enum BpfError {
     /// The kernel does not tell a tracepoint's program which of several it is.
     #[error("tracepoints in custom profiles need Linux 6.10 or later, and this is Linux {}; uprobe: and usdt: need 6.6", release())]
     TooOldForTracepoints,
+    /// The kernel does not say how long programs run.
+    #[error(
+        "--max-overhead: the kernel does not tell how often and how long probes run ({0}); it tells root, whoever has CAP_SYS_ADMIN, \
+         or everybody where kernel.bpf_stats_enabled=1 is set"
+    )]
+    NoStatistics(String),
     /// A probe of a custom profile has no place.
     #[error("{0}")]
     Custom(String),

@@ -1,7 +1,8 @@
-//! The sampled blocks that live: what processes leave behind when they end is forgotten, so that it takes no room from others. It stays counted as it was.
+//! The sampled blocks that live: what processes leave behind when they end, or become other programs, is forgotten, so that it takes no room from others. It stays counted as it was.
 
 use super::clock::monotonic_now;
 use super::error::BpfError;
+use crate::model::event::MonotonicNs;
 use crate::model::life::Age;
 use aya::maps::{Array, HashMap, MapData, MapError};
 use profiler_common::source::Source;
@@ -23,12 +24,25 @@ pub(super) type Live = HashMap<MapData, [u64; KEY_WORDS], [u64; BLOCK_WORDS]>;
 /// Blocks by key and age.
 pub type Ages = Table<(TallyKey, Age), Blocks>;
 
+/// That a process has ended, or become another program.
+#[derive(Clone, Copy)]
+struct End {
+    at: MonotonicNs,
+    /// All of its blocks are gone; or else those that were there by then.
+    is_of_all: bool,
+}
+
+impl End {
+    fn is_of(self, block: &LiveBlock) -> bool {
+        self.is_of_all || block.lived_ns(self.at.0) > 0
+    }
+}
+
 /// The blocks, and whose are to be forgotten.
 pub(super) struct LiveBlocks {
     live: Live,
     thinning: Array<MapData, [u64; THINNING_WORDS]>,
-    /// When they ended, on `CLOCK_MONOTONIC`.
-    ended: Table<u32, u64>,
+    ended: Table<u32, End>,
     rested: Instant,
     /// How old what ended processes left was when they ended; None where nobody asks.
     left: Option<Ages>,
@@ -40,8 +54,14 @@ impl LiveBlocks {
     }
 
     /// A process has ended.
-    pub(super) fn note_end(&mut self, tgid: u32) {
-        self.ended.insert(tgid, monotonic_now().0);
+    pub(super) fn note_exit(&mut self, tgid: u32) {
+        self.ended.insert(tgid, End { at: monotonic_now(), is_of_all: true });
+    }
+
+    /// A process has become another program, which has a memory of its own.
+    pub(super) fn note_exec(&mut self, tgid: u32, at: MonotonicNs) {
+        let end = self.ended.entry(tgid).or_insert(End { at, is_of_all: false });
+        end.at = end.at.max(at);
     }
 
     /// Forgets the blocks of those that have ended, if it is time.
@@ -51,14 +71,14 @@ impl LiveBlocks {
         }
         let ended = std::mem::take(&mut self.ended);
         // Each once: a walk through a map that changes may meet some again.
-        let blocks: Table<LiveKey, LiveBlock> =
-            blocks(&self.live).filter_map(Result::ok).filter(|(key, _)| ended.contains_key(&key.tgid())).collect();
-        for (key, block) in blocks {
+        let end_of = |(key, block): (LiveKey, LiveBlock)| Some((key, (block, *ended.get(&key.tgid()).filter(|end| end.is_of(&block))?)));
+        let blocks: Table<LiveKey, (LiveBlock, End)> = blocks(&self.live).filter_map(Result::ok).filter_map(end_of).collect();
+        for (key, (block, end)) in blocks {
             let words: [u64; KEY_WORDS] = zerocopy::transmute!(key);
             // Freed meanwhile by nobody: its process is gone.
             let _ = self.live.remove(&words);
-            if let (Some(left), Some(at_ns)) = (&mut self.left, ended.get(&key.tgid())) {
-                add(left, &block, *at_ns);
+            if let Some(left) = &mut self.left {
+                add(left, &block, end.at.0);
             }
         }
         self.rested = Instant::now() + REST;
@@ -78,7 +98,7 @@ impl LiveBlocks {
         for entry in blocks(&self.live) {
             let (key, block) = entry.map_err(|error| failed("LIVE", &error))?;
             if block.tally.source() == Source::CALLS.number() {
-                add(&mut ages, &block, self.ended.get(&key.tgid()).copied().unwrap_or(now_ns));
+                add(&mut ages, &block, self.ended.get(&key.tgid()).filter(|end| end.is_of(&block)).map_or(now_ns, |end| end.at.0));
             }
         }
         Ok(Some(ages))

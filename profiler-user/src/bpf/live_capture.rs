@@ -3,8 +3,15 @@
 use super::BpfError;
 use super::capture::Capture;
 use super::live_blocks::Ages;
+use crate::model::event::MonotonicNs;
+use crate::model::process::Pid;
 
 impl Capture {
+    /// A process has become another program: what it had allocated before takes no room from now on.
+    pub fn note_exec(&mut self, pid: Pid, at: MonotonicNs) {
+        self.programs.live.note_exec(pid.0, at);
+    }
+
     /// One sampled block that lives in 2 to the power of this is followed, where there is no room for more.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 // include/uapi/linux/bpf.h
@@ -273,9 +274,9 @@ impl Probes {
         self.used_sites = 0;
     }
 
-    /// Disarms what is armed in a process: it has ended, or become another program.
+    /// Disarms what is armed in a process, which has ended.
     pub(super) fn disarm(&mut self, pid: Pid) {
-        self.links.remove(&pid);
+        self.links.remove(&pid).into_iter().for_each(close_aside);
     }
 }
 
@@ -302,6 +303,22 @@ pub(super) fn close(mut links: Vec<OwnedFd>) {
             let _ = thread::Builder::new().name("disarming".into()).spawn_scoped(scope, move || drop(some));
         }
     });
+}
+
+/// Closes the links of a process that has ended: nobody is trapped by them, and nobody needs to wait for it.
+fn close_aside(links: Vec<OwnedFd>) {
+    static CLOSERS: AtomicUsize = AtomicUsize::new(0);
+    if CLOSERS.fetch_add(1, Ordering::Relaxed) < CLOSERS_MAX {
+        // Where there is no thread for it they are closed here.
+        let closes = move || {
+            drop(links);
+            CLOSERS.fetch_sub(1, Ordering::Relaxed);
+        };
+        if thread::Builder::new().name("disarming".into()).spawn(closes).is_ok() {
+            return;
+        }
+    }
+    CLOSERS.fetch_sub(1, Ordering::Relaxed);
 }
 
 /// Whether the kernel has links of many probes. An older one takes the programs all the same. What is no file is refused in other words by one that has them.

@@ -2,9 +2,10 @@
 
 use super::capture::Capture;
 use super::custom::CustomProbes;
+use super::embedded::EMBEDDED_OBJECT;
 use super::error::BpfError;
 use super::probes::{Probes, Returns};
-use super::program::{EMBEDDED_OBJECT, Programs};
+use super::program::Programs;
 use crate::model::allocator::{AllocatorFunction, AllocatorMark, ProbePlace};
 use crate::model::process::Pid;
 use std::os::fd::BorrowedFd;

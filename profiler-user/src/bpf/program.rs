@@ -4,39 +4,29 @@ use super::arena::Arena;
 use super::counters::Cells;
 use super::custom::CustomProbes;
 use super::descriptors::Descriptors;
+use super::embedded::{EMBEDDED_OBJECT, declared, describe, load_object, map, map_descriptors, map_error};
 use super::error::{BpfError, is_before_probes};
 use super::hold::Hold;
 use super::live_blocks::LiveBlocks;
 use super::options::CaptureOptions;
 use super::probes::Probes;
+use super::spaces::Spaces;
 use super::tallies::Tallies;
 use super::targets::Targets;
 use super::threads::ThreadIterator;
 use super::traced::{Hook, hooks_of};
 use super::trap_cost::{TrapAccount, TrapCost};
-use super::waits::{self, Waits};
-use crate::config::{Event, ProbeWork, Tick, Traced};
+use super::waits::Waits;
+use crate::config::{ProbeWork, Tick, Traced};
 use crate::model::process::Pid;
-use aya::maps::{Array, HashMap, Map, MapData, MapError, RingBuf};
+use aya::maps::{Array, HashMap, MapData, RingBuf};
 use aya::programs::{BtfTracePoint, FExit, Iter, PerfEvent, Program, RawTracePoint};
-use aya::{Btf, Ebpf, EbpfLoader, VerifierLogLevel};
-use profiler_common::limits::{
-    CUSTOM_SITES_MAX, LOCKS_MAX, OPEN_DESCRIPTORS_MAX, OWN_PROCESSES_MAX, PENDING_CALLS_MAX, PROBE_PLACES_PER_CPU, SITES_MAX, SLEEPS_MAX,
-    TARGET_CGROUPS_MAX, TARGET_COMMS_MAX,
-};
+use aya::{Btf, Ebpf};
+use profiler_common::limits::OWN_PROCESSES_MAX;
 use profiler_common::tally::{COUNTING_ALL, COUNTING_NOTHING, COUNTING_RETURNS};
-use profiler_common::target::{TARGET_PROCESSES, TargetCgroup, TargetComm};
+use profiler_common::target::TARGET_PROCESSES;
 use profiler_common::unwind::range::ProcessRanges;
-use profiler_common::wait::WAITS_MUTEX;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
-use zerocopy::IntoBytes as _;
-
-/// The object that `cargo xtask ebpf` built from `profiler-ebpf`; 8-byte aligned, as an ELF file must be to be read in place.
-#[cfg(not(target_arch = "aarch64"))]
-pub static EMBEDDED_OBJECT: &[u8] = aya::include_bytes_aligned!("object/profiler.bpf.o");
-/// The same, for arm64.
-#[cfg(target_arch = "aarch64")]
-pub static EMBEDDED_OBJECT: &[u8] = aya::include_bytes_aligned!("object/profiler.aarch64.bpf.o");
+use std::os::fd::{AsFd as _, OwnedFd};
 
 /// The loaded programs and the maps that we use.
 pub(super) struct Programs {
@@ -51,6 +41,7 @@ pub(super) struct Programs {
     pub(super) live: LiveBlocks,
     pub(super) descriptors: Descriptors,
     pub(super) waits: Waits,
+    spaces: Spaces,
     counting: Array<MapData, u32>,
     began: Array<MapData, [u64; 2]>,
     /// Where calls are probed and not ticks sampled.
@@ -77,15 +68,12 @@ impl Programs {
         let arena = Arena::open()?;
         arena.stand_in(declared(&ebpf, "CHUNKS")?)?;
         let tallies = map(&mut ebpf, "TALLIES")?;
-        let live = map(&mut ebpf, "LIVE")?;
-        let thinning = map(&mut ebpf, "THINNING")?;
-        let live = LiveBlocks::new(live, thinning, options.ages);
+        let live = LiveBlocks::new(map(&mut ebpf, "LIVE")?, map(&mut ebpf, "THINNING")?, options.ages);
         let descriptors = map(&mut ebpf, "DESCRIPTORS")?;
         let counting = map(&mut ebpf, "COUNTING")?;
         let began = map(&mut ebpf, "BEGAN")?;
-        let waits = map(&mut ebpf, "DELAYS")?;
-        let sleeps = map(&mut ebpf, "SLEEPS")?;
-        let waits = Waits::new(waits, sleeps);
+        let waits = Waits::new(map(&mut ebpf, "DELAYS")?, map(&mut ebpf, "SLEEPS")?);
+        let spaces = Spaces::new(map(&mut ebpf, "ADDRESS_SPACES")?);
         let sites = map(&mut ebpf, "SITES")?;
         let probes = options.calls.map(|calls| Probes::load((calls, options.budget), EMBEDDED_OBJECT, &numbers, sites)).transpose()?;
         let sites = map(&mut ebpf, "CUSTOM_SITES")?;
@@ -105,6 +93,7 @@ impl Programs {
             live,
             descriptors,
             waits,
+            spaces,
             counting,
             began,
             probes,
@@ -143,6 +132,9 @@ impl Programs {
     pub(super) fn trace(&mut self, traced: Traced) -> Result<(), BpfError> {
         if is_before_probes() {
             return Err(BpfError::TooOldToTrace);
+        }
+        if traced == Traced::Mappings {
+            self.spaces.note_all()?;
         }
         hooks_of(traced).iter().try_for_each(|hooks| self.hook(hooks))
     }
@@ -298,95 +290,4 @@ impl Programs {
 
 fn set_counting(map: &mut Array<MapData, u32>, counting: u32) -> Result<(), BpfError> {
     map.set(0, counting, 0).map_err(|error| map_error("COUNTING", &error))
-}
-
-fn load_object(options: &CaptureOptions) -> Result<Ebpf, BpfError> {
-    let mut cgroups = [TargetCgroup::default(); TARGET_CGROUPS_MAX];
-    cgroups.iter_mut().zip(&options.cgroups).for_each(|(slot, group)| *slot = *group);
-    let mut comms = [TargetComm::default(); TARGET_COMMS_MAX];
-    comms.iter_mut().zip(&options.comms).for_each(|(slot, comm)| *slot = *comm);
-    let has_descriptors = options.traced.contains(&Traced::Descriptors);
-    let has_custom = !options.custom.is_empty();
-    let is_followed = options.calls == Some(Event::Heap) || has_custom;
-    let are_probed = options.calls.is_some() || has_custom;
-    EbpfLoader::new()
-        .btf(None)
-        .verifier_log_level(VerifierLogLevel::STATS)
-        .override_global("SETTINGS", options.settings.as_bytes(), true)
-        .override_global("OFFSETS", options.offsets.as_bytes(), true)
-        .override_global("TARGET_CGROUPS", cgroups.as_bytes(), true)
-        .override_global("TARGET_COMMS", comms.as_bytes(), true)
-        .map_max_entries("RING", options.ring_bytes)
-        .map_max_entries("TARGET_PROCESSES", options.target_processes)
-        .map_max_entries("PROBE_PLACES", if are_probed || !options.traced.is_empty() { probe_places() } else { 1 })
-        .map_max_entries("SLEEPS", if options.settings.waits != 0 { SLEEPS_MAX } else { 1 })
-        .map_max_entries("LOCKS", if options.settings.waits & WAITS_MUTEX != 0 { LOCKS_MAX } else { 1 })
-        .map_max_entries("LOCK_PLACES", if options.settings.waits & WAITS_MUTEX != 0 { LOCKS_MAX } else { 1 })
-        .map_max_entries("DELAYS", if waits::are_counted(options) { options.tallies } else { 1 })
-        .map_max_entries("SITES", if options.calls.is_some() { SITES_MAX } else { 1 })
-        .map_max_entries("CUSTOM_SITES", if are_probed { CUSTOM_SITES_MAX } else { 1 })
-        .map_max_entries("TALLIES", if are_probed || has_descriptors { options.tallies } else { 1 })
-        .map_max_entries("TALLY_OWNERS", if are_probed || has_descriptors || waits::are_counted(options) { options.tallies } else { 1 })
-        .map_max_entries("DESCRIPTORS", if has_descriptors { OPEN_DESCRIPTORS_MAX } else { 1 })
-        .map_max_entries("LIVE", if is_followed { options.live_blocks } else { 1 })
-        .map_max_entries("PENDING", if is_followed { PENDING_CALLS_MAX } else { 64 })
-        .load(EMBEDDED_OBJECT)
-        .map_err(|error| BpfError::Load(describe(&error)))
-}
-
-/// Places for the programs of probes: some for each CPU that there may be.
-fn probe_places() -> u32 {
-    PROBE_PLACES_PER_CPU * aya::util::nr_cpus().map_or(256, |cpus| cpus as u32)
-}
-
-/// The maps by name, as numbers that stay open as long as the maps.
-fn map_descriptors(ebpf: &Ebpf) -> Vec<(String, RawFd)> {
-    ebpf.maps().filter_map(|(name, map)| Some((name.to_owned(), data_of(map)?.fd().as_fd().as_raw_fd()))).collect()
-}
-
-/// What all maps that the programs refer to have in common.
-fn data_of(map: &Map) -> Option<&MapData> {
-    match map {
-        Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => Some(data),
-        _ => None,
-    }
-}
-
-/// A map of the object, which is ours from now on.
-fn map<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, BpfError>
-where
-    M: TryFrom<Map, Error = MapError>,
-{
-    let map = ebpf.take_map(name).ok_or_else(|| BpfError::Load(format!("the embedded object has no map {name}")))?;
-    M::try_from(map).map_err(|error| map_error(name, &error))
-}
-
-/// The descriptor of a map that the programs refer to.
-fn declared<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<BorrowedFd<'a>, BpfError> {
-    match ebpf.map(name) {
-        Some(aya::maps::Map::Array(data)) => Ok(data.fd().as_fd()),
-        _ => Err(BpfError::Load(format!("the embedded object has no array {name}"))),
-    }
-}
-
-fn map_error(map: &'static str, error: &dyn std::error::Error) -> BpfError {
-    BpfError::Map { map, reason: describe(error) }
-}
-
-/// An error with its causes, on one line and at most some hundred characters: a verifier's log has thousands of lines, and its end says why.
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match text.char_indices().rev().nth(1_500) {
-        Some((at, _)) => format!("... {}", &text[at..]),
-        None => text,
-    }
 }

@@ -6,7 +6,8 @@ use crate::model::event::MonotonicNs;
 use crate::model::loss::Loss;
 use crate::model::process::Tid;
 use crate::model::stack::{RawStack, Tally};
-use profiler_common::record::{RecordKind, SampleRecord, TallyRecord};
+use crate::model::window::CLASS_LESS;
+use profiler_common::record::{RecordKind, SampleRecord, TallyRecord, WEIGHT_LESS};
 use profiler_common::source::Source;
 use zerocopy::FromBytes as _;
 
@@ -43,7 +44,8 @@ fn sample(bytes: &[u8], sent: &mut SentStacks) -> Result<Tally<RawStack>, (Sourc
     let source = Source::try_from(record.source).map_err(|_| (Source::TARGET, Loss::Malformed))?;
     let addresses = sent.find(record.stack_hash).ok_or((source, Loss::StackMissing))?;
     let of = RawStack { process: record.process, tid: Tid(record.tid), time: MonotonicNs(record.time_ns), addresses };
-    Ok(Tally { of, events: 1, weight: record.weight, source, counted_under: None })
+    let (weight, class) = (record.weight & !WEIGHT_LESS, if record.weight & WEIGHT_LESS == 0 { 0 } else { CLASS_LESS });
+    Ok(Tally { of, events: 1, weight, source, class, counted_under: None })
 }
 
 fn named(bytes: &[u8], sent: &mut SentStacks) -> Result<Option<Tally<RawStack>>, (Source, Loss)> {
@@ -51,6 +53,6 @@ fn named(bytes: &[u8], sent: &mut SentStacks) -> Result<Option<Tally<RawStack>>,
     let source = Source::try_from(record.key.source()).map_err(|_| (Source::TARGET, Loss::Malformed))?;
     Ok(sent.find(record.key.stack_hash).map(|addresses| {
         let of = RawStack { process: record.process, tid: Tid(record.tid), time: MonotonicNs(record.time_ns), addresses };
-        Tally { of, events: 0, weight: 0, source, counted_under: Some(record.key) }
+        Tally { of, events: 0, weight: 0, source, class: 0, counted_under: Some(record.key) }
     }))
 }

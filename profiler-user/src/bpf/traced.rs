@@ -17,7 +17,7 @@ pub(super) enum Hook {
 /// The programs, and where each is hooked, in the order in which that is done. Of two hooks of one program's work the second is for kernels that lack the first.
 pub(super) fn hooks_of(traced: Traced) -> &'static [&'static [(&'static str, Hook)]] {
     match traced {
-        Traced::Mappings => &[&[("mapping", Hook::Tracepoint("vm_unmapped_area"))]],
+        Traced::Mappings => &[&[("mapping_ended", Hook::Tracepoint("exit_mmap"))], &[("mapping", Hook::Tracepoint("mmap_lock_released"))]],
         Traced::Descriptors => {
             &[&[("descriptor_got", Hook::Tracepoint("sys_exit"))], &[("descriptor_closed", Hook::Tracepoint("sys_enter"))]]
         }

@@ -41,7 +41,7 @@ pub enum Kind {
     CpuCycles,
     /// Where page faults are taken: who makes memory resident.
     Faults,
-    /// Where memory is mapped: who asks the kernel for address space.
+    /// Where address spaces grow and shrink: who asks the kernel for memory, and who gives it back.
     Mmap,
     /// File descriptors that are open, where they were got.
     Descriptors,
@@ -107,7 +107,12 @@ impl Kind {
             Self::Faults => &[ValueType { name: "faults", unit: "count" }, ValueType { name: "memory", unit: "bytes" }],
             Self::Descriptors => &[ValueType { name: "fds", unit: "count" }],
             Self::Sockets => &[ValueType { name: "sockets", unit: "count" }],
-            Self::Mmap => &[ValueType { name: "mappings", unit: "count" }, ValueType { name: "space", unit: "bytes" }],
+            Self::Mmap => &[
+                ValueType { name: "growths", unit: "count" },
+                ValueType { name: "grown_space", unit: "bytes" },
+                ValueType { name: "shrinks", unit: "count" },
+                ValueType { name: "shrunk_space", unit: "bytes" },
+            ],
             Self::OffCpu => &[ValueType { name: "samples", unit: "count" }, ValueType { name: "offcpu", unit: "nanoseconds" }],
             Self::Wall => &[ValueType { name: "samples", unit: "count" }, ValueType { name: "wall", unit: "nanoseconds" }],
             Self::Block | Self::Mutex => {
@@ -157,7 +162,7 @@ impl Kind {
             Self::Threads => "threads",
             Self::Goroutine => "goroutines",
             Self::Descriptors | Self::Sockets => "calls",
-            Self::Mmap => "mappings",
+            Self::Mmap => "changes",
             Self::Heap | Self::HeapBase | Self::Allocs | Self::AllocsOfHeap | Self::AllocShares => "calls",
             Self::OffCpu | Self::Block | Self::Mutex => "waits",
             Self::Wall => "events",
@@ -220,7 +225,7 @@ impl Kind {
             Self::Cpu | Self::CpuCycles => "nothing that was asked for used the CPU in that time",
             Self::Threads | Self::Goroutine => "the process has none",
             Self::Descriptors | Self::Sockets => "nothing that was asked for left one open that it got in that time",
-            Self::Mmap => "nothing that was asked for mapped memory in that time",
+            Self::Mmap => "no address space that was asked for changed its size in that time",
             Self::Faults => "nothing that was asked for took a page fault in that time",
             Self::AllocShares => "no turn came in that time, or nothing that was asked for allocated enough in one",
             Self::OffCpu | Self::Wall => "nothing that was asked for came back from a sleep in that time",

@@ -27,4 +27,25 @@ pub struct ProcessInfo {
     pub labels: Arc<[super::label::Label]>,
     /// The mapping of its main binary, if it was seen.
     pub main: Option<super::mapping::MappingId>,
+    /// How it has ended, if it was seen to.
+    pub ended: Option<ImageEnd>,
+}
+
+/// How a process image ends.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum ImageEnd {
+    /// Its process has ended.
+    Exit,
+    /// Its process has become another program.
+    Exec,
+}
+
+impl ImageEnd {
+    /// What a label says.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exit => "exit",
+            Self::Exec => "exec",
+        }
+    }
 }

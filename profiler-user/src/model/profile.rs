@@ -8,6 +8,9 @@ use super::process::Pid;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+/// How the comment begins that says that sums are not those of an undisturbed program.
+pub const TOTALS_WITHHELD: &str = "totals are withheld";
+
 /// Why a frame has no name.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]

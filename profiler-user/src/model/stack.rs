@@ -21,6 +21,8 @@ pub struct Tally<T> {
     pub weight: u64,
     /// What made them.
     pub source: Source,
+    /// What tells them from others of the same source, where they are counted here.
+    pub class: u64,
     /// The key under which the kernel counts the events, of which there are then none here; None: they are these.
     pub counted_under: Option<TallyKey>,
 }

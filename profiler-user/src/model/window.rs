@@ -23,12 +23,15 @@ pub struct SampleKey {
     pub stack: StackId,
     /// What tells apart what has one stack: bytes of the size class, where blocks of memory are counted, and above them how long
     /// those live ([`super::life`]); a `CLASS_*` of [`profiler_common::wait`], where waits
-    /// are, and above it which waker, from 1; else 0.
+    /// are, and above it which waker, from 1; [`CLASS_LESS`], where an address space has shrunk; else 0.
     pub class: u64,
 }
 
 /// The class of a wait that a runtime has recorded itself, of one of its own threads and not of the kernel's: beside the `CLASS_*` of [`profiler_common::wait`].
 pub const CLASS_GOROUTINE: u64 = (1 << CLASS_BITS) - 1;
+
+/// The class of what makes less of something, where others make more of it.
+pub const CLASS_LESS: u64 = 1;
 
 impl SampleKey {
     /// Who ended a wait: an index into [`Dictionary::wakers`].

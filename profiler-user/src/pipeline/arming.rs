@@ -8,7 +8,7 @@ use super::probed::{Probed, Whom};
 use crate::bpf::{BpfError, Capture};
 use crate::model::allocator::{Allocator, GivenAllocator, Marks, Placement};
 use crate::model::answer::LoadSegment;
-use crate::model::event::ProcessEvent;
+use crate::model::event::{ProcessEvent, TimedEvent};
 use crate::model::go_heap::{GoHeapPlaces, NoGoHeap};
 use crate::model::mapping::{MappedRange, MappingKind, ObjectId};
 use crate::model::process::Pid;
@@ -40,6 +40,8 @@ pub(super) struct Arming {
     without: BTreeSet<Pid>,
     /// Processes that ended, and nothing of them was probed by then.
     missed: u64,
+    /// Processes that ended, and something of them was probed.
+    ended: u64,
     /// Nothing is to be armed now, but what would be is noted.
     is_paused: bool,
     /// Why the last process could not be armed.
@@ -63,6 +65,7 @@ impl Arming {
             go: HashMap::new(),
             without: BTreeSet::new(),
             missed: 0,
+            ended: 0,
             is_paused: false,
             trouble: None,
             placements,
@@ -106,13 +109,23 @@ impl Arming {
         self.armed.iter().map(|(pid, _)| *pid).collect()
     }
 
+    /// How many processes have ended in which probes were.
+    pub(super) fn ended(&self) -> u64 {
+        self.ended
+    }
+
     /// Something has happened to a process.
-    pub(super) fn note(&mut self, event: &ProcessEvent, capture: &mut Capture) {
-        if self.probed.note(event)
-            && let ProcessEvent::Exit { pid, .. } = event
+    pub(super) fn note(&mut self, TimedEvent { time, event }: &TimedEvent, capture: &mut Capture) {
+        let has_ended = self.probed.note(event);
+        if let ProcessEvent::Exec { pid, .. } = event
+            && self.probed.follows(*pid)
         {
+            capture.note_exec(*pid, *time);
+        }
+        if has_ended && let ProcessEvent::Exit { pid, .. } = event {
             let armed = self.armed.len();
             self.armed.retain(|(armed, _)| armed != pid);
+            self.ended += u64::from(armed != self.armed.len());
             let was_known = armed != self.armed.len() || self.go.remove(pid).is_some() || self.without.contains(pid);
             self.missed += u64::from(!was_known && !self.is_paused);
             if let Some(placements) = &mut self.placements {

@@ -3,6 +3,7 @@
 use super::governor::{Governor, Order, Step};
 use crate::bpf::Spent;
 use crate::model::process::Pid;
+use crate::model::profile::TOTALS_WITHHELD;
 use crate::process::cpu_time;
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::{BTreeSet, HashMap};
@@ -29,6 +30,10 @@ pub(super) struct Budget {
     entries: Settled,
     /// What arming and disarming has taken of this process.
     arming: Duration,
+    /// What processes can have had that have ended since they were read last, or before they were read at all.
+    unread: Unread,
+    /// What had been spent of how much CPU time when the last stretch ended.
+    told: (Duration, Duration),
 }
 
 impl Budget {
@@ -36,7 +41,8 @@ impl Budget {
         let governor = Governor::new(step, share);
         let (cpu, spent, arming) = (HashMap::new(), Spent::default(), Duration::ZERO);
         let (traps, entries) = (Settled::default(), Settled::default());
-        Self { share, governor, begun: Instant::now(), cpu, turns: 0, looks: 0, spent, traps, entries, arming }
+        let (unread, told) = (Unread::begin(), (Duration::ZERO, Duration::ZERO));
+        Self { share, governor, begun: Instant::now(), cpu, turns: 0, looks: 0, spent, traps, entries, arming, unread, told }
     }
 
     /// Arms or disarms. That is paid for, too: in a server of many processes it takes as long as the traps of a turn, of CPUs that they could have.
@@ -47,13 +53,13 @@ impl Budget {
         done
     }
 
-    /// What to do now, when the traps have taken so much of the time of these processes.
-    pub(super) fn order(&mut self, processes: &BTreeSet<Pid>, spent: Spent) -> Order {
+    /// What to do now, when the traps have taken so much of the time of these processes, and `ended` have ended that were probed.
+    pub(super) fn order(&mut self, processes: &BTreeSet<Pid>, ended: u64, spent: Spent) -> Order {
         if self.looks < LOOKS_FIRST || self.looks.is_multiple_of(LOOKS_FOR_CPU) {
             self.read_cpu(processes);
-            let cpu = self.cpu();
-            self.traps.settle(spent.all, cpu);
-            self.entries.settle(spent.entries, cpu);
+            let had = self.cpu() + self.unread.look(ended);
+            self.traps.settle(spent.all, had);
+            self.entries.settle(spent.entries, had);
         }
         self.looks = self.looks.wrapping_add(1);
         self.spent = Spent { all: self.traps.by_now(spent.all) + self.arming, entries: self.entries.by_now(spent.entries) };
@@ -85,15 +91,48 @@ impl Budget {
         )
     }
 
+    /// The same at the end of a stretch, and what it means for what was counted in it.
+    pub(super) fn notes(&mut self) -> Vec<String> {
+        let (spent, cpu) = (self.spent.all, self.cpu());
+        let (spent_before, cpu_before) = std::mem::replace(&mut self.told, (spent, cpu));
+        let is_disturbed = spent.saturating_sub(spent_before) * 2 > cpu.saturating_sub(cpu_before);
+        let withheld = is_disturbed.then(|| format!("{TOTALS_WITHHELD}: probes took more than half of the processes' time, which did less in it than they do otherwise; shares hold"));
+        std::iter::once(self.note()).chain(withheld).collect()
+    }
+
     /// What was given up, in words.
     pub(super) fn told(&self, step: Step) -> String {
         let goes_on = match step {
             Step::Heap => "what lives is recorded",
             Step::Allocs => "what is allocated goes on being recorded, in allocs",
             Step::Shares => "who allocates goes on being looked at by turns, in alloc-shares",
-            Step::Faults => "page faults go on being recorded, in faults",
+            Step::Faults => "page faults and address spaces that grow go on being recorded, in faults and mmap",
         };
         format!("after {:.1}s, {}; {goes_on}", self.begun.elapsed().as_secs_f64(), self.note())
+    }
+}
+
+/// The most CPU time that processes can have had which were not read: one CPU each, and all of them no more than there are.
+struct Unread {
+    looked: Instant,
+    ended: u64,
+    cpus: u32,
+    sum: Duration,
+}
+
+impl Unread {
+    fn begin() -> Self {
+        let cpus = std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX));
+        Self { looked: Instant::now(), ended: 0, cpus, sum: Duration::ZERO }
+    }
+
+    /// What it is when `ended` have ended since the beginning.
+    fn look(&mut self, ended: u64) -> Duration {
+        let (now, since) = (Instant::now(), ended.saturating_sub(self.ended));
+        let each = now.duration_since(self.looked);
+        self.sum += each * self.cpus.min(u32::try_from(since).unwrap_or(u32::MAX));
+        (self.looked, self.ended) = (now, ended);
+        self.sum
     }
 }
 
@@ -126,6 +165,29 @@ fn own_time() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_ended_processes_had_is_no_less_than_it_can_be() {
+        let mut unread = Unread { looked: Instant::now() - Duration::from_secs(10), cpus: 2, ..Unread::begin() };
+        assert_eq!(unread.look(0), Duration::ZERO);
+        unread.looked = Instant::now() - Duration::from_secs(10);
+        let one = unread.look(1).as_secs();
+        unread.looked = Instant::now() - Duration::from_secs(10);
+        let many = unread.look(100).as_secs();
+        assert_eq!((one, many), (10, 30));
+    }
+
+    #[test]
+    fn where_traps_take_most_of_the_time_totals_are_withheld_for_that_stretch() {
+        let (pid, second) = (Pid(std::process::id()), Duration::from_secs(1));
+        let mut budget = Budget::new(Step::Heap, 0.5);
+        budget.cpu.insert(pid, (Duration::ZERO, second));
+        budget.spent.all = second * 6 / 10;
+        assert!(budget.notes()[1].starts_with(TOTALS_WITHHELD));
+        budget.cpu.insert(pid, (Duration::ZERO, second * 3));
+        budget.spent.all = second;
+        assert_eq!(budget.notes().len(), 1);
+    }
 
     #[test]
     fn traps_take_no_more_than_there_was() {

@@ -12,8 +12,8 @@ use crate::config::{Config, Event};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Wanted {
     Nothing,
-    /// Page faults are to be recorded from now on.
-    Faults,
+    /// The views of memory that need no trap are to be recorded from now on.
+    Views,
 }
 
 /// The calls that are recorded.
@@ -40,7 +40,7 @@ impl Calls {
             moments.look(capture)?;
         }
         let (Some(budget), Some(spent)) = (&mut self.budget, capture.spent()?) else { return Ok(Wanted::Nothing) };
-        match budget.order(&arming.armed(), spent) {
+        match budget.order(&arming.armed(), arming.ended(), spent) {
             Order::GoOn => {}
             Order::Arm => budget.pay(|| arming.arm_again(known, capture)),
             // What takes long in it is waiting, for programs that may still run: the target goes on without traps.
@@ -58,14 +58,16 @@ impl Calls {
             arming.pause();
             capture.disarm_all()
         })?;
-        self.phases.step(step, capture, self.budget.iter().map(Budget::note).collect())?;
+        let told: Vec<String> = self.budget.iter().map(|budget| budget.told(step)).collect();
+        let notes = self.budget_notes().into_iter().chain(told.iter().map(|told| format!("ended {told}"))).collect();
+        self.phases.step(step, capture, notes)?;
         self.show_moments();
-        self.news.extend(self.budget.iter().map(|budget| budget.told(step)));
+        self.news.extend(told);
         capture.count_allocs();
         if step == Step::Allocs {
             self.pay(|| arming.arm_again(known, capture));
         }
-        Ok(if step == Step::Faults { Wanted::Faults } else { Wanted::Nothing })
+        Ok(if step == Step::Faults { Wanted::Views } else { Wanted::Nothing })
     }
 
     /// Arms or disarms, on the budget if there is one.
@@ -78,9 +80,14 @@ impl Calls {
 
     /// Ends the last stretch. Nothing may be counting.
     pub(super) fn end(&mut self, capture: &Capture) -> Result<(), BpfError> {
-        self.phases.end(capture, self.budget.iter().map(Budget::note).collect())?;
+        let notes = self.budget_notes();
+        self.phases.end(capture, notes)?;
         self.show_moments();
         Ok(())
+    }
+
+    fn budget_notes(&mut self) -> Vec<String> {
+        self.budget.as_mut().map(Budget::notes).unwrap_or_default()
     }
 
     fn show_moments(&mut self) {

@@ -2,6 +2,7 @@
 
 use super::arming::Arming;
 use super::beside::{Asleep, Beside};
+use super::covered;
 use super::custom_arming::CustomArming;
 use super::descriptors::Execs;
 use super::estimate;
@@ -17,19 +18,15 @@ use crate::config::{Config, Event};
 use crate::model::custom::CustomProfile;
 use crate::model::kind::Kind;
 use crate::model::loss::{Balance, Loss, Losses};
-use crate::model::process::Pid;
+use crate::model::process::ProcessInfo;
 use crate::model::window::Window;
-use crate::process::resident_bytes;
 use foldhash::HashMap;
 use profiler_common::descriptor::DescriptorType;
 use profiler_common::source::Source;
 use profiler_common::tally::TallyKey;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-
-/// Processes whose memory is noted.
-const NOTED_MAX: usize = 32;
 
 /// What closing needs to know.
 pub(super) struct Closing<'a> {
@@ -39,6 +36,8 @@ pub(super) struct Closing<'a> {
     pub(super) execs: &'a Execs,
     pub(super) arming: Option<&'a Arming>,
     pub(super) custom: Option<&'a CustomArming>,
+    /// The process images that were met, by their ids.
+    pub(super) processes: &'a [ProcessInfo],
     /// The number of each stack that ended waits, by its bits in a class.
     pub(super) wakers: &'a HashMap<u64, u64>,
     /// What is counted of waits and threads beside what the kernel has.
@@ -51,8 +50,8 @@ pub(super) struct Closing<'a> {
     pub(super) phases: &'a [Phase],
     /// When the recording began, and how long it was.
     pub(super) span: (SystemTime, Duration),
-    /// The same of page faults, where a budget has begun them.
-    pub(super) faults_span: Option<(SystemTime, Duration)>,
+    /// The same of what a budget has begun.
+    pub(super) spans: BTreeMap<Source, (SystemTime, Duration)>,
 }
 
 /// What was counted of a source in a stretch of time.
@@ -94,7 +93,7 @@ impl Closing<'_> {
         let sampled = aggregator.events();
         self.go_waits.settle(source, &mut aggregator);
         let aggregated = aggregator.finish();
-        let span = if source == Source::FAULTS { self.faults_span.unwrap_or(self.span) } else { self.span };
+        let span = self.spans.get(&source).copied().unwrap_or(self.span);
         let counting = Counting { counted: &counted, ticks, aggregated: &aggregated, sampled, span };
         let mut losses = self.losses(&counting)?;
         // What the kernel's clock says beyond what our program was run for.
@@ -105,6 +104,7 @@ impl Closing<'_> {
             // Where nobody asked for them, wall time is made of them, or a budget has begun them.
             Source::CLOCK => vec![Event::CpuClock],
             Source::OFF_CPU => vec![Event::OffCpu],
+            Source::MAPPINGS => vec![Event::Mappings],
             _ => vec![Event::PageFaults],
         };
         let mut notes: Vec<_> = self.still_waiting(source).into_iter().chain(self.left_out(source, &counted)).collect();
@@ -202,7 +202,9 @@ impl Closing<'_> {
         notes.extend(if at == 0 { self.go.notes.clone() } else { Vec::new() });
         notes.extend(self.arming.iter().flat_map(|arming| arming.notes()));
         if phase.step == Step::Heap && sampled > 0 {
-            notes.extend(self.arming.iter().flat_map(|arming| heap_notes(&arming.armed(), phase.counted.other_frees)));
+            notes.push("in use: allocated since the recording began, and not freed before it ended".to_owned());
+            notes.extend(estimate::of_unseen(self.config.sample_bytes, &phase.tallies, &phase.counted));
+            notes.extend(self.arming.iter().flat_map(|arming| covered::notes(&arming.armed(), &aggregated.blocks, self.processes)));
             notes.extend(estimate::of_in_use(&phase.tallies, self.capture.live_level()?));
             notes.extend(life_notes(self.config));
         }
@@ -272,17 +274,6 @@ impl Closing<'_> {
             balance,
         }
     }
-}
-
-/// What in use means from outside, and what it is a part of.
-fn heap_notes(armed: &BTreeSet<Pid>, other_frees: u64) -> Vec<String> {
-    let mut notes = vec![
-        "in use: allocated since the recording began, and not freed before it ended".to_owned(),
-        format!("frees of other blocks, not sampled or older than the recording: {other_frees}"),
-    ];
-    let sizes = armed.iter().filter_map(|pid| Some(format!("process {}: {} kB resident in the end", pid.0, resident_bytes(*pid)? >> 10)));
-    notes.extend(sizes.take(NOTED_MAX));
-    notes
 }
 
 /// What the labels say of how long blocks live.

@@ -6,7 +6,7 @@ use super::file_name::is_file;
 use super::probed::{Probed, Whom};
 use crate::bpf::{BpfError, Capture, Spots, Spotted};
 use crate::model::custom::{CustomProfile, Function, Place};
-use crate::model::event::ProcessEvent;
+use crate::model::event::{ProcessEvent, TimedEvent};
 use crate::model::mapping::ObjectId;
 use crate::model::probe_points::{Found, FoundPoints, WantedPoints};
 use crate::model::process::Pid;
@@ -98,8 +98,13 @@ impl CustomArming {
     }
 
     /// Something has happened to a process.
-    pub(super) fn note(&mut self, event: &ProcessEvent, capture: &mut Capture) {
+    pub(super) fn note(&mut self, TimedEvent { time, event }: &TimedEvent, capture: &mut Capture) {
         self.probed.note(event);
+        if let ProcessEvent::Exec { pid, .. } = event
+            && self.probed.follows(*pid)
+        {
+            capture.note_exec(*pid, *time);
+        }
         if let ProcessEvent::Exit { pid, tid } = event
             && pid.0 == tid.0
         {

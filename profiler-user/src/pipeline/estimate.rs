@@ -1,5 +1,6 @@
 //! How far off sums of blocks may be that are estimates: blocks are taken by chance, and where more live than there is room for, they are followed by chance.
 
+use crate::bpf::Counted;
 use profiler_common::sampling::{ONE_BLOCK, ONE_BYTE};
 use profiler_common::tally::{Blocks, TallyCounts, TallyKey};
 
@@ -8,6 +9,39 @@ pub(super) fn of_allocated(sample_bytes: u64, tallies: &[(TallyKey, TallyCounts)
     let Estimate { blocks, percent } = Estimate::of(tallies.iter().map(|(_, counts)| counts.allocated), 0);
     (sample_bytes > 1 && blocks > 0.0)
         .then(|| format!("alloc_space is an estimate from {blocks:.0} samples: standard error {percent:.2} %"))
+}
+
+/// How many frees were of blocks that were never seen: those that no block of the recording can account for.
+pub(super) fn of_unseen(sample_bytes: u64, tallies: &[(TallyKey, TallyCounts)], counted: &Counted) -> Option<String> {
+    let freed = Frees::of(tallies.iter().map(|(_, counts)| counts.allocated.beyond(&counts.in_use())));
+    if sample_bytes <= 1 {
+        return Some(format!("frees of blocks that were never seen, such as older ones: {}", counted.other_frees));
+    }
+    let all = counted.frees + counted.other_frees;
+    let unseen = (all as f64 - freed.number).max(0.0);
+    Some(format!(
+        "frees of blocks that were never seen, such as older ones: about {unseen:.0} of {all} frees, standard error {:.0}",
+        freed.variance.sqrt()
+    ))
+}
+
+/// How many blocks were freed that were allocated here, by those of them that were sampled.
+struct Frees {
+    number: f64,
+    variance: f64,
+}
+
+impl Frees {
+    fn of(sums: impl Iterator<Item = Blocks>) -> Self {
+        let (mut number, mut variance) = (0.0, 0.0);
+        for sum in sums.filter(|sum| sum.count > 0) {
+            let (taken, objects) = (sum.count as f64, sum.stand_for as f64 / ONE_BLOCK as f64);
+            number += objects;
+            // As below: each of n that were taken with odds q stands for 1/q.
+            variance += objects * objects / taken * (1.0 - (taken / objects.max(taken)));
+        }
+        Self { number, variance }
+    }
 }
 
 /// What is in use, where one sampled block in 2^`level` was followed.

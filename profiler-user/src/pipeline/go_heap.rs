@@ -75,7 +75,7 @@ pub(super) fn stack(pid: Pid, returns: &[u64], source: Source) -> Tally<RawStack
         time: MonotonicNs(0),
         addresses: Arc::new(addresses),
     };
-    Tally { of, events: 0, weight: 0, source, counted_under: None }
+    Tally { of, events: 0, weight: 0, source, class: 0, counted_under: None }
 }
 
 /// What a bucket counts, and what that stands for (`scaleHeapSample` of runtime/pprof, Go 1.26).

@@ -66,6 +66,11 @@ impl Probed {
         false
     }
 
+    /// Whether it is followed.
+    pub(super) fn follows(&self, pid: Pid) -> bool {
+        self.followed.contains(&pid)
+    }
+
     /// Takes in who has come; gives those who are to be looked at.
     pub(super) fn go_on(&mut self, processes: &Processes) -> Vec<Pid> {
         let changed: Vec<Pid> = self.changed.iter().copied().collect();

@@ -14,7 +14,7 @@ use super::own_processes::OwnProcesses;
 use super::wall;
 use crate::aggregate::Aggregator;
 use crate::bpf::{BpfError, Capture, Drained, Last};
-use crate::config::{Config, Target, Tick, Traced};
+use crate::config::{Config, Target, Traced};
 use crate::labels;
 use crate::model::event::{ProcessEvent, TimedEvent};
 use crate::model::label::Label;
@@ -26,7 +26,6 @@ use crate::object::ObjectStore;
 use crate::process::{Context, Describe, KernelLayout, Processes, Tables, Threads};
 use crate::unwind::Costs;
 use profiler_common::source::Source;
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -98,8 +97,8 @@ pub(super) struct Session {
     pub(super) custom: Option<CustomArming>,
     pub(super) go_waits: Option<GoWaits>,
     calls: Option<Calls>,
-    /// When page faults were begun by the budget.
-    faults_since: Option<(SystemTime, Instant)>,
+    /// When views of memory were begun by the budget.
+    pub(super) views: BTreeMap<Source, (SystemTime, Instant)>,
     execs: Execs,
     pub(super) own: OwnProcesses,
     followed: Followed,
@@ -127,7 +126,7 @@ impl Session {
             custom: parts.custom,
             go_waits: parts.go_waits,
             calls: None,
-            faults_since: None,
+            views: BTreeMap::new(),
             execs: Execs::new(config.traced().contains(&Traced::Descriptors)),
             own: parts.own,
             followed: parts.followed,
@@ -186,18 +185,8 @@ impl Session {
         let (Some(calls), Some(arming)) = (&mut self.calls, &mut self.arming) else { return Ok(()) };
         match calls.look(arming, (&self.processes, &self.objects), &mut self.capture)? {
             Wanted::Nothing => Ok(()),
-            Wanted::Faults => self.begin_faults(),
+            Wanted::Views => self.begin_views(),
         }
-    }
-
-    /// What nobody has paid for yet: page faults, unless they are recorded already.
-    fn begin_faults(&mut self) -> Result<(), BpfError> {
-        if let Entry::Vacant(place) = self.aggregators.entry(Source::FAULTS) {
-            place.insert(Aggregator::default());
-            self.faults_since = Some((SystemTime::now(), Instant::now()));
-            self.capture.start_faults(Tick::Faults.usual_frequency_hz())?;
-        }
-        Ok(())
     }
 
     /// What the user is to be told since the last time.
@@ -224,10 +213,11 @@ impl Session {
                         finishing.note(&event);
                     }
                     if let Some(arming) = &mut self.arming {
-                        arming.note(&event.event, &mut self.capture);
+                        arming.note(&event, &mut self.capture);
+                        self.tables.note_end(&event.event);
                     }
                     if let Some(custom) = &mut self.custom {
-                        custom.note(&event.event, &mut self.capture);
+                        custom.note(&event, &mut self.capture);
                     }
                     if let Some(go_waits) = &mut self.go_waits {
                         go_waits.note(&event.event);
@@ -367,18 +357,18 @@ impl Session {
         if let Some(calls) = &mut self.calls {
             calls.end(&self.capture)?;
         }
-        let faults_span = self.faults_since.map(|(start, begun)| (start, begun.elapsed()));
         let wakers = self.take_wakers();
         let closing = Closing {
             config,
             wakers: &wakers,
             beside: &self.beside,
             phases: self.calls.as_ref().map_or(&[], Calls::phases),
-            faults_span,
+            spans: self.view_spans(),
             capture: &self.capture,
             own: &self.own,
             execs: &self.execs,
             arming: self.arming.as_ref(),
+            processes: &self.tables.dictionary.processes,
             custom: self.custom.as_ref(),
             go,
             go_waits,

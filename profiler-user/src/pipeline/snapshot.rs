@@ -270,7 +270,7 @@ impl Snapshot {
     fn place(&mut self, process: ProcessKey, user: UserStack) -> Normalized {
         let addresses = RawAddresses { hash: 0, kernel: Vec::new(), list: 0, user };
         let of = RawStack { process, tid: Tid(process.tgid), time: MonotonicNs(0), addresses: Arc::new(addresses) };
-        let tally = Tally { of, events: 1, weight: 1, source: Source::CLOCK, counted_under: None };
+        let tally = Tally { of, events: 1, weight: 1, source: Source::CLOCK, class: 0, counted_under: None };
         let met = self.meet(&tally.of);
         let (met, tally) = self.finishing.finish((met.clone(), tally.clone()), &self.objects, &mut self.capture).unwrap_or((met, tally));
         self.tables.place(&met, &tally, self.kernel)
@@ -343,7 +343,7 @@ fn raw(seen: &SeenThread, kernel: Vec<u64>, user: UserStack) -> Tally<RawStack> 
     let addresses = RawAddresses { hash: 0, kernel, list: 0, user };
     let process: ProcessKey = seen.record.process;
     let of = RawStack { process, tid: Tid(seen.record.tid), time: MonotonicNs(seen.record.now_ns), addresses: Arc::new(addresses) };
-    Tally { of, events: 1, weight: 1, source: Source::CLOCK, counted_under: None }
+    Tally { of, events: 1, weight: 1, source: Source::CLOCK, class: 0, counted_under: None }
 }
 
 fn look_failed(error: LookError) -> RecordError {

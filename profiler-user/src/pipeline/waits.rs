@@ -24,7 +24,7 @@ pub(super) fn raw(seen: &SeenThread, user: UserStack, (time_ns, key): (u64, Opti
     let of =
         RawStack { process: seen.record.process, tid: Tid(seen.record.tid), time: MonotonicNs(time_ns), addresses: Arc::new(addresses) };
     let source = key.and_then(|key| Source::try_from(key.source()).ok()).unwrap_or(Source::OFF_CPU);
-    Tally { of, events: 0, weight: 0, source, counted_under: key }
+    Tally { of, events: 0, weight: 0, source, class: 0, counted_under: key }
 }
 
 pub(super) fn no_user_part() -> UserStack {

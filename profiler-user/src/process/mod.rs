@@ -15,5 +15,5 @@ pub use cpu_time::cpu_time;
 pub use kernel_layout::{KernelLayout, LINKED_TEXT};
 pub use maps_file::read_ranges;
 pub use normalize::{Context, Met, Normalized, Tables, Threads};
-pub use resident::resident_bytes;
+pub use resident::{ProcessMemory, memory_of};
 pub use table::{Describe, Processes};

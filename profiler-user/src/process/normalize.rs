@@ -4,8 +4,9 @@ use super::address_space::{AddressSpace, Range};
 use super::kernel_layout::{KernelLayout, LINKED_TEXT};
 use super::table::{Describe, Processes};
 use crate::model::address::{CodeAddress, FileAddress};
+use crate::model::event::ProcessEvent;
 use crate::model::mapping::{Mapping, MappingId, MappingKind};
-use crate::model::process::{Pid, ProcessId, ProcessInfo, ProcessKey, Tid};
+use crate::model::process::{ImageEnd, Pid, ProcessId, ProcessInfo, ProcessKey, Tid};
 use crate::model::stack::{Frame, RawAddresses, RawStack, StackId, Tally, UserStack};
 use crate::model::text::lossy;
 use crate::model::window::{Counts, Dictionary, SampleKey, ThreadInfo};
@@ -29,6 +30,8 @@ pub struct Tables {
     pub dictionary: Dictionary,
     mapping_ids: HashMap<MappingKey, MappingId>,
     process_ids: HashMap<ProcessKey, ProcessId>,
+    /// The image that each process has now, as far as one was met.
+    current: HashMap<Pid, ProcessId>,
     thread_ids: HashMap<ThreadInfo, u32>,
     /// By the kernel side's hash, which covers the process image: the generation of mappings it is valid for, and the result.
     known: HashMap<u64, (u32, StackId, Ended)>,
@@ -96,20 +99,33 @@ impl Tables {
             None => {
                 let main = process.main.clone();
                 let main = main.map(|range| self.mapping(&range, raw.process));
-                let info = ProcessInfo { pid, comm: Arc::clone(&process.comm), labels: Arc::clone(&process.labels), main };
+                let info = ProcessInfo { pid, comm: Arc::clone(&process.comm), labels: Arc::clone(&process.labels), main, ended: None };
                 let id = ProcessId(self.dictionary.processes.len() as u32);
                 self.dictionary.processes.push(info);
                 self.process_ids.insert(raw.process, id);
+                self.current.insert(pid, id);
                 id
             }
         };
         Met { process: id, thread, space: process.space.clone() }
     }
 
+    /// Notes that the image ends which the process has had until now.
+    pub fn note_end(&mut self, event: &ProcessEvent) {
+        let (pid, how) = match event {
+            ProcessEvent::Exec { pid, .. } => (pid, ImageEnd::Exec),
+            ProcessEvent::Exit { pid, tid } if pid.0 == tid.0 => (pid, ImageEnd::Exit),
+            _ => return,
+        };
+        if let Some(id) = self.current.remove(pid) {
+            self.dictionary.processes[id.0 as usize].ended = Some(how);
+        }
+    }
+
     /// Normalizes a sample against what was noted of its time.
     pub fn place(&mut self, met: &Met, tally: &Tally<RawStack>, kernel: KernelLayout) -> Normalized {
         let (stack, ended) = self.stack(&tally.of.addresses, &met.space, tally.of.process, kernel);
-        let class = tally.counted_under.map_or(0, |key| key.class());
+        let class = tally.counted_under.map_or(tally.class, |key| key.class());
         let key = SampleKey { process: met.process, thread: met.thread, stack, class };
         Normalized { key, counts: Counts { events: tally.events, weight: tally.weight }, ended }
     }

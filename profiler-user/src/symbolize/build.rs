@@ -136,7 +136,7 @@ impl<'a> Builder<'a> {
                 locations = self.without_repeated(locations);
                 hidden = if self.window.kind.is_of_blocks() { self.runtime_frames(&locations) } else { 0 };
             }
-            let (values, raw) = values::of(self.window.kind, self.window.period, counts);
+            let (values, raw) = values::of((self.window.kind, key.class), self.window.period, counts);
             if self.is_of_own_locks(key, &locations) {
                 self.own_locks += values.get(1).copied().unwrap_or_default();
                 continue;
@@ -148,7 +148,12 @@ impl<'a> Builder<'a> {
             }
             // Locks that are told by different means are locks.
             let is_of_thread = self.window.kind.is_of_contentions() && key.class != CLASS_GOROUTINE;
-            let class = if is_of_thread { key.class - plain_class(key.class) } else { key.class };
+            let class = match self.window.kind {
+                // The columns tell them apart.
+                Kind::Mmap => 0,
+                _ if is_of_thread => key.class - plain_class(key.class),
+                _ => key.class,
+            };
             match known.entry((key.process, key.thread, locations, class)) {
                 std::collections::hash_map::Entry::Occupied(at) => {
                     let sample = &mut samples[*at.get()];
@@ -251,7 +256,12 @@ impl<'a> Builder<'a> {
             labels.extend(text("thread", &thread.name));
         }
         match self.window.kind.is_of_blocks() {
-            true => labels.extend(block_labels::of(key.class)),
+            true => {
+                labels.extend(block_labels::of(key.class));
+                // What it left is in use for ever, and no leak of one that runs.
+                let ended = process.ended.filter(|_| self.window.kind.tells_what_lives());
+                labels.extend(ended.map(|how| Label::text("ended", how.name())));
+            }
             false => labels.extend(of_class(self.window.kind, key.class)),
         }
         labels.extend((self.window.kind.is_of_waits() && key.class == CLASS_GOROUTINE).then(|| Label::text("waiter", "goroutine")));

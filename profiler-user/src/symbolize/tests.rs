@@ -97,7 +97,7 @@ impl Bench {
 
     fn process(&mut self, pid: u32, main: Option<MappingId>) -> ProcessId {
         let labels: Arc<[Label]> = vec![Label::text("container", "abc"), Label::text("unit", ""), Label::text("comm", "liar")].into();
-        self.dictionary().processes.push(ProcessInfo { pid: Pid(pid), comm: format!("comm{pid}").into(), labels, main });
+        self.dictionary().processes.push(ProcessInfo { pid: Pid(pid), comm: format!("comm{pid}").into(), labels, main, ended: None });
         ProcessId(self.dictionary().processes.len() as u32 - 1)
     }
 

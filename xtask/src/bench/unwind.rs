@@ -45,7 +45,7 @@ pub(super) fn run() -> Result<Vec<Row>> {
         rows.push(Row::beside("the peer lightswitch", HOW_TO_GET));
     }
     if find("bpftrace").is_none() {
-        rows.push(Row::beside("the peer bpftrace", "missing: apt-get install bpftrace"));
+        rows.push(Row::missing("bpftrace", "apt-get install bpftrace"));
     }
     for frequency in [99, 997] {
         for depth in &DEPTHS {

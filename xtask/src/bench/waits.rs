@@ -79,7 +79,7 @@ fn handed_over(cpus: u32, count: u64) -> Result<Vec<Row>> {
             let what = format!("{at}: what -e {kinds} adds / what {} adds", peer.name());
             let figure = format!("{ratio:.3} ({added:.0} / {theirs:.0} ns)");
             rows.push(match (is_goal && !is_loud, peer.is_here()) {
-                (_, false) => Row::beside(format!("the peer {}", peer.name()), "missing: apt-get install bpftrace libbpf-tools"),
+                (_, false) => Row::missing(peer.name(), "apt-get install bpftrace libbpf-tools"),
                 // A peer that seems to cost nothing was lost in the noise, and proves nothing.
                 (true, true) => Row::goal(what, figure, format!("<= {most}"), theirs > 0.0 && ratio <= most),
                 (false, true) => Row::beside(what, figure),

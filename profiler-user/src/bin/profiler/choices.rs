@@ -11,7 +11,7 @@ pub(crate) enum KindArg {
     Cpu,
     /// Where page faults are taken: who makes memory resident
     Faults,
-    /// Where memory is mapped: who asks the kernel for address space (growth by brk shows in faults)
+    /// Where address spaces grow and shrink: who asks the kernel for memory (mmap, brk, mremap, a stack), and who gives it back
     Mmap,
     /// What was allocated since the recording began, and what of it lives
     Heap,

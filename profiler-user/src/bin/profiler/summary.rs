@@ -6,7 +6,7 @@ use profiler::encode::top::{hottest, whole};
 use profiler::model::allocator::Placement;
 use profiler::model::kind::Kind;
 use profiler::model::label::Label;
-use profiler::model::profile::Profile;
+use profiler::model::profile::{Profile, TOTALS_WITHHELD};
 use profiler::model::text::{printable, shell_word};
 use profiler::pipeline::{Control, Progress};
 use profiler::unwind::Costs;
@@ -192,8 +192,16 @@ fn waits(profile: &Profile) -> String {
 }
 
 /// Comments that the terminal shows: what there is to say of single processes and of allocators, what a budget has taken, and how sure what is in use is.
-const SHOWN: [&str; 7] =
-    ["process ", "processes ", "--allocator ", "otel_memory: ", "budget: ", "there was more at once ", "inuse_space is an estimate "];
+const SHOWN: [&str; 8] = [
+    "process ",
+    "processes ",
+    "--allocator ",
+    "otel_memory: ",
+    "budget: ",
+    TOTALS_WITHHELD,
+    "there was more at once ",
+    "inuse_space is an estimate ",
+];
 
 /// What there is to say beside the sums.
 fn notes(profile: &Profile) -> String {
@@ -218,6 +226,9 @@ fn blocks(profile: &Profile) -> String {
             profile.losses.samples()
         ),
     };
+    if profile.comments.iter().any(|comment| comment.starts_with(TOTALS_WITHHELD)) {
+        return text + TOTALS_WITHHELD + "\n";
+    }
     text.push_str(&format!("{} allocated", size(profile.total(1))));
     if profile.kind.tells_what_lives() {
         text.push_str(&format!(", {} of it in use", size(profile.total(3))));
