@@ -61,7 +61,8 @@ fn what_a_program_tells_of_its_blocks_is_its_heap() -> Result<()> {
     }
     let balance = profile.balance()?;
     ensure!(balance.samples == 76 && balance.difference == 0 && profile.losses()?.is_empty(), "{:#?}", profile.comments);
-    ensure!(is_noted(&profile, "frees of other blocks, not sampled or older than the recording: 6"), "{:#?}", profile.comments);
+    // Of the C library's functions all frees are seen, and of this program's those of sampled blocks: nothing can be said of the sum.
+    ensure!(!is_noted(&profile, "frees of blocks"), "{:#?}", profile.comments);
     ensure!(
         is_noted(&profile, "tells of its blocks itself") && run.stderr.contains("tells of its blocks itself"),
         "{:#?}",
@@ -84,6 +85,7 @@ fn a_static_program_without_a_symbol_tells_as_well() -> Result<()> {
     let totals: Vec<i64> = (0..4).map(|column| profile.total(column)).collect();
     ensure!(totals == [sums(0), sums(1), sums(2), sums(3)], "{totals:?}: {:#?}", profile.comments);
     ensure!(!is_noted(&profile, "no allocator's functions were found"), "{:#?}", profile.comments);
+    ensure!(is_noted(&profile, "frees of blocks that were never seen, such as older ones: 6"), "{:#?}", profile.comments);
     let (profile, _) = two_rounds(&["-static", "-s"], &["-e", "allocs"])?;
     ensure!((profile.total(0), profile.total(1)) == (sums(0), sums(1)), "{:#?}", profile.comments);
     ensure!(profile.sample_types.len() == 2, "{:?}", profile.sample_types);

@@ -50,6 +50,8 @@ pub(super) struct Arming {
     placements: Option<Placements>,
     /// Files whose own marks are probed, or are of no use.
     marked: Marked,
+    /// Functions were probed somewhere.
+    has_functions: bool,
 }
 
 impl Arming {
@@ -70,6 +72,7 @@ impl Arming {
             trouble: None,
             placements,
             marked: Marked::default(),
+            has_functions: false,
         })
     }
 
@@ -215,9 +218,22 @@ impl Arming {
             if let Err(trouble) = capture.arm(pid, file, &allocator) {
                 self.armed.remove(&(pid, *object));
                 self.trouble = Some(trouble);
-            } else if let Some(placements) = &mut self.placements {
+                continue;
+            }
+            self.has_functions = true;
+            if let Some(placements) = &mut self.placements {
                 placements.note((pid, *object), path, &allocator, capture);
             }
+        }
+    }
+
+    /// How far apart the blocks are whose frees are seen: as asked for, where all frees are; 1 where programs tell of frees of those blocks alone that they have
+    /// told of; None where there are both, and nothing can be said of the sum.
+    pub(super) fn distance_of_frees(&self, asked: u64) -> Option<u64> {
+        match (self.has_functions, self.marked.has_any()) {
+            (true, true) => None,
+            (false, true) => Some(1),
+            (_, false) => Some(asked),
         }
     }
 

@@ -17,6 +17,7 @@ pub(super) struct Marked {
     armed: BTreeSet<(Pid, ObjectId)>,
     /// Files, by their paths; those of no use with the reason.
     files: BTreeMap<String, Option<UselessMarks>>,
+    has_any: bool,
 }
 
 impl Marked {
@@ -48,9 +49,15 @@ impl Marked {
     }
 
     fn name(&mut self, path: &[u8], why: Option<UselessMarks>) {
+        self.has_any |= why.is_none();
         if self.files.len() < NAMED_MAX {
             self.files.insert(String::from_utf8_lossy(path).into_owned(), why);
         }
+    }
+
+    /// Whether any were probed.
+    pub(super) fn has_any(&self) -> bool {
+        self.has_any
     }
 
     /// A process has ended.
@@ -94,6 +101,7 @@ mod tests {
         marked.name(b"/opt/server", None);
         marked.name(b"/lib/libwrap.so", Some(UselessMarks::Malloc));
         marked.name(b"/lib/libwrap.so", Some(UselessMarks::Malloc));
+        assert!(marked.has_any());
         let notes: Vec<String> = marked.notes().collect();
         assert_eq!(notes.len(), 2);
         assert!(notes[0].starts_with("otel_memory: the marks of /lib/libwrap.so are not probed: it takes its memory from"), "{notes:?}");
