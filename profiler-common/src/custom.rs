@@ -56,7 +56,7 @@ pub struct CustomSite {
     pub system_call: u64,
     /// One of these bits is set in `tested`, or nothing has happened; 0: whatever it is.
     pub mask: u64,
-    /// See `mask`.
+    /// See `mask`; with [`SITE_OF_BLOCKS`] the size of a block.
     pub tested: Value,
     /// What it adds or removes.
     pub key: Value,
@@ -83,6 +83,9 @@ pub const SITE_MAY_FAIL: u32 = 4;
 pub const SITE_MAY_BE_NULL: u32 = 8;
 /// The probe is where the stack is as the call has left it.
 pub const SITE_AT_ENTRY: u32 = 16;
+
+/// What is added is a block of memory that its process has sampled itself: its weight is the bytes that it stands for.
+pub const SITE_OF_BLOCKS: u32 = 32;
 
 /// Whether what a call returned says that it failed: an error number below zero, in all of the register or in its lower half.
 #[inline(always)]

@@ -62,6 +62,13 @@ pub const fn bytes_for(size: u64, blocks: u64) -> u64 {
     size.wrapping_mul(blocks) / (ONE_BLOCK / ONE_BYTE)
 }
 
+/// How many blocks one stands for that stands for so many bytes, in units of 2^-16. One without a size stands for itself.
+#[inline(always)]
+pub const fn blocks_for(size: u64, bytes: u64) -> u64 {
+    const MOST: u64 = u64::MAX / ONE_BLOCK;
+    if size == 0 || bytes > MOST { ONE_BLOCK } else { bytes * ONE_BLOCK / size }
+}
+
 /// The highest level of [`is_followed`].
 pub const LEVEL_MAX: u32 = 27;
 
@@ -114,6 +121,14 @@ const fn table() -> [u64; 256] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_block_stands_for_as_many_as_its_bytes_are_more_than_its_size() {
+        assert_eq!((blocks_for(100, 100), blocks_for(64, 64 * 8192)), (ONE_BLOCK, 8192 * ONE_BLOCK));
+        assert_eq!((blocks_for(0, 5), blocks_for(1, u64::MAX)), (ONE_BLOCK, ONE_BLOCK));
+        let bytes = bytes_for(1000, blocks_for(1000, 524_788)) / ONE_BYTE;
+        assert!((524_787..=524_788).contains(&bytes), "{bytes}");
+    }
 
     #[test]
     fn odds_are_those_of_the_exponential() {

@@ -24,19 +24,29 @@ pub fn links(running: &Running) -> Result<usize> {
 /// It is gone, or not ours to read.
 pub fn changed(pid: u32) -> Result<(usize, bool)> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    Ok((places(pid)?.len(), maps.contains("[uprobes]")))
+}
+
+/// Where a process's code is other than in its files: the file, the offset there, and what stands there instead.
+///
+/// # Errors
+/// It is gone, or not ours to read.
+pub fn places(pid: u32) -> Result<Vec<(String, u64, u8)>> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
     let mut memory = fs::File::open(format!("/proc/{pid}/mem"))?;
-    let mut changed = 0;
+    let mut changed = Vec::new();
     for line in maps.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         let [range, rights, offset, _, _, path] = words[..] else { continue };
         let (Some((first, last)), true, true) = (range.split_once('-'), rights.contains('x'), path.starts_with('/')) else { continue };
         let number = |text: &str| u64::from_str_radix(text, 16);
-        let mut code = vec![0; (number(last)? - number(first)?) as usize];
-        memory.seek(SeekFrom::Start(number(first)?))?;
+        let (first, last, offset) = (number(first)?, number(last)?, number(offset)?);
+        let mut code = vec![0; (last - first) as usize];
+        memory.seek(SeekFrom::Start(first))?;
         memory.read_exact(&mut code)?;
         let file = fs::read(path)?;
-        let file = &file[number(offset)? as usize..];
-        changed += code.iter().zip(file).filter(|(here, there)| here != there).count();
+        let pairs = (offset..).zip(code.iter().zip(&file[offset as usize..]));
+        changed.extend(pairs.filter(|(_, (here, there))| here != there).map(|(at, (here, _))| (path.to_owned(), at, *here)));
     }
-    Ok((changed, maps.contains("[uprobes]")))
+    Ok(changed)
 }

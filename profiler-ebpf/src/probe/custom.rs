@@ -23,12 +23,13 @@ use aya_ebpf::programs::{ProbeContext, RawTracePointContext, RetProbeContext};
 use profiler_common::counter::Counter;
 use profiler_common::custom::{
     ACTION_BEGIN, ACTION_END, ACTION_REMOVE, CustomSite, MEMORY_KERNEL, MEMORY_USER, SITE_AT_ENTRY, SITE_GLOBAL, SITE_KEYED,
-    SITE_MAY_BE_NULL, SITE_MAY_FAIL, VALUE_CONTEXT, VALUE_KEPT, VALUE_PROCESS, VALUE_THREAD, Value, cut, is_error,
+    SITE_MAY_BE_NULL, SITE_MAY_FAIL, SITE_OF_BLOCKS, VALUE_CONTEXT, VALUE_KEPT, VALUE_PROCESS, VALUE_THREAD, Value, cut, is_error,
 };
 use profiler_common::loss::Loss;
 use profiler_common::process::ProcessKey;
 use profiler_common::record::{RecordKind, TallyRecord};
-use profiler_common::sampling::ONE_BLOCK;
+use profiler_common::sampling::{ONE_BLOCK, blocks_for};
+use profiler_common::size_class::class_bytes;
 use profiler_common::source::Source;
 use profiler_common::tally::{LiveBlock, LiveKey, PendingKey, TallyKey};
 
@@ -142,12 +143,22 @@ impl<'a> Hit<'a> {
     /// Counts a key that was added, and follows it.
     #[inline(always)]
     fn added(&self, key: u64, weight: u64, tally: TallyKey) {
-        let mut block = LiveBlock { tally, bytes: weight, stands_for: ONE_BLOCK, ..LiveBlock::default() };
+        let (bytes, stands_for) = match self.block_size() {
+            Some(size) => (size, blocks_for(size, weight)),
+            None => (weight, ONE_BLOCK),
+        };
+        let mut block = LiveBlock { tally, bytes, stands_for, ..LiveBlock::default() };
         count(&block, 1, Added::Allocated);
         OfProbe::add(self.source, Counter::Samples, 1);
         if self.has(SITE_KEYED) {
             live::follow(self.source, &self.live_key(key), &mut block, Former::Replaced);
         }
+    }
+
+    /// The size of the block that is added, where a process says which it has sampled.
+    #[inline(always)]
+    fn block_size(&self) -> Option<u64> {
+        self.has(SITE_OF_BLOCKS).then(|| self.value(&self.site.tested, 0))
     }
 
     /// A call has begun that will add a key.
@@ -199,7 +210,7 @@ impl<'a> Hit<'a> {
             OfProbe::lose(self.source, Loss::NoScratch);
             return None;
         };
-        let key = TallyKey::new(self.source, stack.hash, 0);
+        let key = TallyKey::new(self.source, stack.hash, self.block_size().map_or(0, class_bytes));
         if is_known(&key) {
             return Some(key);
         }

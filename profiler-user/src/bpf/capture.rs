@@ -157,9 +157,7 @@ impl Capture {
     /// The map could not be written.
     pub fn disarm_all(&mut self) -> Result<(), BpfError> {
         self.programs.count_calls(ProbeWork::Nothing)?;
-        if let Some(probes) = &mut self.programs.probes {
-            probes.disarm_all();
-        }
+        self.programs.disarm_calls();
         wait_for_programs();
         self.programs.count_calls(self.probes)
     }

@@ -46,7 +46,7 @@ pub type Spotted = ((usize, usize), Spots);
 /// The programs, and what is armed.
 pub(super) struct CustomProbes {
     profiles: Vec<CustomProfile>,
-    entry: Option<OwnedFd>,
+    pub(super) entry: Option<OwnedFd>,
     leave: Option<OwnedFd>,
     trace: Option<OwnedFd>,
     sites: Array<MapData, [u64; SITE_WORDS]>,
@@ -55,6 +55,10 @@ pub(super) struct CustomProbes {
     tracepoints: Vec<(String, u32)>,
     traced: Vec<OwnedFd>,
     links: HashMap<Pid, Vec<OwnedFd>>,
+    /// What the programs refer to, for one that is loaded later; those of its maps stay open.
+    pub(super) maps: Vec<(String, RawFd)>,
+    /// Those at which programs tell of their own blocks.
+    pub(super) told: HashMap<Pid, Vec<OwnedFd>>,
 }
 
 impl CustomProbes {
@@ -68,14 +72,15 @@ impl CustomProbes {
         if is_before_probes() {
             return Err(BpfError::TooOldToTrace);
         }
-        let object = ProbeObject::parse(object, maps)?;
         let has_tracepoints =
             profiles.iter().flat_map(|profile| &profile.probes).any(|probe| matches!(probe.place, Place::Tracepoint { .. }));
         let is_in_processes = profiles.iter().any(CustomProfile::has_probes_in_processes);
         if has_tracepoints && is_before((6, 10)) {
             return Err(BpfError::TooOldForTracepoints);
         }
-        let load = |is_needed: bool, name, attach| is_needed.then(|| object.load(name, attach)).transpose();
+        let object = (!profiles.is_empty()).then(|| ProbeObject::parse(object, maps)).transpose()?;
+        let load =
+            |is_needed: bool, name, attach| object.iter().filter(|_| is_needed).map(|object| object.load(name, attach)).next().transpose();
         let entry = load(is_in_processes, "custom_entry", AttachType::Multi)?;
         if entry.as_ref().is_some_and(|entry| !has_links_of_many(entry)) {
             return Err(BpfError::NoProbeLinks);
@@ -90,6 +95,8 @@ impl CustomProbes {
             tracepoints: Vec::new(),
             traced: Vec::new(),
             links: HashMap::new(),
+            maps: maps.to_vec(),
+            told: HashMap::new(),
         };
         if has_tracepoints {
             probes.find_tracepoints()?;
@@ -120,7 +127,7 @@ impl CustomProbes {
     }
 
     /// The number that a site's program is told.
-    fn number(&mut self, site: CustomSite) -> Result<u32, BpfError> {
+    pub(super) fn number(&mut self, site: CustomSite) -> Result<u32, BpfError> {
         if let Some(number) = self.numbers.get(&site) {
             return Ok(*number);
         }

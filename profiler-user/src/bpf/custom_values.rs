@@ -229,7 +229,8 @@ fn of_field(field: Field) -> Value {
     }
 }
 
-fn of_mark_argument(argument: &MarkArgument) -> Value {
+/// An argument of a mark.
+pub(super) fn of_mark_argument(argument: &MarkArgument) -> Value {
     let register = |number: u8| context(REGISTERS[usize::from(number) & 15]);
     let value = match argument.at {
         MarkPlace::Number(value) => number(value as u64),

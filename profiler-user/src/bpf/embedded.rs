@@ -46,7 +46,7 @@ pub(super) fn load_object(options: &CaptureOptions) -> Result<Ebpf, BpfError> {
         .map_max_entries("LOCK_PLACES", if options.settings.waits & WAITS_MUTEX != 0 { LOCKS_MAX } else { 1 })
         .map_max_entries("DELAYS", if waits::are_counted(options) { options.tallies } else { 1 })
         .map_max_entries("SITES", if options.calls.is_some() { SITES_MAX } else { 1 })
-        .map_max_entries("CUSTOM_SITES", if has_custom { CUSTOM_SITES_MAX } else { 1 })
+        .map_max_entries("CUSTOM_SITES", if are_probed { CUSTOM_SITES_MAX } else { 1 })
         .map_max_entries("TALLIES", if are_probed || has_descriptors { options.tallies } else { 1 })
         .map_max_entries("TALLY_OWNERS", if are_probed || has_descriptors || waits::are_counted(options) { options.tallies } else { 1 })
         .map_max_entries(

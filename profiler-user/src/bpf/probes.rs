@@ -155,13 +155,9 @@ impl Probes {
     pub(super) fn arm(&mut self, pid: Pid, file: BorrowedFd<'_>, allocator: &Allocator) -> Result<(), BpfError> {
         let (mut makers, mut frees) = (Points::default(), Points::default());
         for function in &allocator.functions {
-            let is_free = function.call == AllocatorCall::Free;
-            if is_free && matches!(self.programs, Programs::Allocs { .. }) {
-                continue;
-            }
-            let place = if is_free || matches!(self.programs, Programs::Allocs { .. }) { function.after_entry } else { function.at_entry };
+            let Some(place) = self.place_of(function) else { continue };
             let cookie = self.site(function, place, allocator)?;
-            let points = if is_free { &mut frees } else { &mut makers };
+            let points = if function.call == AllocatorCall::Free { &mut frees } else { &mut makers };
             points.push(place.offset, cookie, 0);
         }
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
@@ -188,6 +184,15 @@ impl Probes {
         }
         self.links.entry(pid).or_default().extend(links);
         Ok(())
+    }
+
+    /// Where a function is probed by the programs as they are now; None: it is not.
+    pub(super) fn place_of(&self, function: &AllocatorFunction) -> Option<ProbePlace> {
+        match (&self.programs, function.call) {
+            (Programs::Allocs { .. }, AllocatorCall::Free) => None,
+            (Programs::Allocs { .. }, _) | (_, AllocatorCall::Free) => Some(function.after_entry),
+            _ => Some(function.at_entry),
+        }
     }
 
     /// Describes a place to the programs, and gives the number that they are told there.

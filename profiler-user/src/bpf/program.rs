@@ -77,7 +77,7 @@ impl Programs {
         let sites = map(&mut ebpf, "SITES")?;
         let probes = options.calls.map(|calls| Probes::load((calls, options.budget), EMBEDDED_OBJECT, &numbers, sites)).transpose()?;
         let sites = map(&mut ebpf, "CUSTOM_SITES")?;
-        let has_custom = !options.custom.is_empty();
+        let has_custom = !options.custom.is_empty() || options.calls.is_some();
         let custom = has_custom.then(|| CustomProbes::load(&options.custom, EMBEDDED_OBJECT, &numbers, sites)).transpose()?;
         let hold = map(&mut ebpf, "HOLD")?;
         let hold = (options.settings.held != 0).then(|| Hold::load(EMBEDDED_OBJECT, hold, &numbers)).transpose()?;

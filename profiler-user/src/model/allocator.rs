@@ -1,5 +1,7 @@
 //! Functions of an allocator, as they stand in a file: where they begin, where a probe is cheap, and what their arguments are.
 
+use super::probe_points::MarkArgument;
+
 /// What a file has of an allocator.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Allocator {
@@ -10,18 +12,87 @@ pub struct Allocator {
     pub own: Vec<(u64, u64)>,
     /// Of the functions that were asked for by name: the places in that list of those that the file has.
     pub given: Vec<u32>,
+    /// Where the file tells itself of blocks.
+    pub marks: Marks,
+}
+
+/// Places at which a program tells of the blocks that it has sampled itself: USDT marks of the provider [`MARKS_PROVIDER`], as OpenTelemetry has agreed on them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Marks {
+    /// There are none.
+    #[default]
+    None,
+    /// There are these, at most [`MARKS_MAX`], and no function of an allocator.
+    Usable(Vec<AllocatorMark>),
+    /// There are some, and why they are of no use.
+    Useless(UselessMarks),
+}
+
+/// Why marks are not probed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum UselessMarks {
+    /// The file takes its memory from another one's `malloc`, which counts it.
+    Malloc = 0,
+    /// Where a mark has its arguments, or where it is, is not understood.
+    Written = 1,
+    /// Nothing makes a block, or nothing gives one back.
+    Half = 2,
+    /// There are more than are looked at.
+    Many = 3,
+}
+
+/// Whose marks they are.
+pub const MARKS_PROVIDER: &str = "otel_memory";
+/// Marks of one file at most.
+pub const MARKS_MAX: usize = 256;
+
+/// A place at which a program tells of a block.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AllocatorMark {
+    /// File offset of the instruction.
+    pub offset: u64,
+    /// File offset of the word that says that somebody looks; 0: there is none.
+    pub semaphore: u64,
+    /// Whether the kernel emulates the instruction.
+    pub is_emulated: bool,
+    /// What is told, and where the numbers are.
+    pub tells: Told,
+}
+
+/// What a mark tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Told {
+    /// `alloc(block, size, weighted_bytes)`: there is a block, which stands for so many bytes.
+    Alloc([MarkArgument; 3]),
+    /// `free(block)`: it is given back.
+    Free(MarkArgument),
+}
+
+impl Told {
+    /// The mark's name.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Alloc(_) => "alloc",
+            Self::Free(_) => "free",
+        }
+    }
 }
 
 /// Stretches of own code at most.
 pub const OWN_MAX: usize = 4;
 /// Functions of one file at most.
 pub const FUNCTIONS_MAX: usize = 64;
+/// Other names of one function that are kept.
+pub const ALIASES_MAX: usize = 8;
 
 /// A function to probe.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AllocatorFunction {
     /// Its symbol.
     pub name: String,
+    /// Other symbols of it, at most [`ALIASES_MAX`].
+    pub aliases: Vec<String>,
     /// What it does with which arguments.
     pub call: AllocatorCall,
     /// File offset of its first instruction.
@@ -118,6 +189,21 @@ pub struct ProbePlace {
     pub pushed: u32,
     /// Whether the kernel emulates the instruction, or has to execute it step by step, at six times the price.
     pub is_emulated: bool,
+}
+
+/// Where a function was probed, and in how many processes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Placement {
+    /// The file that has it, as it was mapped first.
+    pub file: String,
+    /// Its symbols.
+    pub names: Vec<String>,
+    /// How far behind its entry the probe is, bytes.
+    pub distance: u64,
+    /// Whether the kernel emulates the instruction there.
+    pub is_emulated: bool,
+    /// Processes that it was armed in.
+    pub processes: u64,
 }
 
 /// What a function does, with its arguments in the order of the calling convention.

@@ -10,6 +10,7 @@
 //! - tcmalloc 2.10: all names of one thing are one address; `valloc` and `pvalloc` end by a jump to `memalign`.
 //! - mimalloc 2.0: `aligned_alloc`, `memalign`, `valloc` and `pvalloc` end by a jump to `mi_malloc_aligned`.
 
+use super::allocator_marks::marks;
 use super::allocator_names::{call_of, family, is_free, is_malloc, is_operator, is_prefixed, is_related, is_valloc};
 use super::elf::ParseError;
 use super::linkage::Linkage;
@@ -17,7 +18,9 @@ use super::machine::Machine;
 use super::machine_code::MachineCode;
 use super::probe_place::places;
 use super::tail_jumps::{Ends, Subject, ends};
-use crate::model::allocator::{Allocator, AllocatorCall, AllocatorFunction, FUNCTIONS_MAX, GivenFunction, OWN_MAX, ProbePlace};
+use crate::model::allocator::{
+    ALIASES_MAX, Allocator, AllocatorCall, AllocatorFunction, FUNCTIONS_MAX, GivenFunction, OWN_MAX, ProbePlace,
+};
 use object::{Object, ObjectSymbol, SymbolFlags, SymbolIndex};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -68,6 +71,7 @@ pub fn allocator(bytes: &[u8], given: &[GivenFunction]) -> Result<Allocator, Par
     let mut found = Allocator::default();
     let (mut strangers, mut callers) = (Vec::new(), Vec::new());
     if candidates.is_empty() {
+        found.marks = marks(&file, bytes, imports_malloc(&file));
         return Ok(found);
     }
     let is_there = |at: &u32| given.get(*at as usize).is_some_and(|function| entries.contains_key(function.name.as_str()));
@@ -89,6 +93,7 @@ pub fn allocator(bytes: &[u8], given: &[GivenFunction]) -> Result<Allocator, Par
             callers.extend(ends.calls.then_some(offset));
             let (name, forwards) = (candidate.name.to_owned(), forwards(candidate.call, &ends, &candidates));
             found.functions.push(AllocatorFunction {
+                aliases: aliases(&entries, entry, &name),
                 name,
                 call: candidate.call,
                 entry: offset,
@@ -114,6 +119,13 @@ pub fn allocator(bytes: &[u8], given: &[GivenFunction]) -> Result<Allocator, Par
     own.sort_unstable();
     found.own = own;
     Ok(found)
+}
+
+/// The other names of a function, the shortest first.
+fn aliases(entries: &HashMap<&str, u64>, entry: u64, name: &str) -> Vec<String> {
+    let mut found: Vec<&str> = entries.iter().filter(|(other, at)| **at == entry && **other != name).map(|(other, _)| *other).collect();
+    found.sort_unstable_by_key(|other| (other.len(), *other));
+    found.into_iter().take(ALIASES_MAX).map(str::to_owned).collect()
 }
 
 fn unemulated(offset: u64) -> (ProbePlace, ProbePlace) {
@@ -152,11 +164,16 @@ fn named<'a>(symbol: &object::Symbol<'a, '_>) -> Option<Named<'a>> {
     Some(Named { name, address: symbol.address(), size, is_local: symbol.is_local() })
 }
 
-/// The functions by their addresses, one for each, and the addresses by all of their names.
-fn candidates<'a>(file: &'a object::File<'a>, given: &[GivenFunction]) -> (Candidates<'a>, HashMap<&'a str, u64>) {
+/// Whether `malloc` is another file's.
+fn imports_malloc(file: &object::File<'_>) -> bool {
     let imported =
         |symbol: object::Symbol<'_, '_>| symbol.index() != SymbolIndex(0) && symbol.is_undefined() && symbol.name_bytes() == Ok(b"malloc");
-    let imports_malloc = file.dynamic_symbols().take(SYMBOLS_MAX).any(imported);
+    file.dynamic_symbols().take(SYMBOLS_MAX).any(imported)
+}
+
+/// The functions by their addresses, one for each, and the addresses by all of their names.
+fn candidates<'a>(file: &'a object::File<'a>, given: &[GivenFunction]) -> (Candidates<'a>, HashMap<&'a str, u64>) {
+    let imports_malloc = imports_malloc(file);
     let place_of = |name: &str| given.iter().position(|given| given.name == name);
     let by_name = |function: &Named<'_>| {
         call_of(function.name).filter(|_| !function.is_local || is_prefixed(function.name) || !imports_malloc).map(|call| (call, None))

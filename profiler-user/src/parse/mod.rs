@@ -2,6 +2,7 @@
 //! one of these functions runs in a process without rights. None of them panics on any bytes; where a library might, the reader is what pays.
 
 pub mod allocator;
+mod allocator_marks;
 mod allocator_names;
 pub mod decl_line;
 mod decl_reference;

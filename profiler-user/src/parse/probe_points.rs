@@ -62,10 +62,10 @@ fn function(file: &object::File<'_>, name: &str, place: &dyn Fn(u64) -> Option<u
 }
 
 /// A mark as its note has it.
-struct Noted<'a> {
-    provider: &'a str,
-    name: &'a str,
-    mark: Option<Mark>,
+pub(super) struct Noted<'a> {
+    pub(super) provider: &'a str,
+    pub(super) name: &'a str,
+    pub(super) mark: Option<Mark>,
 }
 
 fn mark(all: &[Noted<'_>], provider: &str, name: &str) -> Found<Mark> {
@@ -81,7 +81,8 @@ fn mark(all: &[Noted<'_>], provider: &str, name: &str) -> Found<Mark> {
     Found::At(places)
 }
 
-fn marks<'a>(file: &object::File<'a>, bytes: &'a [u8]) -> Vec<Noted<'a>> {
+/// All marks of a file.
+pub(super) fn marks<'a>(file: &object::File<'a>, bytes: &'a [u8]) -> Vec<Noted<'a>> {
     let address_of = |name: &str| file.section_by_name(name).map(|section| section.address());
     let (Some(section), base) = (file.section_by_name(".note.stapsdt"), address_of(".stapsdt.base")) else { return Vec::new() };
     let Ok(mut data) = section.data() else { return Vec::new() };

@@ -2,9 +2,11 @@
 
 use super::allocator_finder::{AllocatorFinder, Finding, start};
 use super::given::Given;
+use super::marked::Marked;
+use super::placements::Placements;
 use super::probed::{Probed, Whom};
 use crate::bpf::{BpfError, Capture};
-use crate::model::allocator::GivenAllocator;
+use crate::model::allocator::{Allocator, GivenAllocator, Marks, Placement};
 use crate::model::answer::LoadSegment;
 use crate::model::event::{ProcessEvent, TimedEvent};
 use crate::model::go_heap::{GoHeapPlaces, NoGoHeap};
@@ -44,11 +46,17 @@ pub(super) struct Arming {
     is_paused: bool,
     /// Why the last process could not be armed.
     trouble: Option<BpfError>,
+    /// Where probes are; None: nobody asks.
+    placements: Option<Placements>,
+    /// Files whose own marks are probed, or are of no use.
+    marked: Marked,
+    /// Functions were probed somewhere.
+    has_functions: bool,
 }
 
 impl Arming {
     /// Arms nothing yet.
-    pub(super) fn new(whom: Whom, given: &[GivenAllocator]) -> io::Result<Self> {
+    pub(super) fn new(whom: Whom, given: &[GivenAllocator], placements: Option<Placements>) -> io::Result<Self> {
         let given = Given::new(given.to_vec());
         Ok(Self {
             probed: Probed::new(whom),
@@ -62,6 +70,9 @@ impl Arming {
             ended: 0,
             is_paused: false,
             trouble: None,
+            placements,
+            marked: Marked::default(),
+            has_functions: false,
         })
     }
 
@@ -120,6 +131,10 @@ impl Arming {
             self.ended += u64::from(armed != self.armed.len());
             let was_known = armed != self.armed.len() || self.go.remove(pid).is_some() || self.without.contains(pid);
             self.missed += u64::from(!was_known && !self.is_paused);
+            if let Some(placements) = &mut self.placements {
+                placements.forget(*pid);
+            }
+            self.marked.forget(*pid, capture);
             capture.disarm(*pid);
         }
     }
@@ -186,7 +201,16 @@ impl Arming {
             if !self.armed.insert((pid, *object)) {
                 continue;
             }
-            let paths = space.iter().filter(|range| object_of(&range.kind) == Some(*object)).map(|range| &*range.mapped.path).collect();
+            let paths: BTreeSet<&[u8]> =
+                space.iter().filter(|range| object_of(&range.kind) == Some(*object)).map(|range| &*range.mapped.path).collect();
+            let path = paths.first().copied().unwrap_or_default();
+            if !self.is_paused
+                && let Err(trouble) = self.marked.arm((pid, *object), (file, path), (&allocator.marks, &mut self.placements), capture)
+            {
+                self.armed.remove(&(pid, *object));
+                self.trouble = Some(trouble);
+                continue;
+            }
             let allocator = self.given.of_file(allocator, &paths);
             if allocator.functions.is_empty() || self.is_paused {
                 continue;
@@ -194,8 +218,28 @@ impl Arming {
             if let Err(trouble) = capture.arm(pid, file, &allocator) {
                 self.armed.remove(&(pid, *object));
                 self.trouble = Some(trouble);
+                continue;
+            }
+            self.has_functions = true;
+            if let Some(placements) = &mut self.placements {
+                placements.note((pid, *object), path, &allocator, capture);
             }
         }
+    }
+
+    /// How far apart the blocks are whose frees are seen: as asked for, where all frees are; 1 where programs tell of frees of those blocks alone that they have
+    /// told of; None where there are both, and nothing can be said of the sum.
+    pub(super) fn distance_of_frees(&self, asked: u64) -> Option<u64> {
+        match (self.has_functions, self.marked.has_any()) {
+            (true, true) => None,
+            (false, true) => Some(1),
+            (_, false) => Some(asked),
+        }
+    }
+
+    /// Where probes were, and in how many processes.
+    pub(super) fn placements(&self) -> Vec<Placement> {
+        self.placements.as_ref().map(Placements::all).unwrap_or_default()
     }
 
     /// Everything was disarmed, and stays so.
@@ -206,6 +250,7 @@ impl Arming {
     /// Arms everything again that was armed, or would have been. A process that cannot be armed any more has ended.
     pub(super) fn arm_again(&mut self, (processes, objects): Known<'_>, capture: &mut Capture) {
         self.is_paused = false;
+        self.marked.disarmed();
         // As if they had just been mapped: who has changed since is looked at once more, too.
         for (pid, _) in std::mem::take(&mut self.armed) {
             self.probed.again(pid);
@@ -214,7 +259,8 @@ impl Arming {
     }
 
     fn has_allocator(&self, object: ObjectId) -> bool {
-        matches!(self.known.get(&object), Some(Some(Finding::Allocator(allocator))) if !allocator.functions.is_empty())
+        let has_any = |allocator: &Allocator| !allocator.functions.is_empty() || matches!(allocator.marks, Marks::Usable(_));
+        matches!(self.known.get(&object), Some(Some(Finding::Allocator(allocator))) if has_any(allocator))
     }
 
     /// What there is to say of processes: where nothing could be probed, an empty profile would be a lie.
@@ -226,6 +272,7 @@ impl Arming {
         without
             .chain(self.given.missing())
             .chain(self.given.unmapped())
+            .chain(self.marked.notes())
             .chain((self.missed > 0).then(|| format!("processes that ended before they could be probed: {}", self.missed)))
     }
 

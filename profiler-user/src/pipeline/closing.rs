@@ -203,7 +203,8 @@ impl Closing<'_> {
         notes.extend(self.arming.iter().flat_map(|arming| arming.notes()));
         if phase.step == Step::Heap && sampled > 0 {
             notes.push("in use: allocated since the recording began, and not freed before it ended".to_owned());
-            notes.extend(estimate::of_unseen(self.config.sample_bytes, &phase.tallies, &phase.counted));
+            let distance = self.arming.map_or(Some(self.config.sample_bytes), |arming| arming.distance_of_frees(self.config.sample_bytes));
+            notes.extend(distance.and_then(|distance| estimate::of_unseen(distance, &phase.tallies, &phase.counted)));
             notes.extend(self.arming.iter().flat_map(|arming| covered::notes(&arming.armed(), &aggregated.blocks, self.processes)));
             notes.extend(estimate::of_in_use(&phase.tallies, self.capture.live_level()?));
             notes.extend(life_notes(self.config));

@@ -73,9 +73,10 @@ mod tests {
         let function = |name: &str, given| {
             let place = ProbePlace { offset: 1, pushed: 0, is_emulated: true };
             let (call, entry, forwards) = (AllocatorCall::Malloc, 1, false);
-            AllocatorFunction { name: name.into(), call, entry, at_entry: place, after_entry: place, forwards, given }
+            AllocatorFunction { name: name.into(), aliases: Vec::new(), call, entry, at_entry: place, after_entry: place, forwards, given }
         };
-        let file = Allocator { functions: vec![function("get", Some(0)), function("malloc", None)], own: Vec::new(), given: vec![0, 1, 2] };
+        let file =
+            Allocator { functions: vec![function("get", Some(0)), function("malloc", None)], given: vec![0, 1, 2], ..Allocator::default() };
         let names = |found: Allocator| found.functions.into_iter().map(|function| function.name).collect::<Vec<_>>();
         assert_eq!(names(all.of_file(&file, &BTreeSet::from([b"/lib/liba.so.1".as_slice()]))), ["get", "malloc"]);
         assert_eq!(names(all.of_file(&file, &BTreeSet::from([b"/lib/other.so".as_slice()]))), ["malloc"]);

@@ -10,6 +10,7 @@ use super::followed::Followed;
 use super::held::Held;
 use super::memory::{Memory, resident_bytes};
 use super::own_processes::OwnProcesses;
+use super::placements::Placements;
 use super::session::{Ended, Parts, Session};
 use super::signals::Signals;
 use super::stop::{Ends, after};
@@ -17,6 +18,7 @@ use super::wakers::Wakers;
 use crate::bpf::{BpfError, Capture, KernelTypes, Last, ProgramCost, controller_index, map_bytes};
 use crate::config::{Config, Target, Walk};
 use crate::memory::MemoryError;
+use crate::model::allocator::Placement;
 use crate::model::process::Pid;
 use crate::model::profile::Profile;
 use crate::model::window::Window;
@@ -120,6 +122,8 @@ pub struct Recording {
     objects: ObjectStore,
     /// What the programs cost; empty unless it was measured.
     pub self_cost: Vec<ProgramCost>,
+    /// Where allocators were probed; empty unless that was measured.
+    pub placements: Vec<Placement>,
     /// What the unwind tables took.
     pub unwinding: Costs,
     config: Config,
@@ -195,9 +199,10 @@ impl Recorder {
         let ended = until_ended(&mut session, &wakers, ending, control).await;
         session.end_hold(held, command.as_ref());
         ended?;
-        let Ended { windows, objects, capture, unwinding } = session.finish(&config)?;
+        let Ended { windows, objects, capture, unwinding, arming } = session.finish(&config)?;
+        let placements = arming.as_ref().map(Arming::placements).unwrap_or_default();
         let self_cost = if config.self_cost { capture.self_cost() } else { Vec::new() };
-        Ok((Recording { windows, objects, self_cost, unwinding, config, command, hearing: None }, signals))
+        Ok((Recording { windows, objects, self_cost, placements, unwinding, config, command, hearing: None }, signals))
     }
 }
 
@@ -284,7 +289,10 @@ async fn news_of_command(held: Option<&mut Held>) {
 
 /// Who looks for the functions of allocators, and is heard.
 fn arming(config: &Config, filter: &Filter, wakers: &mut Vec<OwnedFd>) -> io::Result<Option<Arming>> {
-    let arming = config.calls().map(|_| Arming::new(whom(filter, config.inherit), &config.heap.allocators)).transpose()?;
+    let arming = config
+        .calls()
+        .map(|_| Arming::new(whom(filter, config.inherit), &config.heap.allocators, config.self_cost.then(Placements::default)));
+    let arming = arming.transpose()?;
     if let Some(arming) = &arming {
         wakers.push(arming.news()?);
     }

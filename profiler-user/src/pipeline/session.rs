@@ -73,6 +73,7 @@ pub(super) struct Ended {
     pub(super) objects: ObjectStore,
     pub(super) capture: Capture,
     pub(super) unwinding: Costs,
+    pub(super) arming: Option<Arming>,
 }
 
 /// A recording while it runs.
@@ -382,6 +383,6 @@ impl Session {
         let dictionary = Arc::new(std::mem::take(&mut self.tables.dictionary));
         windows.iter_mut().for_each(|window| window.dictionary = Arc::clone(&dictionary));
         let unwinding = self.finishing.map(|finishing| finishing.costs()).unwrap_or_default();
-        Ok(Ended { windows, objects: self.objects, capture: self.capture, unwinding })
+        Ok(Ended { windows, objects: self.objects, capture: self.capture, unwinding, arming: self.arming })
     }
 }

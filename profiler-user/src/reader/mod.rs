@@ -25,6 +25,7 @@ mod wire_facts;
 mod wire_go_heap;
 mod wire_go_waits;
 mod wire_goroutines;
+mod wire_marks;
 mod wire_points;
 mod wire_unwind;
 

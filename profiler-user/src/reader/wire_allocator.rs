@@ -1,7 +1,9 @@
 //! An allocator's functions on the wire: each with its two places for probes, then the stretches of the allocator's own code.
 
 use super::wire::{In, Malformed, Out};
-use crate::model::allocator::{Allocator, AllocatorCall, AllocatorFunction, FUNCTIONS_MAX, GIVEN_MAX, GivenFunction, OWN_MAX, ProbePlace};
+use crate::model::allocator::{
+    ALIASES_MAX, Allocator, AllocatorCall, AllocatorFunction, FUNCTIONS_MAX, GIVEN_MAX, GivenFunction, OWN_MAX, ProbePlace,
+};
 
 /// The longest name of a function, bytes.
 const NAME_MAX_BYTES: usize = 256;
@@ -21,9 +23,10 @@ impl Out {
         let functions = &allocator.functions[..allocator.functions.len().min(FUNCTIONS_MAX)];
         self.u32(functions.len());
         for function in functions {
-            let name = &function.name.as_bytes()[..function.name.len().min(NAME_MAX_BYTES)];
-            self.u32(name.len());
-            self.0.extend(name);
+            self.function_name(&function.name);
+            let aliases = &function.aliases[..function.aliases.len().min(ALIASES_MAX)];
+            self.u32(aliases.len());
+            aliases.iter().for_each(|alias| self.function_name(alias));
             self.u8(function.call as u8);
             self.u64(function.entry);
             self.place(function.at_entry);
@@ -41,6 +44,13 @@ impl Out {
             self.u64(*first);
             self.u64(*end);
         }
+        self.marks(&allocator.marks);
+    }
+
+    fn function_name(&mut self, name: &str) {
+        let name = &name.as_bytes()[..name.len().min(NAME_MAX_BYTES)];
+        self.u32(name.len());
+        self.0.extend(name);
     }
 
     fn place(&mut self, place: ProbePlace) {
@@ -75,19 +85,24 @@ impl In<'_> {
             }
             own.push((first, end));
         }
-        Ok(Allocator { functions, own, given })
+        Ok(Allocator { functions, own, given, marks: self.marks()? })
     }
 
     fn allocator_function(&mut self) -> Result<AllocatorFunction, Malformed> {
-        let length = self.count(NAME_MAX_BYTES)?;
-        let name = String::from_utf8_lossy(self.take(length)?).into_owned();
+        let name = self.function_name()?;
+        let aliases = (0..self.count(ALIASES_MAX)?).map(|_| self.function_name()).collect::<Result<_, _>>()?;
         let (call, entry) = (call(self.u8()?)?, self.u64()?);
         let (at_entry, after_entry) = (self.place(entry)?, self.place(entry)?);
         if at_entry.pushed != 0 {
             return Err(Malformed("a place that is not at the entry"));
         }
         let (forwards, given) = (self.flag()?, self.u32()?.checked_sub(1));
-        Ok(AllocatorFunction { name, call, entry, at_entry, after_entry, forwards, given })
+        Ok(AllocatorFunction { name, aliases, call, entry, at_entry, after_entry, forwards, given })
+    }
+
+    fn function_name(&mut self) -> Result<String, Malformed> {
+        let length = self.count(NAME_MAX_BYTES)?;
+        Ok(String::from_utf8_lossy(self.take(length)?).into_owned())
     }
 
     /// A place in the function that begins at `entry`.

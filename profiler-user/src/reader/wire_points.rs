@@ -54,7 +54,7 @@ impl Out {
         }
     }
 
-    fn mark_argument(&mut self, argument: Option<&MarkArgument>) {
+    pub(super) fn mark_argument(&mut self, argument: Option<&MarkArgument>) {
         let Some(argument) = argument else { return self.u8(0) };
         let (sort, register, number) = match argument.at {
             MarkPlace::Number(number) => (1, 0, number),
@@ -102,7 +102,7 @@ impl In<'_> {
         Ok(all)
     }
 
-    fn mark_argument(&mut self) -> Result<Option<MarkArgument>, Malformed> {
+    pub(super) fn mark_argument(&mut self) -> Result<Option<MarkArgument>, Malformed> {
         let sort = self.u8()?;
         if sort == 0 {
             return Ok(None);

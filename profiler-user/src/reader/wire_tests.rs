@@ -1,8 +1,9 @@
 //! Tests of the messages: what was written is what is read, and no bytes make reading panic or allocate more than they are.
 
 use super::*;
-use crate::model::allocator::{AllocatorCall, AllocatorFunction, GivenFunction, ProbePlace};
+use crate::model::allocator::{AllocatorCall, AllocatorFunction, AllocatorMark, GivenFunction, Marks, ProbePlace, Told, UselessMarks};
 use crate::model::answer::LoadSegment;
+use crate::model::probe_points::{MarkArgument, MarkPlace};
 use proptest::prelude::*;
 
 fn line(text: &str, number: u32) -> SymbolLine {
@@ -68,6 +69,7 @@ fn an_allocator() -> Allocator {
     let after_entry = ProbePlace { offset: 25, pushed: 8, is_emulated: true };
     let free = AllocatorFunction {
         name: "free".into(),
+        aliases: vec!["cfree".into(), String::new()],
         call: AllocatorCall::Free,
         entry: 16,
         at_entry: place,
@@ -75,7 +77,7 @@ fn an_allocator() -> Allocator {
         forwards: true,
         given: Some(0),
     };
-    Allocator { functions: vec![free], own: vec![(16, 40), (60, 61)], given: vec![0, 5] }
+    Allocator { functions: vec![free], own: vec![(16, 40), (60, 61)], given: vec![0, 5], marks: Marks::None }
 }
 
 #[test]
@@ -91,6 +93,18 @@ fn an_allocator_is_read_as_it_was_written_within_its_bounds() {
     before.functions[0].at_entry.offset = 15;
     for bad in [twice, overlapping, far, before] {
         assert!(read(&bad).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn marks_are_read_as_they_were_written() {
+    let argument = |at| MarkArgument { bytes: 8, is_signed: false, at };
+    let [block, size] = [argument(MarkPlace::Register(5)), argument(MarkPlace::Memory(7, -16))];
+    let mark = |offset, tells| AllocatorMark { offset, semaphore: 9, is_emulated: true, tells };
+    let usable = Marks::Usable(vec![mark(16, Told::Alloc([block, size, argument(MarkPlace::Number(-1))])), mark(40, Told::Free(block))]);
+    for marks in [Marks::None, Marks::Useless(UselessMarks::Half), Marks::Useless(UselessMarks::Malloc), usable] {
+        let answer = Answer::Allocator(Allocator { marks, ..Allocator::default() });
+        assert_eq!(Answer::decode(&answer.encode()), Ok(answer));
     }
 }
 

@@ -118,7 +118,7 @@ pub(crate) struct RecordArgs {
     /// Memory of the unwind tables; a part of --memory-limit
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse_unwind_memory, help_heading = "Limits")]
     pub unwind_memory: u64,
-    /// Measure and show what the eBPF programs themselves cost
+    /// Measure and show what the eBPF programs themselves cost, and where allocators were probed
     #[arg(long, help_heading = "Limits")]
     pub self_cost: bool,
     /// Size of the ring between kernel and user space (for tests)

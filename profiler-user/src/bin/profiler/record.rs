@@ -135,6 +135,7 @@ fn finish(args: &RecordArgs, recording: &Recording) -> anyhow::Result<()> {
     if args.self_cost {
         summary::print_self_cost(&recording.self_cost);
         summary::print_unwinding(&recording.unwinding);
+        summary::print_placements(&recording.placements);
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use profiler::bpf::ProgramCost;
 use profiler::encode::Format;
 use profiler::encode::top::{hottest, whole};
+use profiler::model::allocator::Placement;
 use profiler::model::kind::Kind;
 use profiler::model::label::Label;
 use profiler::model::profile::{Profile, TOTALS_WITHHELD};
@@ -14,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 /// Functions that are listed.
 const TOP: usize = 10;
+/// Probed functions that are listed.
+const PLACEMENTS_MAX: usize = 40;
 /// Characters of a function's name.
 const NAME_WIDTH: usize = 90;
 
@@ -188,9 +191,17 @@ fn waits(profile: &Profile) -> String {
     )
 }
 
-/// Comments that the terminal shows: what there is to say of single processes, what a budget has taken, and how sure what is in use is.
-const SHOWN: [&str; 7] =
-    ["process ", "processes ", "--allocator ", "budget: ", TOTALS_WITHHELD, "there was more at once ", "inuse_space is an estimate "];
+/// Comments that the terminal shows: what there is to say of single processes and of allocators, what a budget has taken, and how sure what is in use is.
+const SHOWN: [&str; 8] = [
+    "process ",
+    "processes ",
+    "--allocator ",
+    "otel_memory: ",
+    "budget: ",
+    TOTALS_WITHHELD,
+    "there was more at once ",
+    "inuse_space is an estimate ",
+];
 
 /// What there is to say beside the sums.
 fn notes(profile: &Profile) -> String {
@@ -267,6 +278,30 @@ pub(crate) fn print_self_cost(costs: &[ProgramCost]) {
     }
 }
 
+/// Prints where allocators were probed.
+pub(crate) fn print_placements(placements: &[Placement]) {
+    say(&placements_table(placements));
+}
+
+/// A table of them, those of the most processes first.
+fn placements_table(placements: &[Placement]) -> String {
+    let mut text = String::new();
+    if !placements.is_empty() {
+        text.push_str("processes  instruction     probe and file\n");
+    }
+    for placement in placements.iter().take(PLACEMENTS_MAX) {
+        let (first, others) = placement.names.split_first().map_or(("?", &[][..]), |(first, others)| (first.as_str(), others));
+        let others = if others.is_empty() { String::new() } else { format!(" ({})", others.join(", ")) };
+        let instruction = if placement.is_emulated { "emulated" } else { "single-stepped" };
+        let probe = format!("{first}+{}{others}  {}", placement.distance, placement.file);
+        text.push_str(&format!("{:9}  {instruction:14}  {}\n", placement.processes, printable(&probe)));
+    }
+    if placements.len() > PLACEMENTS_MAX {
+        text.push_str(&format!("... and {} more\n", placements.len() - PLACEMENTS_MAX));
+    }
+    text
+}
+
 /// Prints what the unwind tables took.
 pub(crate) fn print_unwinding(costs: &Costs) {
     say(&format!(
@@ -278,4 +313,27 @@ pub(crate) fn print_unwinding(costs: &Costs) {
         costs.lists,
         costs.finished
     ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_of_probes_are_listed_up_to_a_bound() {
+        let placement = |at: usize| Placement {
+            file: "/lib/liba.so".into(),
+            names: vec![format!("free{at}"), "cfree\n".into()],
+            distance: 9,
+            is_emulated: at > 0,
+            processes: 100,
+        };
+        let table = placements_table(&(0..PLACEMENTS_MAX + 2).map(placement).collect::<Vec<_>>());
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!(lines.len(), PLACEMENTS_MAX + 2);
+        assert!(lines[1].starts_with("      100  single-stepped  free0+9 (cfree"), "{}", lines[1]);
+        assert!(lines[2].starts_with("      100  emulated        free1+9") && lines[2].ends_with("/lib/liba.so"), "{}", lines[2]);
+        assert_eq!(lines[PLACEMENTS_MAX + 1], "... and 2 more");
+        assert_eq!(placements_table(&[]), "");
+    }
 }
