@@ -18,6 +18,7 @@ use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_func_ip, bp
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use aya_ebpf::{EbpfContext as _, bindings::pt_regs};
 use call::Call;
+use core::arch::asm;
 use profiler_common::counter::Counter;
 use profiler_common::loss::Loss;
 use profiler_common::process::ProcessKey;
@@ -111,10 +112,18 @@ fn sampled(call: &Call) -> Option<u64> {
     if call.is_forwarded() {
         return None;
     }
-    let odds = odds(call.size, setting!(sample_bytes));
     // SAFETY: no arguments, no preconditions.
-    let coin = unsafe { bpf_get_prandom_u32() };
-    (u64::from(coin as u32) < odds).then_some(odds)
+    let coin = u64::from(unsafe { bpf_get_prandom_u32() } as u32);
+    let odds = blurred(odds(call.size, setting!(sample_bytes)), coin);
+    (coin < odds).then_some(odds)
+}
+
+/// Gives back a number of which the verifier knows nothing any more: it would walk through all that follows once for each way in which the number was made.
+#[inline(always)]
+fn blurred(mut number: u64, unknown: u64) -> u64 {
+    // SAFETY: it adds a register to another one and takes it away again.
+    unsafe { asm!("{0} += {1}", "{0} -= {1}", inout(reg) number, in(reg) unknown, options(pure, nomem, nostack)) };
+    number
 }
 
 #[inline(always)]

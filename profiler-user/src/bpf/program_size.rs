@@ -94,7 +94,7 @@ fn custom() -> Vec<CustomProfile> {
 /// Every branch can be taken: the verifier does not look at code that the settings switch off.
 fn everything() -> Result<CaptureOptions, BpfError> {
     let settings = Settings {
-        sample_bytes: 1,
+        sample_bytes: 1 << 19,
         seed: 1,
         kernel_stacks: 1,
         user_stacks: 1,
