@@ -9,7 +9,7 @@ use crate::maps::CUSTOM_SITES;
 use crate::pending::{Returned, Slot};
 use crate::place::{OfProbe, Place as _};
 use crate::probe::descriptor::{SystemCall, are_native};
-use crate::probe::heap::blocks::are_counted;
+use crate::probe::heap::blocks::{are_counted, give_up};
 use crate::probe::heap::call::{entered_at, returned_from};
 use crate::settings::setting;
 use crate::stack::{From, mix, process_hash, take};
@@ -151,7 +151,8 @@ impl<'a> Hit<'a> {
         count(&block, 1, Added::Allocated);
         OfProbe::add(self.source, Counter::Samples, 1);
         if self.has(SITE_KEYED) {
-            live::follow(self.source, &self.live_key(key), &mut block, Former::Replaced);
+            let former = if self.has(SITE_OF_BLOCKS) { Former::Unseen } else { Former::Replaced };
+            live::follow(self.source, &self.live_key(key), &mut block, former);
         }
     }
 
@@ -165,6 +166,9 @@ impl<'a> Hit<'a> {
     #[inline(always)]
     fn begun(&self, call: PendingKey, (key, weight): (u64, u64), tally: TallyKey) {
         let Some(mut slot) = Slot::claim(&self.pair(call)) else { return };
+        if let Some(former) = slot.former().filter(|former| former.has_old != 0) {
+            give_up(former);
+        }
         let pending = slot.call();
         (pending.new.tally, pending.new.bytes, pending.old_block, pending.has_old) = (tally, weight, key, 0);
         slot.waits();

@@ -166,8 +166,9 @@ fn named(place: OfProbe, process: &ProcessKey, size: u64, is_entry: bool) -> Opt
 /// Takes the block that a `realloc` gives back from those that live, before another thread can be given its address.
 #[inline(always)]
 fn take_old(process: &ProcessKey, call: &Call, pending: &mut PendingCall) {
-    if let Some(old) = take_away(&LiveKey { block: call.old, process: image_hash(process) }) {
-        (pending.old, pending.old_block, pending.has_old) = (old, call.old, 1);
+    match take_away(&LiveKey { block: call.old, process: image_hash(process) }) {
+        Some(old) => (pending.old, pending.old_block, pending.has_old) = (old, call.old, 1),
+        None => OfProbe::add(Source::CALLS, Counter::OtherFrees, 1),
     }
 }
 

@@ -68,13 +68,18 @@ pub fn unlocked(context: &RawTracePointContext) {
     place.leave();
 }
 
-/// `exit_mmap(space)` of include/trace/events/mmap.h: another one may get its address.
+/// `exit_mmap(space)` of include/trace/events/mmap.h: another one may get its address. It is mostly the process's own that ends, or becomes another program: what it
+/// had when the recording began is no beginning any more.
 #[inline(always)]
 pub fn ended(context: &RawTracePointContext) {
+    // SAFETY: no arguments, no preconditions.
+    let tgid = unsafe { bpf_get_current_pid_tgid() } >> 32;
     let _ = ADDRESS_SPACES.remove(context.arg::<u64>(0));
+    let _ = ADDRESS_SPACES.remove(tgid);
 }
 
-/// Pages that a space had when it was looked at last. What was never looked at has what it had when the recording began, or has not changed.
+/// Pages that a space had when it was looked at last. One that was never looked at had what it had when the recording began; of one that was begun since by who is
+/// not recorded the first change is not known.
 #[inline(always)]
 fn exchange(space: u64, tgid: u32, pages: u64) -> u64 {
     if let Some(held) = ADDRESS_SPACES.get_ptr_mut(space) {

@@ -5,7 +5,7 @@ use super::btf::KernelTypes;
 use super::custom_values::{FunctionSites, Probe};
 use super::error::{is_before, is_before_probes};
 use super::probe_programs::{AttachType, ProbeObject, descriptor};
-use super::probes::{Points, RETURN, create_link, has_links_of_many};
+use super::probes::{Points, RETURN, close_aside, create_link, has_links_of_many};
 use crate::model::custom::{Action, CustomProfile, Place};
 use crate::model::probe_points::Mark;
 use crate::model::process::Pid;
@@ -210,7 +210,7 @@ impl CustomProbes {
 
     /// Disarms what is armed in a process.
     pub(super) fn disarm(&mut self, pid: Pid) {
-        self.links.remove(&pid);
+        self.links.remove(&pid).into_iter().for_each(close_aside);
     }
 }
 

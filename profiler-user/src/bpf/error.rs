@@ -86,6 +86,13 @@ pub enum BpfError {
     Cpus(io::Error),
 }
 
+impl BpfError {
+    /// Whether it is that a process has ended meanwhile.
+    pub fn is_of_ended_process(&self) -> bool {
+        matches!(self, Self::Probe { source, .. } if source.raw_os_error() == Some(libc::ESRCH))
+    }
+}
+
 /// Whether the kernel is older than all on which programs of probes are known to load.
 pub(super) fn is_before_probes() -> bool {
     is_before((6, 6))

@@ -16,8 +16,10 @@ const KEY_WORDS: usize = size_of::<LiveKey>() / 8;
 const BLOCK_WORDS: usize = size_of::<LiveBlock>() / 8;
 /// As above.
 const THINNING_WORDS: usize = size_of::<Thinning>() / 8;
-/// How long after one look through all blocks the next one comes at the earliest.
+/// How long after one look through all blocks the next one comes at the earliest; and a look takes this part of the time at most.
 const REST: Duration = Duration::from_secs(1);
+/// As above.
+const PART: u32 = 20;
 
 /// The map of blocks.
 pub(super) type Live = HashMap<MapData, [u64; KEY_WORDS], [u64; BLOCK_WORDS]>;
@@ -69,7 +71,7 @@ impl LiveBlocks {
         if self.ended.is_empty() || Instant::now() < self.rested {
             return;
         }
-        let ended = std::mem::take(&mut self.ended);
+        let (looked, ended) = (Instant::now(), std::mem::take(&mut self.ended));
         // Each once: a walk through a map that changes may meet some again.
         let end_of = |(key, block): (LiveKey, LiveBlock)| Some((key, (block, *ended.get(&key.tgid()).filter(|end| end.is_of(&block))?)));
         let blocks: Table<LiveKey, (LiveBlock, End)> = blocks(&self.live).filter_map(Result::ok).filter_map(end_of).collect();
@@ -81,7 +83,7 @@ impl LiveBlocks {
                 add(left, &block, end.at.0);
             }
         }
-        self.rested = Instant::now() + REST;
+        self.rested = Instant::now() + REST.max(looked.elapsed() * PART);
     }
 
     /// One sampled block in 2 to the power of this is followed, where more live than there is room for.

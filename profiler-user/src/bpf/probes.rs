@@ -57,7 +57,8 @@ enum Programs {
 pub(super) struct Probes {
     programs: Programs,
     sites: Array<MapData, [u64; SITE_WORDS]>,
-    used_sites: u32,
+    /// The numbers of those that are used.
+    numbers: HashMap<[u64; SITE_WORDS], u32>,
     /// What can take the place of `programs` when they turn out too dear.
     lesser: Option<OwnedFd>,
     /// What the programs have run whose place was taken.
@@ -139,7 +140,7 @@ impl Probes {
             },
         };
         let lesser = (budget && event == Event::Heap).then(|| multi("allocs_entry")).transpose()?;
-        Ok(Self { programs, lesser, ran: Ran::default(), sites, used_sites: 0, links: HashMap::new() })
+        Ok(Self { programs, lesser, ran: Ran::default(), sites, numbers: HashMap::new(), links: HashMap::new() })
     }
 
     /// The loaded programs, by name.
@@ -197,19 +198,29 @@ impl Probes {
 
     /// Describes a place to the programs, and gives the number that they are told there.
     fn site(&mut self, function: &AllocatorFunction, place: ProbePlace, allocator: &Allocator) -> Result<u64, BpfError> {
-        let (number, call) = (self.used_sites, call_number(function.call));
-        if number >= SITES_MAX {
-            return Err(BpfError::Map { map: "SITES", reason: "no room for more functions".into() });
-        }
+        let call = call_number(function.call);
         let mut own = [[0; 2]; SITE_OWN_MAX];
         let relative = |offset: u64| offset.wrapping_sub(place.offset) as i64;
         own.iter_mut().zip(&allocator.own).for_each(|(slot, (first, end))| *slot = [relative(*first), relative(*end)]);
         let site = Site { call, pushed: place.pushed, forwards: u32::from(function.forwards), reserved: 0, own };
         let words: [u64; SITE_WORDS] = zerocopy::transmute!(site);
-        self.sites.set(number, words, 0).map_err(|error| BpfError::Map { map: "SITES", reason: error.to_string() })?;
-        self.used_sites += 1;
+        let number = self.number(words)?;
         let cookie = cookie::of(number, call, function.forwards);
         Ok(if place.is_emulated { cookie } else { cookie::stepped(cookie) })
+    }
+
+    /// The number of a site: one for all processes that map the file, and for all places that look the same to the programs.
+    fn number(&mut self, words: [u64; SITE_WORDS]) -> Result<u32, BpfError> {
+        if let Some(number) = self.numbers.get(&words) {
+            return Ok(*number);
+        }
+        let number = self.numbers.len() as u32;
+        if number >= SITES_MAX {
+            return Err(BpfError::Map { map: "SITES", reason: "no room for more functions".into() });
+        }
+        self.sites.set(number, words, 0).map_err(|error| BpfError::Map { map: "SITES", reason: error.to_string() })?;
+        self.numbers.insert(words, number);
+        Ok(number)
     }
 
     /// From now on only what is allocated is counted. Nothing may be armed any more.
@@ -268,10 +279,9 @@ impl Probes {
         })
     }
 
-    /// Disarms everything; places are numbered anew.
+    /// Disarms everything.
     pub(super) fn disarm_all(&mut self) {
         close(self.links.drain().flat_map(|(_, links)| links).collect());
-        self.used_sites = 0;
     }
 
     /// Disarms what is armed in a process, which has ended.
@@ -306,7 +316,7 @@ pub(super) fn close(mut links: Vec<OwnedFd>) {
 }
 
 /// Closes the links of a process that has ended: nobody is trapped by them, and nobody needs to wait for it.
-fn close_aside(links: Vec<OwnedFd>) {
+pub(super) fn close_aside(links: Vec<OwnedFd>) {
     static CLOSERS: AtomicUsize = AtomicUsize::new(0);
     if CLOSERS.fetch_add(1, Ordering::Relaxed) < CLOSERS_MAX {
         // Where there is no thread for it they are closed here.

@@ -20,7 +20,7 @@ use super::waits::Waits;
 use crate::config::{ProbeWork, Tick, Traced};
 use crate::model::process::Pid;
 use aya::maps::{Array, HashMap, MapData, RingBuf};
-use aya::programs::{BtfTracePoint, FExit, Iter, PerfEvent, Program, RawTracePoint};
+use aya::programs::{BtfTracePoint, FExit, Iter, PerfEvent, Program, ProgramError, RawTracePoint};
 use aya::{Btf, Ebpf};
 use profiler_common::limits::OWN_PROCESSES_MAX;
 use profiler_common::tally::{COUNTING_ALL, COUNTING_NOTHING, COUNTING_RETURNS};
@@ -134,6 +134,10 @@ impl Programs {
             return Err(BpfError::TooOldToTrace);
         }
         if traced == Traced::Mappings {
+            // As short as can be before the programs look: what changes between is charged to the next one who changes it.
+            for (name, _) in hooks_of(traced).iter().copied().flatten() {
+                self.loaded(name)?;
+            }
             self.spaces.note_all()?;
         }
         hooks_of(traced).iter().try_for_each(|hooks| self.hook(hooks))
@@ -269,9 +273,17 @@ impl Programs {
     }
 
     fn attach(&mut self, name: &'static str, tracepoint: &str) -> Result<(), BpfError> {
+        let attached = self.loaded(name)?.attach(tracepoint);
+        attached.map(|_| ()).map_err(|error| BpfError::Load(describe(&error)))
+    }
+
+    /// A program of a raw tracepoint, which is loaded by then.
+    fn loaded(&mut self, name: &'static str) -> Result<&mut RawTracePoint, BpfError> {
         let program: &mut RawTracePoint = self.program(name)?;
-        let loaded = program.load().and_then(|()| program.attach(tracepoint));
-        loaded.map(|_| ()).map_err(|error| BpfError::Load(describe(&error)))
+        match program.load() {
+            Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(program),
+            Err(error) => Err(BpfError::Load(describe(&error))),
+        }
     }
 
     fn program<'a, P>(&'a mut self, name: &'static str) -> Result<&'a mut P, BpfError>

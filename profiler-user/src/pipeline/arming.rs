@@ -31,7 +31,10 @@ pub(super) struct Arming {
     finder: AllocatorFinder,
     /// What files have; None while that is being found out.
     known: HashMap<ObjectId, Option<Finding>>,
+    /// Files that were looked at in each process.
     armed: HashSet<(Pid, ObjectId)>,
+    /// Processes in which probes are, or were before all were taken away.
+    with_probes: BTreeSet<Pid>,
     /// Allocators that the user has named.
     given: Given,
     /// Processes whose runtime is Go's, and the file that says so: nothing is probed there.
@@ -44,7 +47,11 @@ pub(super) struct Arming {
     ended: u64,
     /// Nothing is to be armed now, but what would be is noted.
     is_paused: bool,
-    /// Why the last process could not be armed.
+    /// How often something was armed.
+    arms: u64,
+    /// Processes that could not be armed, though they live.
+    refused: BTreeSet<Pid>,
+    /// Why the last one could not be.
     trouble: Option<BpfError>,
     /// Where probes are; None: nobody asks.
     placements: Option<Placements>,
@@ -63,11 +70,14 @@ impl Arming {
             finder: start(given.functions())?,
             known: HashMap::new(),
             armed: HashSet::new(),
+            with_probes: BTreeSet::new(),
             given,
             go: HashMap::new(),
             without: BTreeSet::new(),
             missed: 0,
             ended: 0,
+            arms: 0,
+            refused: BTreeSet::new(),
             is_paused: false,
             trouble: None,
             placements,
@@ -109,7 +119,7 @@ impl Arming {
 
     /// Processes in which probes are.
     pub(super) fn armed(&self) -> BTreeSet<Pid> {
-        self.armed.iter().map(|(pid, _)| *pid).collect()
+        self.with_probes.clone()
     }
 
     /// How many processes have ended in which probes were.
@@ -128,7 +138,7 @@ impl Arming {
         if has_ended && let ProcessEvent::Exit { pid, .. } = event {
             let armed = self.armed.len();
             self.armed.retain(|(armed, _)| armed != pid);
-            self.ended += u64::from(armed != self.armed.len());
+            self.ended += u64::from(self.with_probes.remove(pid));
             let was_known = armed != self.armed.len() || self.go.remove(pid).is_some() || self.without.contains(pid);
             self.missed += u64::from(!was_known && !self.is_paused);
             if let Some(placements) = &mut self.placements {
@@ -207,24 +217,40 @@ impl Arming {
             if !self.is_paused
                 && let Err(trouble) = self.marked.arm((pid, *object), (file, path), (&allocator.marks, &mut self.placements), capture)
             {
-                self.armed.remove(&(pid, *object));
-                self.trouble = Some(trouble);
+                self.refuse((pid, *object), trouble);
                 continue;
+            }
+            if self.marked.is_armed((pid, *object)) {
+                self.with_probes.insert(pid);
             }
             let allocator = self.given.of_file(allocator, &paths);
             if allocator.functions.is_empty() || self.is_paused {
                 continue;
             }
             if let Err(trouble) = capture.arm(pid, file, &allocator) {
-                self.armed.remove(&(pid, *object));
-                self.trouble = Some(trouble);
+                self.refuse((pid, *object), trouble);
                 continue;
             }
             self.has_functions = true;
+            self.with_probes.insert(pid);
+            self.arms += 1;
             if let Some(placements) = &mut self.placements {
                 placements.note((pid, *object), path, &allocator, capture);
             }
         }
+    }
+
+    fn refuse(&mut self, whose: (Pid, ObjectId), trouble: BpfError) {
+        self.armed.remove(&whose);
+        if !trouble.is_of_ended_process() {
+            self.refused.insert(whose.0);
+        }
+        self.trouble = Some(trouble);
+    }
+
+    /// How often something was armed.
+    pub(super) fn arms(&self) -> u64 {
+        self.arms
     }
 
     /// How far apart the blocks are whose frees are seen: as asked for, where all frees are; 1 where programs tell of frees of those blocks alone that they have
@@ -273,6 +299,9 @@ impl Arming {
             .chain(self.given.missing())
             .chain(self.given.unmapped())
             .chain(self.marked.notes())
+            .chain(self.trouble.iter().filter(|_| !self.refused.is_empty()).map(|trouble| {
+                format!("processes that could not be probed, or not in all of their files: {}; the last one: {trouble}", self.refused.len())
+            }))
             .chain((self.missed > 0).then(|| format!("processes that ended before they could be probed: {}", self.missed)))
     }
 

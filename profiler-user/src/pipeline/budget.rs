@@ -4,7 +4,7 @@ use super::governor::{Governor, Order, Step};
 use crate::bpf::Spent;
 use crate::model::process::Pid;
 use crate::model::profile::TOTALS_WITHHELD;
-use crate::process::cpu_time;
+use crate::process::{cpu_time, ticks_since_boot};
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -15,14 +15,19 @@ pub(super) const LOOK: Duration = Duration::from_millis(50);
 const LOOKS_FOR_CPU: u32 = 4;
 /// The first ones.
 const LOOKS_FIRST: u32 = 20;
+/// Of less CPU time than this nothing is said: it is a few ticks of the kernel's clock.
+const TOLD_FROM: Duration = Duration::from_millis(100);
 
 /// What is allowed, and what was taken.
 pub(super) struct Budget {
     share: f64,
     governor: Governor,
     begun: Instant,
-    /// CPU time of each process, when it was first seen and last.
-    cpu: HashMap<Pid, (Duration, Duration)>,
+    /// When it began, in the kernel's ticks.
+    begun_ticks: u64,
+    cpu: HashMap<Pid, Had>,
+    /// What those have had whose numbers others have now.
+    gone: Duration,
     turns: u32,
     looks: u32,
     spent: Spent,
@@ -41,15 +46,23 @@ impl Budget {
         let governor = Governor::new(step, share);
         let (cpu, spent, arming) = (HashMap::new(), Spent::default(), Duration::ZERO);
         let (traps, entries) = (Settled::default(), Settled::default());
-        let (unread, told) = (Unread::begin(), (Duration::ZERO, Duration::ZERO));
-        Self { share, governor, begun: Instant::now(), cpu, turns: 0, looks: 0, spent, traps, entries, arming, unread, told }
+        let (unread, told, gone) = (Unread::begin(), (Duration::ZERO, Duration::ZERO), Duration::ZERO);
+        let (begun, begun_ticks) = (Instant::now(), ticks_since_boot());
+        Self { share, governor, begun, begun_ticks, cpu, gone, turns: 0, looks: 0, spent, traps, entries, arming, unread, told }
     }
 
     /// Arms or disarms. That is paid for, too: in a server of many processes it takes as long as the traps of a turn, of CPUs that they could have.
     pub(super) fn pay<T>(&mut self, arms: impl FnOnce() -> T) -> T {
+        self.pay_if(|| (arms(), true))
+    }
+
+    /// The same of what may turn out to arm nothing.
+    pub(super) fn pay_if<T>(&mut self, arms: impl FnOnce() -> (T, bool)) -> T {
         let begun = own_time();
-        let done = arms();
-        self.arming += own_time().saturating_sub(begun);
+        let (done, has_armed) = arms();
+        if has_armed {
+            self.arming += own_time().saturating_sub(begun);
+        }
         done
     }
 
@@ -71,13 +84,20 @@ impl Budget {
     fn read_cpu(&mut self, processes: &BTreeSet<Pid>) {
         for pid in processes {
             if let Some(now) = cpu_time(*pid) {
-                self.cpu.entry(*pid).or_insert((now, now)).1 = now;
+                // Who began since has had all of it since.
+                let first = if now.started_ticks > self.begun_ticks { Duration::ZERO } else { now.used };
+                let had = self.cpu.entry(*pid).or_insert(Had { started_ticks: now.started_ticks, first, last: first });
+                if had.started_ticks != now.started_ticks {
+                    self.gone += had.last.saturating_sub(had.first);
+                    *had = Had { started_ticks: now.started_ticks, first, last: first };
+                }
+                had.last = now.used;
             }
         }
     }
 
     fn cpu(&self) -> Duration {
-        self.cpu.values().map(|(first, last)| last.saturating_sub(*first)).sum()
+        self.gone + self.cpu.values().map(|had| had.last.saturating_sub(had.first)).sum::<Duration>()
     }
 
     /// What the traps have taken, and arming them by turns, in words.
@@ -93,9 +113,11 @@ impl Budget {
 
     /// The same at the end of a stretch, and what it means for what was counted in it.
     pub(super) fn notes(&mut self) -> Vec<String> {
-        let (spent, cpu) = (self.spent.all, self.cpu());
-        let (spent_before, cpu_before) = std::mem::replace(&mut self.told, (spent, cpu));
-        let is_disturbed = spent.saturating_sub(spent_before) * 2 > cpu.saturating_sub(cpu_before);
+        // Without arming, which takes nothing of theirs.
+        let (traps, cpu) = (self.spent.all.saturating_sub(self.arming), self.cpu() + self.unread.sum);
+        let (traps_before, cpu_before) = std::mem::replace(&mut self.told, (traps, cpu));
+        let had = cpu.saturating_sub(cpu_before);
+        let is_disturbed = had >= TOLD_FROM && traps.saturating_sub(traps_before) * 2 > had;
         let withheld = is_disturbed.then(|| format!("{TOTALS_WITHHELD}: probes took more than half of the processes' time, which did less in it than they do otherwise; shares hold"));
         std::iter::once(self.note()).chain(withheld).collect()
     }
@@ -134,6 +156,15 @@ impl Unread {
         (self.looked, self.ended) = (now, ended);
         self.sum
     }
+}
+
+/// What a process has had.
+struct Had {
+    /// When it began: its number may be another one's later.
+    started_ticks: u64,
+    /// When it was first seen, and last.
+    first: Duration,
+    last: Duration,
 }
 
 /// What was spent by an account that takes traps to be dear, and no more of each stretch than the processes had CPU time in it.
@@ -181,10 +212,11 @@ mod tests {
     fn where_traps_take_most_of_the_time_totals_are_withheld_for_that_stretch() {
         let (pid, second) = (Pid(std::process::id()), Duration::from_secs(1));
         let mut budget = Budget::new(Step::Heap, 0.5);
-        budget.cpu.insert(pid, (Duration::ZERO, second));
+        let had = |last| Had { started_ticks: 1, first: Duration::ZERO, last };
+        budget.cpu.insert(pid, had(second));
         budget.spent.all = second * 6 / 10;
         assert!(budget.notes()[1].starts_with(TOTALS_WITHHELD));
-        budget.cpu.insert(pid, (Duration::ZERO, second * 3));
+        budget.cpu.insert(pid, had(second * 3));
         budget.spent.all = second;
         assert_eq!(budget.notes().len(), 1);
     }

@@ -78,6 +78,14 @@ impl Calls {
         }
     }
 
+    /// The same of what may turn out to arm nothing, and then costs nobody anything.
+    pub(super) fn pay_if<T>(&mut self, arms: impl FnOnce() -> (T, bool)) -> T {
+        match &mut self.budget {
+            Some(budget) => budget.pay_if(arms),
+            None => arms().0,
+        }
+    }
+
     /// Ends the last stretch. Nothing may be counting.
     pub(super) fn end(&mut self, capture: &Capture) -> Result<(), BpfError> {
         let notes = self.budget_notes();

@@ -154,7 +154,7 @@ impl Closing<'_> {
             let losses = self.losses(&counting)?;
             let notes = vec![
                 "open: got since the recording began, and not closed before it or its process ended".to_owned(),
-                "not seen: what is got by recvmsg, ioctl, io_uring and clone, and what a child has of its parent".to_owned(),
+                "not seen: what is got by recvmsg, recvmmsg, ioctl, io_uring, seccomp, open_tree_attr and clone, and what a child has of its parent".to_owned(),
             ];
             windows.push(Window { kind: self.config.kind_of(*event), ..self.window(Source::DESCRIPTORS, &counting, losses, notes) });
         }
@@ -204,7 +204,7 @@ impl Closing<'_> {
         if phase.step == Step::Heap && sampled > 0 {
             notes.push("in use: allocated since the recording began, and not freed before it ended".to_owned());
             let distance = self.arming.map_or(Some(self.config.sample_bytes), |arming| arming.distance_of_frees(self.config.sample_bytes));
-            notes.extend(distance.and_then(|distance| estimate::of_unseen(distance, &phase.tallies, &phase.counted)));
+            notes.extend(distance.and_then(|distance| estimate::of_unseen(distance, &phase.freed, &phase.counted)));
             notes.extend(self.arming.iter().flat_map(|arming| covered::notes(&arming.armed(), &aggregated.blocks, self.processes)));
             notes.extend(estimate::of_in_use(&phase.tallies, self.capture.live_level()?));
             notes.extend(life_notes(self.config));

@@ -1,6 +1,7 @@
 //! How far off sums of blocks may be that are estimates: blocks are taken by chance, and where more live than there is room for, they are followed by chance.
 
 use crate::bpf::Counted;
+use crate::model::loss::Loss;
 use profiler_common::sampling::{ONE_BLOCK, ONE_BYTE};
 use profiler_common::tally::{Blocks, TallyCounts, TallyKey};
 
@@ -12,9 +13,9 @@ pub(super) fn of_allocated(sample_bytes: u64, tallies: &[(TallyKey, TallyCounts)
 }
 
 /// How many frees were of blocks that were never seen: those that no block of the recording can account for.
-pub(super) fn of_unseen(sample_bytes: u64, tallies: &[(TallyKey, TallyCounts)], counted: &Counted) -> Option<String> {
-    let freed = Frees::of(tallies.iter().map(|(_, counts)| counts.allocated.beyond(&counts.in_use())));
-    if sample_bytes <= 1 {
+pub(super) fn of_unseen(sample_bytes: u64, freed: &Frees, counted: &Counted) -> Option<String> {
+    // Where there was no room for all that lives, frees of what was let go look like those of what was never seen.
+    if sample_bytes <= 1 && counted.losses.of(Loss::LiveFull) == 0 {
         return Some(format!("frees of blocks that were never seen, such as older ones: {}", counted.other_frees));
     }
     let all = counted.frees + counted.other_frees;
@@ -26,14 +27,17 @@ pub(super) fn of_unseen(sample_bytes: u64, tallies: &[(TallyKey, TallyCounts)], 
 }
 
 /// How many blocks were freed that were allocated here, by those of them that were sampled.
-struct Frees {
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Frees {
     number: f64,
     variance: f64,
 }
 
 impl Frees {
-    fn of(sums: impl Iterator<Item = Blocks>) -> Self {
+    /// By what was counted, at a moment at which nothing counts.
+    pub(super) fn of(tallies: &[(TallyKey, TallyCounts)]) -> Self {
         let (mut number, mut variance) = (0.0, 0.0);
+        let sums = tallies.iter().map(|(_, counts)| counts.allocated.beyond(&counts.in_use()));
         for sum in sums.filter(|sum| sum.count > 0) {
             let (taken, objects) = (sum.count as f64, sum.stand_for as f64 / ONE_BLOCK as f64);
             number += objects;

@@ -2,8 +2,8 @@
 
 use crate::model::event::ProcessEvent;
 use crate::model::process::Pid;
+use crate::process::lives;
 use std::collections::BTreeSet;
-use std::path::Path;
 
 /// Those that live.
 #[derive(Debug, Default)]
@@ -36,15 +36,6 @@ impl Followed {
         self.living.retain(|pid| lives(*pid));
         self.living.is_empty()
     }
-}
-
-/// A process may outlive its first thread, and one that has ended may wait for its parent: what counts is that it has memory.
-fn lives(pid: Pid) -> bool {
-    let tasks = Path::new("/proc").join(pid.0.to_string()).join("task");
-    let is_dead = |stat: String| stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']));
-    std::fs::read_dir(tasks).is_ok_and(|mut tasks| {
-        tasks.any(|task| task.is_ok_and(|task| std::fs::read_to_string(task.path().join("stat")).is_ok_and(|stat| !is_dead(stat))))
-    })
 }
 
 #[cfg(test)]

@@ -55,6 +55,11 @@ impl Marked {
         }
     }
 
+    /// Whether those of a file are probed in a process.
+    pub(super) fn is_armed(&self, whose: (Pid, ObjectId)) -> bool {
+        self.armed.contains(&whose)
+    }
+
     /// Whether any were probed.
     pub(super) fn has_any(&self) -> bool {
         self.has_any

@@ -1,5 +1,6 @@
 //! The stretches of a recording of calls: a budget may end one and begin a lesser one. Each is a window of its own, of what was counted between two readings.
 
+use super::estimate::Frees;
 use super::governor::Step;
 use super::moments::{Base, Moments};
 use crate::bpf::{Ages, BpfError, Capture, Counted};
@@ -22,6 +23,8 @@ pub(super) struct Phase {
     pub(super) duration: Duration,
     pub(super) tallies: Vec<(TallyKey, TallyCounts)>,
     pub(super) counted: Counted,
+    /// How many blocks were freed that were allocated in it.
+    pub(super) freed: Frees,
     /// How old what lives is, where that was asked for.
     pub(super) ages: Option<Ages>,
     /// What there is to say of it.
@@ -57,11 +60,13 @@ impl Phases {
     pub(super) fn end(&mut self, capture: &Capture, notes: Vec<String>) -> Result<(), BpfError> {
         let now = Reading { tallies: capture.tallies(Source::CALLS)?.into_iter().collect(), counted: capture.counted(Source::CALLS)? };
         let before = |key| self.before.tallies.get(key).copied().unwrap_or_default();
+        let tallies: Vec<_> = now.tallies.iter().map(|(key, counts)| (*key, counts.since(&before(key)))).collect();
         self.ended.push(Phase {
+            freed: Frees::of(&tallies),
             step: self.step,
             start: self.start,
             duration: self.begun.elapsed(),
-            tallies: now.tallies.iter().map(|(key, counts)| (*key, counts.since(&before(key)))).collect(),
+            tallies,
             counted: now.counted.since(&self.before.counted),
             ages: if self.step == Step::Heap { capture.ages()? } else { None },
             notes,

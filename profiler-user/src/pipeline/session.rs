@@ -23,7 +23,7 @@ use crate::model::process::{Pid, ProcessKey};
 use crate::model::stack::{RawStack, Tally, UserStack};
 use crate::model::window::Window;
 use crate::object::ObjectStore;
-use crate::process::{Context, Describe, KernelLayout, Processes, Tables, Threads};
+use crate::process::{Context, Describe, Ends, KernelLayout, Processes, Tables, Threads};
 use crate::unwind::Costs;
 use profiler_common::source::Source;
 use std::collections::{BTreeMap, BTreeSet};
@@ -99,9 +99,12 @@ pub(super) struct Session {
     calls: Option<Calls>,
     /// When views of memory were begun by the budget.
     pub(super) views: BTreeMap<Source, (SystemTime, Instant)>,
+    /// Why some could not be begun.
+    pub(super) troubles: Vec<String>,
     execs: Execs,
     pub(super) own: OwnProcesses,
     followed: Followed,
+    ends: Ends,
     started: Instant,
     start: SystemTime,
     first_sample: Option<Instant>,
@@ -127,9 +130,11 @@ impl Session {
             go_waits: parts.go_waits,
             calls: None,
             views: BTreeMap::new(),
+            troubles: Vec::new(),
             execs: Execs::new(config.traced().contains(&Traced::Descriptors)),
             own: parts.own,
             followed: parts.followed,
+            ends: Ends::default(),
             processes: Processes::default(),
             tables: Tables::default(),
             aggregators: config.sources().into_iter().map(|source| (source, Aggregator::default())).collect(),
@@ -185,14 +190,17 @@ impl Session {
         let (Some(calls), Some(arming)) = (&mut self.calls, &mut self.arming) else { return Ok(()) };
         match calls.look(arming, (&self.processes, &self.objects), &mut self.capture)? {
             Wanted::Nothing => Ok(()),
-            Wanted::Views => self.begin_views(),
+            Wanted::Views => {
+                self.begin_views();
+                Ok(())
+            }
         }
     }
 
     /// What the user is to be told since the last time.
     pub(super) fn news(&mut self) -> Vec<String> {
         let of_custom = self.custom.as_mut().map(CustomArming::news).unwrap_or_default();
-        self.calls.as_mut().map(Calls::news).unwrap_or_default().into_iter().chain(of_custom).collect()
+        self.calls.as_mut().map(Calls::news).unwrap_or_default().into_iter().chain(of_custom).chain(self.troubles.drain(..)).collect()
     }
 
     /// Takes over what has arrived and counts it.
@@ -212,15 +220,16 @@ impl Session {
                     if let Some(finishing) = &mut self.finishing {
                         finishing.note(&event);
                     }
+                    let told = self.ends.of_processes(&event);
                     if let Some(arming) = &mut self.arming {
-                        arming.note(&event, &mut self.capture);
-                        self.tables.note_end(&event.event);
+                        arming.note(&told, &mut self.capture);
+                        self.tables.note_end(&told.event);
                     }
                     if let Some(custom) = &mut self.custom {
-                        custom.note(&event, &mut self.capture);
+                        custom.note(&told, &mut self.capture);
                     }
                     if let Some(go_waits) = &mut self.go_waits {
-                        go_waits.note(&event.event);
+                        go_waits.note(&told.event);
                     }
                     self.apply(event);
                 }
@@ -235,10 +244,14 @@ impl Session {
             done.into_iter().for_each(|sample| self.count(&sample));
         }
         let (processes, objects, capture) = (&self.processes, &self.objects, &mut self.capture);
-        let mut arm = || self.arming.as_mut().map_or(Vec::new(), |arming| arming.go_on(processes, objects, capture));
+        let mut arm = || {
+            let Some(arming) = &mut self.arming else { return (Vec::new(), false) };
+            let before = arming.arms();
+            (arming.go_on(processes, objects, capture), arming.arms() != before)
+        };
         let mut looked_at = match &mut self.calls {
-            Some(calls) => calls.pay(arm),
-            None => arm(),
+            Some(calls) => calls.pay_if(arm),
+            None => arm().0,
         };
         looked_at.extend(self.custom.as_mut().map_or(Vec::new(), |custom| custom.go_on(processes, objects, capture)));
         if let Some(go_waits) = &mut self.go_waits {
@@ -363,7 +376,7 @@ impl Session {
             wakers: &wakers,
             beside: &self.beside,
             phases: self.calls.as_ref().map_or(&[], Calls::phases),
-            spans: self.view_spans(),
+            spans: self.view_spans(stopped),
             capture: &self.capture,
             own: &self.own,
             execs: &self.execs,

@@ -5,14 +5,16 @@
 mod address_space;
 mod cpu_time;
 mod kernel_layout;
+mod life;
 mod maps_file;
 mod normalize;
 mod resident;
 mod table;
 
 pub use address_space::{AddressSpace, Range};
-pub use cpu_time::cpu_time;
+pub use cpu_time::{CpuTime, cpu_time, ticks_since_boot};
 pub use kernel_layout::{KernelLayout, LINKED_TEXT};
+pub use life::{Ends, lives};
 pub use maps_file::read_ranges;
 pub use normalize::{Context, Met, Normalized, Tables, Threads};
 pub use resident::{ProcessMemory, memory_of};

@@ -28,7 +28,8 @@ fn counting() -> u32 {
     COUNTING.get_ptr(0).map_or(COUNTING_NOTHING, |counting| unsafe { core::ptr::read_volatile(counting) })
 }
 
-/// Waits for a call to return. A block that was to be given back by one that is not waited for any more counts as freed: whether it was is not seen.
+/// Waits for a call to return. A block that was to be given back by one that is not waited for any more counts as freed: whether it was is not seen. If there is
+/// no place right now, that is counted as a free that was not seen.
 #[inline(always)]
 pub fn wait(key: &PendingKey, call: &PendingCall) -> Return {
     let Some(mut slot) = Slot::claim(key) else {
@@ -47,7 +48,7 @@ pub fn wait(key: &PendingKey, call: &PendingCall) -> Return {
 
 /// A function of its own, and so is its stack: that of a program and of what it calls is 512 bytes in all.
 #[inline(never)]
-fn give_up(former: &PendingCall) {
+pub fn give_up(former: &PendingCall) {
     freed(Source::CALLS, &former.old);
 }
 
