@@ -40,10 +40,6 @@ const DEEPER: u32 = 64;
 const TICKING: Duration = Duration::from_millis(60);
 /// Ticks a second and CPU for those.
 const TICKS_HZ: u32 = 997;
-/// How long we are urgent without a pause, and the pause: whoever is on our CPU waits so long, and not for all of 50,000 threads.
-const TURN: Duration = Duration::from_millis(5);
-/// As above.
-const OTHERS_TURN: Duration = Duration::from_micros(100);
 /// How long the whole may take; who hangs longer has no stack.
 const DEADLINE: Duration = Duration::from_secs(8);
 
@@ -203,7 +199,7 @@ impl Snapshot {
     fn look(&mut self, wanted: Wanted<'_>, found: &mut BTreeMap<u32, Found>, deadline: Instant) -> Result<BTreeMap<u32, u32>, RecordError> {
         let first = self.with(deadline).threads(wanted).map_err(look_failed)?;
         let mut walked = HashMap::new();
-        let (mut rest, mut turn) = (first.as_slice(), Instant::now());
+        let mut rest = first.as_slice();
         while !rest.is_empty() {
             let part = Look::part(rest, wanted);
             rest = &rest[part.len()..];
@@ -214,10 +210,6 @@ impl Snapshot {
                     Err(why) => Err(why),
                 };
                 walked.insert(seen.record.tid, (&seen.record, user));
-            }
-            if turn.elapsed() >= TURN {
-                std::thread::sleep(OTHERS_TURN);
-                turn = Instant::now();
             }
         }
         let mut again = BTreeMap::new();
