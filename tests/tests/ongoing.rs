@@ -161,21 +161,6 @@ fn many_processes_whose_pages_do_not_come_leave_time_for_the_others() -> Result<
 }
 
 #[test]
-fn many_that_wait_in_files_nobody_has_parsed_are_all_walked() -> Result<()> {
-    if !can_record(&[Build::CBare]) {
-        return Ok(());
-    }
-    // More than may wait for a file at once. None of it runs, so its file is met at the end.
-    let subject = Subject::start(&build("parked", Build::CBare)?, ["6000", "together"])?;
-    let run = Profiler::record()?.args(["-e", "off-cpu", "-d", "1"]).run()?.success()?;
-    let profile = read(&run, "off-cpu")?;
-    let of_subject = |sample: &Sample| sample.label("pid").is_some_and(|label| label.number == i64::from(subject.pid()));
-    let walked = profile.only(|sample| of_subject(sample) && is_ongoing(sample) && profile.names(sample).contains(&"parked"));
-    ensure!(walked.total(0) == 6000, "{} of 6000: {:?}", walked.total(0), profile.only(of_subject).cumulative());
-    Ok(())
-}
-
-#[test]
 fn uninterruptible_sleep_is_told_apart_and_what_is_left_out_is_said() -> Result<()> {
     if !can_record(&[Build::CBare]) {
         return Ok(());
