@@ -1,10 +1,11 @@
-// Threads that stand still in known functions: parked THREADS [running [COUNT]|gaps [COUNT]]. Each sleeps below a chain of calls; one of each other kind beside them,
-// and so many (1, none beside gaps) that want a CPU all the time.
+// Threads that stand still in known functions: parked THREADS [running [COUNT]|gaps [COUNT]|together]. Each sleeps below a chain of calls; one of each other kind
+// beside them, and so many (1, none beside gaps) that want a CPU all the time. Where their stacks lie together, they are all in one mapping, and not in two each.
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -83,18 +84,33 @@ static void *deep_one(void *name) {
     return 0;
 }
 
+enum { STACK = 128 << 10 };
+static char *stacks;
+
 static void start(void *(*what)(void *), char *name) {
     pthread_t thread;
     pthread_attr_t attr;
     pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, 128 << 10);
+    if (stacks) {
+        pthread_attr_setstack(&attr, stacks, STACK);
+        stacks += STACK;
+    } else {
+        pthread_attr_setstacksize(&attr, STACK);
+    }
     if (pthread_create(&thread, &attr, what, name)) abort();
+}
+// Of one mapping, and of small pages: each thread touches two of them.
+static char *room_for(long threads) {
+    char *room = mmap(0, threads * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+    if (room == MAP_FAILED || madvise(room, threads * STACK, MADV_NOHUGEPAGE)) abort();
+    return room;
 }
 
 int main(int argc, char **argv) {
     int threads = argc > 1 ? atoi(argv[1]) : 1;
     pthread_mutex_lock(&held);
     if (pipe(ends)) abort();
+    if (argc > 2 && !strcmp(argv[2], "together")) stacks = room_for(threads + 4L);
     start(sleeper, "sleeper");
     start(reader, "reader");
     start(deep_one, "deep");

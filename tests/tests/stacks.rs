@@ -1,6 +1,7 @@
 //! `profiler stacks`: every thread of a process where it stands, and a Go program's goroutines as it dumps them itself.
 
 use anyhow::{Context as _, Result, ensure};
+use profiler_tests::peak::{Counted, until_end_kb};
 use profiler_tests::pprof_tool::pprof;
 use profiler_tests::profile::Profile;
 use profiler_tests::run::{Folder, Outcome, Profiler};
@@ -154,6 +155,26 @@ fn two_thousand_threads_are_one_profile_that_pprof_reads() -> Result<()> {
     ensure!(grouped.starts_with("2000 threads [worker, futex wait]:\n"), "{grouped}");
     let kernel = String::from_utf8(stacks(subject.pid(), &["--group", "--kernel"])?.stdout)?;
     ensure!(kernel.contains("futex_wait"), "{kernel}");
+    Ok(())
+}
+
+#[test]
+fn very_many_threads_are_listed_one_by_one_within_the_limit_of_memory() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    // What is read of their stacks alone has 40 MB, and their listing 18.
+    let subject = Subject::start(&build("parked", Build::CBare)?, ["20000", "together"])?;
+    let running = Profiler::new("stacks")?.args([subject.pid().to_string()]).start()?;
+    let peak_kb = until_end_kb(&running, Counted::Most);
+    let text = String::from_utf8(running.finish()?.success()?.stdout)?;
+    ensure!(peak_kb < 128 << 10, "{peak_kb} kB");
+    let listed = parse(&text);
+    let workers: Vec<&Listed> = listed.values().filter(|thread| thread.name == "worker").collect();
+    ensure!(listed.len() == 20_004 && workers.len() == 20_000, "{} threads, {} workers", listed.len(), workers.len());
+    ensure!(has(workers[0], "parked") && has(workers[0], "start_thread"), "{:?}", workers[0]);
+    let other = workers.iter().find(|thread| thread.frames != workers[0].frames || !thread.state.starts_with("futex wait"));
+    ensure!(other.is_none(), "{other:?}");
     Ok(())
 }
 

@@ -7,6 +7,7 @@ mod cold_walk;
 mod footprint;
 mod heap;
 mod lightswitch;
+mod limits;
 mod mapped_memory;
 mod mappings;
 mod mariadb;
@@ -81,7 +82,7 @@ const BENCHMARKS: &[Benchmark] = &[
     },
     Benchmark {
         name: "snapshot",
-        about: "2,000 parked threads walked to their roots, and how long the target is held up, against gdb",
+        about: "2,000 parked threads walked to their roots, and how long the target is held up, against gdb; 50,000",
         run: snapshot::run,
     },
     Benchmark { name: "start", about: "P18: from exec to the first sample", run: start::run },

@@ -4,13 +4,15 @@
 use super::frame::unresolved;
 use crate::model::dump::{Creator, Dump, Entry};
 use crate::model::kind::Kind;
-use crate::model::profile::{Line, Location, Profile};
+use crate::model::profile::{Line, Location, Profile, Sample};
 use crate::model::text::printable;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 /// Go elides the middle of longer stacks.
 const FRAMES_MAX: usize = 100;
+/// Entries of a piece.
+const PART: usize = 1000;
 
 /// The shape of a dump.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,30 +25,42 @@ pub enum Shape {
 
 /// The dump as text.
 pub fn dump(dump: &Dump, shape: Shape) -> String {
-    let mut out = String::new();
-    for (entry, sample) in dump.entries.iter().zip(&dump.profile.samples) {
-        if !out.is_empty() {
-            out.push('\n');
-        }
-        push_header(dump.profile.kind, entry, shape, &mut out);
-        let frames: Vec<Vec<String>> = frames(&dump.profile, &sample.locations);
-        let elided = frames.len().saturating_sub(FRAMES_MAX);
-        for (at, frame) in frames.iter().enumerate() {
-            if elided > 0 && at == FRAMES_MAX / 2 {
-                let _ = writeln!(out, "...{elided} frames elided...");
+    dump_parts(dump, shape).collect()
+}
+
+/// The same in pieces, for who has no room for all of it: that of 50,000 threads has 45 MB.
+pub fn dump_parts(dump: &Dump, shape: Shape) -> impl Iterator<Item = String> + '_ {
+    let all = || dump.entries.iter().zip(&dump.profile.samples).enumerate();
+    (0..dump.entries.len()).step_by(PART).map(move |first| {
+        let mut out = String::new();
+        for (at, (entry, sample)) in all().skip(first).take(PART) {
+            if at > 0 {
+                out.push('\n');
             }
-            if elided == 0 || at < FRAMES_MAX / 2 || at >= FRAMES_MAX / 2 + elided {
-                frame.iter().for_each(|line| push_line(&mut out, line));
-            }
+            push_entry(&dump.profile, (entry, sample), shape, &mut out);
         }
-        if let Some(trouble) = &entry.trouble {
-            push_line(&mut out, &format!("\t({trouble})"));
+        out
+    })
+}
+
+fn push_entry(profile: &Profile, (entry, sample): (&Entry, &Sample), shape: Shape, out: &mut String) {
+    push_header(profile.kind, entry, shape, out);
+    let frames: Vec<Vec<String>> = frames(profile, &sample.locations);
+    let elided = frames.len().saturating_sub(FRAMES_MAX);
+    for (at, frame) in frames.iter().enumerate() {
+        if elided > 0 && at == FRAMES_MAX / 2 {
+            let _ = writeln!(out, "...{elided} frames elided...");
         }
-        if let Some(creator) = entry.creator.as_ref().filter(|creator| is_shown(&creator.function)) {
-            push_creator(creator, &mut out);
+        if elided == 0 || at < FRAMES_MAX / 2 || at >= FRAMES_MAX / 2 + elided {
+            frame.iter().for_each(|line| push_line(out, line));
         }
     }
-    out
+    if let Some(trouble) = &entry.trouble {
+        push_line(out, &format!("\t({trouble})"));
+    }
+    if let Some(creator) = entry.creator.as_ref().filter(|creator| is_shown(&creator.function)) {
+        push_creator(creator, out);
+    }
 }
 
 /// What counts equal stacks together: how many there are of each.

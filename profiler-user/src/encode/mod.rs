@@ -17,7 +17,7 @@ pub mod top;
 
 use crate::model::encoded::{About, Encoded};
 use crate::model::profile::Profile;
-pub use dump::{Shape, dump, grouped};
+pub use dump::{Shape, dump, dump_parts, grouped};
 use std::path::Path;
 
 /// A format of profiles.

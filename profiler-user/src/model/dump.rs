@@ -49,8 +49,8 @@ pub struct Creator {
 
 impl Dump {
     /// The profile with equal stacks of equal labels counted together, those with most first. What tells single threads apart is left out.
-    pub fn grouped(&self) -> Profile {
-        let mut profile = self.profile.clone();
+    pub fn grouped(self) -> Profile {
+        let mut profile = self.profile;
         let mut samples: Vec<Sample> = std::mem::take(&mut profile.samples);
         samples.iter_mut().for_each(|sample| sample.labels.retain(|label| !matches!(&*label.key, "tid" | "goid")));
         samples.sort_by(|a, b| (&a.locations, &a.labels).cmp(&(&b.locations, &b.labels)));

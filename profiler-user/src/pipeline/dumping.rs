@@ -1,21 +1,20 @@
-//! From stacks that were taken one by one to a dump with names. Each has a number of its own while names are looked up, in the place of a thread's.
+//! From stacks that were taken one by one to a dump with names. Equal ones have one number while names are looked up, in the place of a thread's: of 50,000 threads
+//! most stand where many do.
 
-use super::finishing::Sample;
-use crate::bpf::SeenThread;
 use crate::model::dump::{Creator, Dump, Entry};
 use crate::model::kind::Kind;
 use crate::model::label::{Label, LabelValue};
 use crate::model::loss::{Balance, Endings, Losses};
 use crate::model::process::Tid;
 use crate::model::profile::{Line, Profile, Sample as Counted};
-use crate::model::stack::{RawStack, Tally, UserStack};
 use crate::model::text::lossy;
-use crate::model::window::{Counts, Dictionary, ThreadInfo, Window};
+use crate::model::window::{Counts, Dictionary, SampleKey, ThreadInfo, Window};
 use crate::process::Normalized;
 use crate::snapshot::{Missing, state_name};
 use crate::symbolize::{Sources, symbolize};
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 use profiler_common::ended::Ended;
+use profiler_common::snapshot::ThreadRecord;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -24,8 +23,8 @@ const NUMBER: &str = "tid";
 
 /// A thread that was found, with its stack, or why it has none.
 pub(super) struct Found {
-    pub(super) seen: SeenThread,
-    pub(super) sample: Sample,
+    pub(super) record: ThreadRecord,
+    pub(super) stack: Normalized,
     pub(super) trouble: Option<Missing>,
 }
 
@@ -38,30 +37,40 @@ pub(super) struct Stack {
     pub(super) origins: Option<Normalized>,
 }
 
-/// A window in which each stack is a sample of its own.
-fn window(kind: Kind, stacks: impl Iterator<Item = Normalized>, dictionary: &Arc<Dictionary>, took: Duration) -> Window {
-    let mut window = Window {
-        kind,
-        start: SystemTime::now(),
-        duration: took,
-        period: 1,
-        tallies: HashMap::default(),
-        blocks: HashMap::default(),
-        notes: Vec::new(),
-        dictionary: Arc::clone(dictionary),
-        losses: Losses::default(),
-        endings: Endings::default(),
-        balance: Balance::default(),
-    };
-    for (number, stack) in stacks.enumerate() {
-        let mut key = stack.key;
-        key.thread = Some(number as u32);
-        window.tallies.insert(key, Counts { events: 1, weight: 1 });
-        window.endings.add(stack.ended, 1);
-        window.balance.samples += 1;
+/// Stacks that are looked up once, and which of them each is.
+struct Distinct {
+    which: Vec<usize>,
+    window: Window,
+}
+
+impl Distinct {
+    fn of(kind: Kind, stacks: impl Iterator<Item = Normalized>, dictionary: &Arc<Dictionary>, took: Duration) -> Self {
+        let mut window = Window {
+            kind,
+            start: SystemTime::now(),
+            duration: took,
+            period: 1,
+            tallies: HashMap::default(),
+            blocks: HashMap::default(),
+            notes: Vec::new(),
+            dictionary: Arc::clone(dictionary),
+            losses: Losses::default(),
+            endings: Endings::default(),
+            balance: Balance::default(),
+        };
+        let mut known: HashMap<SampleKey, usize> = HashMap::default();
+        let mut which = Vec::new();
+        for stack in stacks {
+            let next = known.len();
+            let number = *known.entry(stack.key).or_insert(next);
+            which.push(number);
+            window.tallies.insert(SampleKey { thread: Some(number as u32), ..stack.key }, Counts { events: 1, weight: 1 });
+            window.endings.add(stack.ended, 1);
+            window.balance.samples += 1;
+        }
+        window.balance.ticks = window.balance.samples;
+        Self { which, window }
     }
-    window.balance.ticks = window.balance.samples;
-    window
 }
 
 /// Looks up the names. `with`: what the stacks refer to, and how long they took.
@@ -69,41 +78,59 @@ pub(super) fn dump(kind: Kind, stacks: Vec<Stack>, with: (Arc<Dictionary>, Durat
     let (mut dictionary, took) = with;
     Arc::make_mut(&mut dictionary).threads =
         (0..stacks.len() as u32).map(|number| ThreadInfo { tid: Tid(number), name: "".into() }).collect();
-    let mut windows = vec![window(kind, stacks.iter().map(|stack| stack.stack), &dictionary, took)];
-    let origins: Vec<Normalized> = stacks.iter().filter_map(|stack| stack.origins).collect();
-    if !origins.is_empty() {
-        windows.push(window(kind, origins.into_iter(), &dictionary, took));
-    }
+    let user = Distinct::of(kind, stacks.iter().map(|stack| stack.stack), &dictionary, took);
+    let origins = Distinct::of(kind, stacks.iter().filter_map(|stack| stack.origins), &dictionary, took);
+    let has_origins = !origins.which.is_empty();
+    let windows = if has_origins { vec![user.window, origins.window] } else { vec![user.window] };
     let mut profiles = symbolize(&windows, sources).into_iter();
+    drop(windows);
     let Some(mut profile) = profiles.next() else { unreachable!("a window gives a profile") };
-    let numbers = in_order(&mut profile);
-    let origins = profiles.next().map(|mut profile| (in_order(&mut profile), profile).1);
-    let (mut entries, mut kept) = (Vec::new(), Vec::new());
-    for (mut sample, number) in std::mem::take(&mut profile.samples).into_iter().zip(numbers) {
-        let Some(Stack { entry, labels, .. }) = stacks.get(number) else { continue };
-        let mut entry = entry.clone();
-        if let Some(origins) = &origins
-            && let Some(origin) = origins.samples.get(number)
+    let by_number = take_samples(&mut profile);
+    let origins = profiles.next().map(|mut profile| (take_samples(&mut profile), profile, origins.which));
+    let (mut entries, mut texts) = (Vec::with_capacity(stacks.len()), Texts::default());
+    profile.samples.reserve_exact(stacks.len());
+    for (at, stack) in stacks.into_iter().enumerate() {
+        let Stack { mut entry, labels, .. } = stack;
+        let Some(sample) = by_number.get(&user.which[at]) else { continue };
+        if let Some((samples, origins, which)) = &origins
+            && let Some(origin) = which.get(at).and_then(|number| samples.get(number))
         {
             if is_of_the_runtime(origins, origin, &entry) {
                 continue;
             }
             entry.creator = creator(origins, origin, entry.creator.take());
         }
-        push_labels(kind, &entry, labels, &mut sample.labels);
-        kept.push(sample);
+        entry.name = texts.shared(&entry.name);
+        let mut sample = sample.clone();
+        push_labels((kind, &entry), labels, &mut texts, &mut sample.labels);
+        profile.samples.push(sample);
         entries.push(entry);
     }
-    profile.samples = kept;
     Dump { profile, entries, took }
 }
 
-fn push_labels(kind: Kind, entry: &Entry, own: &[Label], labels: &mut Vec<Label>) {
-    labels.push(Label::number(if kind == Kind::Goroutine { "goid" } else { "tid" }, entry.id as i64, "id"));
-    if !entry.name.is_empty() {
-        labels.push(Label::text("thread", Arc::clone(&entry.name)));
+/// Texts that many threads have.
+#[derive(Default)]
+struct Texts(HashSet<Arc<str>>);
+
+impl Texts {
+    fn shared(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(text) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = text.into();
+        self.0.insert(Arc::clone(&new));
+        new
     }
-    labels.push(Label::text("state", entry.state.as_str()));
+}
+
+fn push_labels((kind, entry): (Kind, &Entry), own: Vec<Label>, texts: &mut Texts, labels: &mut Vec<Label>) {
+    labels.reserve_exact(3 + own.len());
+    labels.push(Label::number(texts.shared(if kind == Kind::Goroutine { "goid" } else { "tid" }), entry.id as i64, "id"));
+    if !entry.name.is_empty() {
+        labels.push(Label::text(texts.shared("thread"), Arc::clone(&entry.name)));
+    }
+    labels.push(Label::text(texts.shared("state"), texts.shared(&entry.state)));
     for label in own {
         if labels.iter().all(|known| known.key != label.key) {
             labels.push(label.clone());
@@ -135,24 +162,26 @@ fn creator(origins: &Profile, origin: &Counted, known: Option<Creator>) -> Optio
     Some(Creator { function: Arc::clone(&function.name), file: Arc::clone(&function.filename), line: line.line, ..known })
 }
 
-/// Puts the samples into the order of their numbers, which are taken off, and gives these.
-fn in_order(profile: &mut Profile) -> Vec<usize> {
+/// Takes the samples out, by their numbers, which are taken off.
+fn take_samples(profile: &mut Profile) -> HashMap<usize, Counted> {
     let number = |labels: &[Label]| {
         labels.iter().find_map(|label| match label.value {
             LabelValue::Number { value, .. } if &*label.key == NUMBER => usize::try_from(value).ok(),
             _ => None,
         })
     };
-    profile.samples.sort_by_key(|sample| number(&sample.labels));
-    let numbers = profile.samples.iter().filter_map(|sample| number(&sample.labels)).collect();
-    profile.samples.iter_mut().for_each(|sample| sample.labels.retain(|label| &*label.key != NUMBER));
-    numbers
+    let one = |mut sample: Counted| {
+        let number = number(&sample.labels)?;
+        sample.labels.retain(|label| &*label.key != NUMBER);
+        Some((number, sample))
+    };
+    std::mem::take(&mut profile.samples).into_iter().filter_map(one).collect()
 }
 
 impl Found {
     /// What there is to say of the thread.
     pub(super) fn entry(&self) -> Entry {
-        let record = &self.seen.record;
+        let record = &self.record;
         let comm = record.comm.split(|byte| *byte == 0).next().unwrap_or_default();
         let is_waiting = record.is_on_cpu == 0 && record.state != 0 && record.last_ran_ns != 0;
         Entry {
@@ -173,18 +202,10 @@ fn trouble(found: &Found) -> Option<String> {
         Some(Missing::NoUserSide) => return None,
         Some(Missing::Unreadable) => "its stack cannot be read",
         Some(Missing::Hangs) => "a page of its stack does not come: it may belong to a file system that does not answer",
-        None => match ended(&found.sample.1) {
+        None => match found.stack.ended {
             Ended::Root | Ended::NoUserStack => return None,
             other => other.label(),
         },
     };
     Some(why.to_owned())
-}
-
-/// How the walk of a stack ended.
-pub(super) fn ended(tally: &Tally<RawStack>) -> Ended {
-    match &tally.of.addresses.user {
-        UserStack::Walked { ended, .. } => *ended,
-        UserStack::Unfinished { .. } => Ended::NoTable,
-    }
 }

@@ -147,6 +147,11 @@ impl Finishing {
         self.unwinder.write_lists(processes, capture)
     }
 
+    /// Whether half of the room is used up that there is in any case for stacks which wait.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.waiting_words > WAITING_WORDS / 2
+    }
+
     fn wait(&mut self, table: TableOf, sample: Sample) -> Option<Sample> {
         let words = words(&sample);
         let most = if self.memory.left() > 0 { WAITING_WORDS_MAX } else { WAITING_WORDS };

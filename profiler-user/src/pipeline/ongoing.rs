@@ -4,7 +4,7 @@
 //!   look (at once) ──► since when, registers, kernel stack      read ──► stack bytes      not come back since: they belong together
 //! ```
 
-use super::finishing::Sample;
+use super::finishing::{Finishing, Sample};
 use super::session::Session;
 use super::waits::{no_user_part, raw};
 use crate::bpf::{BpfError, Last, Sleeper};
@@ -28,8 +28,13 @@ const RANGES: usize = 256;
 const IMPATIENCE: Duration = Duration::from_millis(20);
 /// As above.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// After so many of the first, whoever has such pages has them in many processes, and the others would get no turn.
+const WORN_OUT: usize = 30;
+const LEAST_PATIENCE: Duration = Duration::from_millis(4);
 /// And for all of them: whose stack was not read by then has none.
 const DEADLINE: Duration = Duration::from_secs(4);
+/// For how long, of all, files may be parsed before the last stack is read.
+const PARSING: Duration = Duration::from_secs(4);
 
 const WENT_ON: &str = "[not walked: it went on]";
 const UNREADABLE: &str = "[not walked: its stack cannot be read]";
@@ -49,7 +54,12 @@ struct Walks {
     /// Those whose stack did not come at once, to be asked for when all others have theirs.
     late: Vec<usize>,
     patience: Duration,
+    /// Questions that took all of it.
+    worn: usize,
+    /// Each in a question of its own.
+    is_each_alone: bool,
     deadline: Instant,
+    parsed_for: Duration,
     stopped_ns: u64,
 }
 
@@ -58,7 +68,7 @@ impl Walks {
     fn questions(&self, mut wanted: Vec<usize>, bytes: u32) -> Vec<Vec<usize>> {
         let pid = |at: &usize| self.sleepers[*at].seen.record.process.tgid;
         wanted.sort_by_key(|at| (pid(at), *at));
-        let most = ((RANGE_MAX_BYTES / bytes) as usize).clamp(1, RANGES);
+        let most = if self.is_each_alone { 1 } else { ((RANGE_MAX_BYTES / bytes) as usize).clamp(1, RANGES) };
         wanted.chunk_by(|one, other| pid(one) == pid(other)).flat_map(|of_one| of_one.chunks(most)).map(<[usize]>::to_vec).collect()
     }
 
@@ -76,7 +86,13 @@ impl Walks {
         }
         match self.memory.read(pid, &ranges, Instant::now() + self.patience) {
             Ok(read) => Some(read.into_iter().map(|bytes| bytes.map_err(|_| UNREADABLE)).collect()),
-            Err(MemoryError::Deadline) if question.len() > 1 || self.patience < PATIENCE => None,
+            Err(MemoryError::Deadline) if self.patience < PATIENCE => {
+                self.worn += 1;
+                if self.worn >= WORN_OUT {
+                    self.patience = LEAST_PATIENCE;
+                }
+                None
+            }
             Err(MemoryError::Deadline) => all(HANGS),
             Err(_) => all(NO_HELPER),
         }
@@ -125,7 +141,10 @@ impl Session {
             memory: MemoryReader::new(None),
             late: Vec::new(),
             patience: IMPATIENCE,
+            worn: 0,
+            is_each_alone: false,
             deadline: Instant::now() + DEADLINE,
+            parsed_for: Duration::ZERO,
             stopped_ns,
         };
         let mut unread = Vec::new();
@@ -136,6 +155,10 @@ impl Session {
             }
         }
         self.walk_rounds(&mut walks, unread)?;
+        // One whose page does not come leaves the others of its process theirs.
+        walks.is_each_alone = true;
+        let late = std::mem::take(&mut walks.late);
+        self.walk_rounds(&mut walks, late)?;
         walks.patience = PATIENCE;
         let late = std::mem::take(&mut walks.late);
         self.walk_rounds(&mut walks, late)
@@ -151,21 +174,28 @@ impl Session {
 
     /// Reads and walks so many bytes of each stack; those whose stack goes on come back. `may_go_on`: there is another round.
     fn walk_round(&mut self, walks: &mut Walks, wanted: Vec<usize>, (bytes, may_go_on): (u32, bool)) -> Result<Vec<usize>, BpfError> {
-        let (mut deeper, mut slow) = (Vec::new(), Vec::new());
+        let mut deeper = Vec::new();
         for question in walks.questions(wanted, bytes) {
             match walks.read(&question, bytes) {
                 Some(read) => deeper.extend(self.walk_read(walks, &question, read, (bytes, may_go_on))),
                 // After the others: each takes some of the time.
-                None if question.len() > 1 => slow.extend(question),
                 None => walks.late.extend(question),
             }
-        }
-        for at in slow {
-            match walks.read(&[at], bytes) {
-                Some(read) => deeper.extend(self.walk_read(walks, &[at], read, (bytes, may_go_on))),
-                None => walks.late.push(at),
+            // No more can wait for their files than there is room for.
+            if walks.parsed_for < PARSING && self.finishing.as_ref().is_some_and(Finishing::is_crowded) {
+                let began = Instant::now();
+                deeper.extend(self.walk_waiting(walks)?);
+                walks.parsed_for += began.elapsed();
+                walks.deadline += began.elapsed();
             }
         }
+        deeper.extend(self.walk_waiting(walks)?);
+        Ok(deeper)
+    }
+
+    /// Walks those that wait for their files; those of which more is to be read come back.
+    fn walk_waiting(&mut self, walks: &mut Walks) -> Result<Vec<usize>, BpfError> {
+        let mut deeper = Vec::new();
         let done = match &mut self.finishing {
             Some(finishing) => finishing.end(&self.objects, &mut self.capture)?,
             None => Vec::new(),
@@ -258,7 +288,7 @@ mod tests {
             seen.record.process.tgid = tgid;
             Sleeper { sleep: Sleep::default(), seen }
         };
-        let walks = Walks {
+        let mut walks = Walks {
             sleepers: (0..600).map(|at| of(at % 2)).collect(),
             keys: Vec::new(),
             shallow: HashMap::default(),
@@ -266,12 +296,17 @@ mod tests {
             memory: MemoryReader::new(None),
             late: Vec::new(),
             patience: IMPATIENCE,
+            worn: 0,
+            is_each_alone: false,
             deadline: Instant::now(),
+            parsed_for: Duration::ZERO,
             stopped_ns: 0,
         };
-        let lengths = |bytes| walks.questions((0..600).collect(), bytes).iter().map(Vec::len).collect::<Vec<_>>();
-        assert_eq!(lengths(4 << 10), [256, 44, 256, 44]);
-        assert_eq!(lengths(RANGE_MAX_BYTES).len(), 600);
+        let lengths = |walks: &Walks, bytes| walks.questions((0..600).collect(), bytes).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(lengths(&walks, 4 << 10), [256, 44, 256, 44]);
+        assert_eq!(lengths(&walks, RANGE_MAX_BYTES).len(), 600);
         assert!(walks.questions((0..600).collect(), 64 << 10).iter().all(|question| question.len() <= 16));
+        walks.is_each_alone = true;
+        assert_eq!(lengths(&walks, 4 << 10).len(), 600);
     }
 }

@@ -1,7 +1,7 @@
 //! `Snapshot`: every thread of a process where it stands at one moment, with its stack; nobody is stopped.
 
 use super::asked::capture_options;
-use super::dumping::{Found, Stack, dump, ended};
+use super::dumping::{Found, Stack, dump};
 use super::finishing::Finishing;
 use super::goroutines::{self, InFile};
 use super::memory::{Memory, resident_bytes};
@@ -18,14 +18,14 @@ use crate::model::process::{Pid, ProcessKey, Tid};
 use crate::model::stack::{RawAddresses, RawStack, Tally, UserStack};
 use crate::object::ObjectStore;
 use crate::process::{Context, KernelLayout, Met, Normalized, Processes, Tables, Threads};
-use crate::snapshot::{BYTES_FIRST, BYTES_MAX, Look, LookError, Missing, Thread};
+use crate::snapshot::{BYTES_MAX, Look, LookError, Missing, Taken, Wanted, is_one_moment, unread, wanted_of};
 use crate::symbolize::Sources;
 use crate::symbolize::kernel::KernelSymbols;
 use crate::sys::priority::Urgent;
 use crate::target;
 use profiler_common::ended::Ended;
 use profiler_common::source::Source;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -125,7 +125,7 @@ impl Snapshot {
         let pid = Pid(self.options.pid);
         let seen = self.capture.look_at_threads(pid)?;
         let first = seen.first().ok_or(RecordError::Ended(self.options.pid))?;
-        self.meet(&raw(first, Vec::new(), UserStack::Walked { addresses: Vec::new(), ended: Ended::NoUserStack }).of);
+        self.meet(&raw(first, Vec::new(), NO_USER_STACK).of);
         self.finishing.prepare(pid, &self.processes, &self.objects, &mut self.capture);
         self.finishing.settle(&self.objects, &self.processes, &mut self.capture)?;
         self.memory.start()?;
@@ -182,7 +182,7 @@ impl Snapshot {
         let kind = if taken.is_some() { Kind::Goroutine } else { Kind::Threads };
         let stacks = taken.unwrap_or_else(|| self.threads(&found));
         let took = began.elapsed();
-        drop(urgent);
+        drop((urgent, found));
         let left = (self.options.memory_limit / 8 * 7).saturating_sub(resident_bytes());
         let dictionary = Arc::new(std::mem::take(&mut self.tables.dictionary));
         let mut sources = Sources::new(&self.objects, &self.options.debug_dirs, left);
@@ -191,38 +191,51 @@ impl Snapshot {
         Ok(dump)
     }
 
+    fn with(&mut self, deadline: Instant) -> Look<'_> {
+        Look { capture: &mut self.capture, memory: &mut self.memory, pid: Pid(self.options.pid), deadline }
+    }
+
     /// Looks at all threads, or at those with so many bytes of their stacks; those that want another round come back.
-    fn look(
-        &mut self,
-        wanted: Option<&BTreeMap<u32, u32>>,
-        found: &mut BTreeMap<u32, Found>,
-        deadline: Instant,
-    ) -> Result<BTreeMap<u32, u32>, RecordError> {
-        let pid = Pid(self.options.pid);
-        let mut look = Look { capture: &mut self.capture, memory: &mut self.memory, pid, deadline };
+    fn look(&mut self, wanted: Wanted<'_>, found: &mut BTreeMap<u32, Found>, deadline: Instant) -> Result<BTreeMap<u32, u32>, RecordError> {
+        let first = self.with(deadline).threads(wanted).map_err(look_failed)?;
+        let mut walked = HashMap::new();
+        let mut rest = first.as_slice();
+        while !rest.is_empty() {
+            let part = Look::part(rest, wanted);
+            rest = &rest[part.len()..];
+            let taken = self.with(deadline).stacks(part, wanted).map_err(look_failed)?;
+            for (seen, taken) in part.iter().zip(taken) {
+                let user = match taken {
+                    Ok(taken) => Ok(self.walk(seen, taken, (wanted, deadline))?),
+                    Err(why) => Err(why),
+                };
+                walked.insert(seen.record.tid, (&seen.record, user));
+            }
+        }
         let mut again = BTreeMap::new();
-        for thread in look.round(wanted).map_err(look_failed)? {
-            let tid = thread.seen.record.tid;
+        for seen in self.with(deadline).threads(wanted).map_err(look_failed)? {
+            let tid = seen.record.tid;
             // A thread's number may be that of another process's thread meanwhile.
-            if found.get(&tid).is_some_and(|known| known.seen.record.process != thread.seen.record.process) {
+            if found.get(&tid).is_some_and(|known| known.record.process != seen.record.process) {
                 continue;
             }
-            let bytes = wanted.and_then(|wanted| wanted.get(&tid).copied()).unwrap_or(BYTES_FIRST);
-            if let Some(more) = self.walk(thread, bytes, found) {
-                again.insert(tid, more);
-            }
+            let user = match walked.remove(&tid) {
+                Some((before, user)) if is_one_moment(before, &seen.record) => user,
+                _ => unread(&seen.record).map(|taken| Walked { user: taken.stack, more: None }),
+            };
+            let more = match &user {
+                Err(Missing::Moved) => wanted_of(wanted, tid),
+                user => user.as_ref().ok().and_then(|walked| walked.more),
+            };
+            again.extend(more.map(|more| (tid, more)));
+            self.keep(&seen, user, found);
         }
         Ok(again)
     }
 
     /// The threads with their stacks, normalized.
-    fn threads(&mut self, found: &BTreeMap<u32, Found>) -> Vec<Stack> {
-        let stack = |found: &Found| Stack {
-            entry: found.entry(),
-            labels: Vec::new(),
-            stack: self.tables.place(&found.sample.0, &found.sample.1, self.kernel),
-            origins: None,
-        };
+    fn threads(&self, found: &BTreeMap<u32, Found>) -> Vec<Stack> {
+        let stack = |found: &Found| Stack { entry: found.entry(), labels: Vec::new(), stack: found.stack, origins: None };
         found.values().map(stack).collect()
     }
 
@@ -230,7 +243,7 @@ impl Snapshot {
     fn goroutines(&mut self, found: &BTreeMap<u32, Found>, deadline: Instant) -> Option<Result<Vec<Stack>, String>> {
         let file = self.go.take()?;
         let first = found.values().next()?;
-        let process = first.seen.record.process;
+        let process = first.record.process;
         let read = file.read(&mut self.memory, Pid(self.options.pid), deadline);
         // Its pid may have been another's meanwhile.
         let is_same = self
@@ -242,7 +255,7 @@ impl Snapshot {
             Ok(goroutines) => goroutines,
             Err(why) => return Some(Err(why)),
         };
-        let now = first.seen.record.now_ns;
+        let now = first.record.now_ns;
         Some(Ok(goroutines.into_iter().map(|goroutine| self.goroutine((process, now), goroutine, found)).collect()))
     }
 
@@ -255,9 +268,9 @@ impl Snapshot {
             (Ok(user), _) => self.place(process, user),
             (Err(NoStack::Running), Some(found)) => {
                 trouble = None;
-                self.tables.place(&found.sample.0, &found.sample.1, self.kernel)
+                found.stack
             }
-            (Err(_), _) => self.place(process, UserStack::Walked { addresses: Vec::new(), ended: Ended::NoUserStack }),
+            (Err(_), _) => self.place(process, NO_USER_STACK),
         };
         if trouble.is_none() && !matches!(stack.ended, Ended::Root) {
             trouble = Some(stack.ended.label().to_owned());
@@ -276,30 +289,38 @@ impl Snapshot {
         self.tables.place(&met, &tally, self.kernel)
     }
 
-    /// Walks what a round has given of a thread and keeps it; how many bytes to ask for in another round, if it wants one.
-    fn walk(&mut self, thread: Thread, bytes: u32, found: &mut BTreeMap<u32, Found>) -> Option<u32> {
-        let Thread { seen, user } = thread;
-        let tid = seen.record.tid;
-        let (user, is_part, trouble) = match user {
-            Ok(taken) => (taken.stack, taken.is_part, None),
-            Err(why) => (UserStack::Walked { addresses: Vec::new(), ended: Ended::NoUserStack }, false, Some(why)),
-        };
-        let tally = raw(&seen, seen.kernel.clone(), user);
+    /// Walks what was read of a thread.
+    fn walk(&mut self, seen: &SeenThread, taken: Taken, (wanted, deadline): (Wanted<'_>, Instant)) -> Result<Walked, RecordError> {
+        let bytes = wanted_of(wanted, seen.record.tid).unwrap_or(0);
+        let tally = raw(seen, Vec::new(), taken.stack);
         let met = self.meet(&tally.of);
-        let sample = self.finishing.finish((met, tally), &self.objects, &mut self.capture)?;
-        let ended = ended(&sample.1);
-        found.insert(tid, Found { seen, sample, trouble });
-        match trouble {
-            Some(Missing::Moved) => Some(bytes),
-            None if is_part && ended == Ended::NoTable => Some(bytes.saturating_mul(DEEPER).min(BYTES_MAX)),
-            _ => None,
-        }
+        let sample = match self.finishing.finish((met, tally), &self.objects, &mut self.capture) {
+            Some(sample) => Some(sample),
+            // Its file is being parsed.
+            None if Instant::now() < deadline => self.finishing.end(&self.objects, &mut self.capture)?.pop(),
+            None => None,
+        };
+        let user = sample.map_or(NO_USER_STACK, |(_, tally)| tally.of.addresses.user.clone());
+        let is_cut = matches!(user, UserStack::Walked { ended: Ended::NoTable, .. });
+        Ok(Walked { user, more: (taken.is_part && is_cut).then(|| bytes.saturating_mul(DEEPER).min(BYTES_MAX)) })
+    }
+
+    /// Keeps what was found of a thread.
+    fn keep(&mut self, seen: &SeenThread, user: Result<Walked, Missing>, found: &mut BTreeMap<u32, Found>) {
+        let (user, trouble) = match user {
+            Ok(walked) => (walked.user, None),
+            Err(why) => (NO_USER_STACK, Some(why)),
+        };
+        let tally = raw(seen, seen.kernel.clone(), user);
+        let met = self.meet(&tally.of);
+        let stack = self.tables.place(&met, &tally, self.kernel);
+        found.insert(seen.record.tid, Found { record: seen.record, stack, trouble });
     }
 
     /// Whether nobody is left but threads that were on a CPU each time.
     fn are_all_running(&self, wanted: Option<&BTreeMap<u32, u32>>, found: &BTreeMap<u32, Found>) -> bool {
         let is_running =
-            |tid: &u32| found.get(tid).is_some_and(|found| found.trouble == Some(Missing::Moved) && found.seen.record.is_on_cpu != 0);
+            |tid: &u32| found.get(tid).is_some_and(|found| found.trouble == Some(Missing::Moved) && found.record.is_on_cpu != 0);
         wanted.is_some_and(|wanted| wanted.keys().all(is_running))
     }
 
@@ -331,11 +352,21 @@ impl Snapshot {
         let met = self.meet(&tally.of);
         let (tid, waiting) = (tally.of.tid.0, (met, tally));
         if let (Some(sample), Some(found)) = (self.finishing.finish(waiting, &self.objects, &mut self.capture), found.get_mut(&tid)) {
-            found.sample = sample;
+            found.stack = self.tables.place(&sample.0, &sample.1, self.kernel);
             found.trouble = None;
-            found.seen.record.is_on_cpu = 1;
+            found.record.is_on_cpu = 1;
         }
     }
+}
+
+/// What there is where nothing is.
+const NO_USER_STACK: UserStack = UserStack::Walked { addresses: Vec::new(), ended: Ended::NoUserStack };
+
+/// A user stack as far as it could be walked.
+struct Walked {
+    user: UserStack,
+    /// So many bytes of it would lead further.
+    more: Option<u32>,
 }
 
 /// A thread as a sample of one.

@@ -1,19 +1,21 @@
-//! One round: look, read, look again.
+//! The steps of a round: look, read, look again.
 
 use crate::bpf::{BpfError, Capture, SeenThread};
-use crate::memory::{MemoryError, MemoryReader, Range};
+use crate::memory::{MemoryError, MemoryReader, RANGE_MAX_BYTES, Range};
 use crate::model::process::Pid;
 use crate::model::stack::{LastAddress, UserStack};
 use profiler_common::snapshot::{ThreadRecord, USER_COMPAT, USER_NATIVE};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Bytes of a stack that are read at first: most are not deeper.
-pub const BYTES_FIRST: u32 = 2 << 10;
+const BYTES_FIRST: u32 = 2 << 10;
 /// And at most.
 pub const BYTES_MAX: u32 = 1 << 20;
 /// So many threads are few.
 const FEW: usize = 16;
+/// Stacks that are read at once.
+const PART: usize = 256;
 /// How long the helper may take for one question; a page that does not come takes all of it.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -27,15 +29,6 @@ pub struct Look<'a> {
     pub pid: Pid,
     /// When the whole snapshot must be done: what was not read by then is not read.
     pub deadline: Instant,
-}
-
-/// A thread that was met.
-#[derive(Debug)]
-pub struct Thread {
-    /// What the kernel knew of it at the second look.
-    pub seen: SeenThread,
-    /// Its user stack.
-    pub user: Result<Taken, Missing>,
 }
 
 /// The beginning of a user stack.
@@ -60,36 +53,54 @@ pub enum Missing {
     Hangs,
 }
 
+/// How many bytes of their stacks are wanted, of all threads or of some.
+pub type Wanted<'a> = Option<&'a BTreeMap<u32, u32>>;
+
+/// How many bytes of a thread's stack are wanted, if it is.
+pub fn wanted_of(wanted: Wanted<'_>, tid: u32) -> Option<u32> {
+    wanted.map_or(Some(BYTES_FIRST), |wanted| wanted.get(&tid).copied())
+}
+
 impl Look<'_> {
-    /// Looks at all threads, or at those of these ids; each with how many bytes of its stack are wanted.
+    /// Looks at all threads, or at those that are wanted. A few are looked at one by one, and nobody beside them.
     ///
     /// # Errors
-    /// The iterator or the helper cannot be had.
-    pub fn round(&mut self, wanted: Option<&BTreeMap<u32, u32>>) -> Result<Vec<Thread>, LookError> {
-        let bytes_of = |tid: u32| wanted.map_or(Some(BYTES_FIRST), |wanted| wanted.get(&tid).copied());
-        let first = self.look(wanted)?;
-        let still: Vec<(&SeenThread, Range)> =
-            first.iter().filter_map(|seen| Some((seen, range(&seen.record, bytes_of(seen.record.tid)?)?))).collect();
-        let ranges: Vec<Range> = still.iter().map(|(_, range)| *range).collect();
-        let mut read = Vec::with_capacity(ranges.len());
-        self.read(&ranges, &mut read)?;
-        let read: HashMap<u32, (&ThreadRecord, Result<Vec<u8>, Missing>)> =
-            still.iter().zip(read).map(|((seen, _), bytes)| (seen.record.tid, (&seen.record, bytes))).collect();
-        let second = self.look(wanted)?;
-        let thread = |seen: SeenThread| {
-            let asked = bytes_of(seen.record.tid)?;
-            let user = user(&seen.record, read.get(&seen.record.tid), asked);
-            Some(Thread { seen, user })
-        };
-        Ok(second.into_iter().filter_map(thread).collect())
-    }
-
-    /// A few threads are looked at one by one, and nobody beside them.
-    fn look(&mut self, wanted: Option<&BTreeMap<u32, u32>>) -> Result<Vec<SeenThread>, BpfError> {
-        match wanted {
+    /// The iterator cannot be had.
+    pub fn threads(&mut self, wanted: Wanted<'_>) -> Result<Vec<SeenThread>, LookError> {
+        let mut seen = match wanted {
             Some(wanted) if wanted.len() <= FEW => self.capture.look_at_some(wanted.keys().copied()),
             _ => self.capture.look_at_threads(self.pid),
-        }
+        }?;
+        seen.retain(|seen| wanted_of(wanted, seen.record.tid).is_some());
+        Ok(seen)
+    }
+
+    /// Of threads that were looked at, as many from the first on as are read at once: so many stacks do not lie in memory side by side.
+    pub fn part<'a>(seen: &'a [SeenThread], wanted: Wanted<'_>) -> &'a [SeenThread] {
+        let mut bytes = 0;
+        let fits = |seen: &&SeenThread| {
+            bytes += u64::from(wanted_of(wanted, seen.record.tid).unwrap_or(0));
+            bytes <= u64::from(RANGE_MAX_BYTES)
+        };
+        let most = seen.iter().take(PART).take_while(fits).count();
+        &seen[..most.max(1).min(seen.len())]
+    }
+
+    /// What the stacks of threads that were looked at hold now. Whether that belongs together, another look must tell.
+    ///
+    /// # Errors
+    /// The helper cannot be had.
+    pub fn stacks(&mut self, seen: &[SeenThread], wanted: Wanted<'_>) -> Result<Vec<Result<Taken, Missing>>, LookError> {
+        let range = |seen: &SeenThread| range(&seen.record, wanted_of(wanted, seen.record.tid)?);
+        let ranges: Vec<Option<Range>> = seen.iter().map(range).collect();
+        let mut read = Vec::with_capacity(ranges.len());
+        self.read(&ranges.iter().flatten().copied().collect::<Vec<_>>(), &mut read)?;
+        let mut read = read.into_iter();
+        let one = |(seen, range): (&SeenThread, &Option<Range>)| {
+            let read = range.and_then(|range| Some((range.length, read.next()?)));
+            taken(&seen.record, read)
+        };
+        Ok(seen.iter().zip(&ranges).map(one).collect())
     }
 
     /// Reads ranges; where the helper does not come back, half of them at a time, until the one is found that holds it.
@@ -131,30 +142,37 @@ fn range(record: &ThreadRecord, length: u32) -> Option<Range> {
     (record.user == USER_NATIVE && record.is_on_cpu == 0).then(|| Range { address: record.walk_from().sp & !7, length })
 }
 
-/// What the two looks and the bytes in between say of a thread.
-fn user(now: &ThreadRecord, read: Option<&(&ThreadRecord, Result<Vec<u8>, Missing>)>, asked: u32) -> Result<Taken, Missing> {
-    match now.user {
+/// What is there to walk, by one look and the bytes that were read after it, of so many that were asked for.
+fn taken(record: &ThreadRecord, read: Option<(u32, Result<Vec<u8>, Missing>)>) -> Result<Taken, Missing> {
+    match record.user {
         USER_NATIVE => {}
         USER_COMPAT => {
-            let stack = UserStack::Walked { addresses: vec![now.registers[0]], ended: profiler_common::ended::Ended::Compat };
+            let stack = UserStack::Walked { addresses: vec![record.registers[0]], ended: profiler_common::ended::Ended::Compat };
             return Ok(Taken { stack, is_part: false });
         }
         _ => return Err(Missing::NoUserSide),
     }
-    let (before, bytes) = read.ok_or(Missing::Moved)?;
-    if now.is_on_cpu != 0 || !is_same_moment(before, now) {
-        return Err(Missing::Moved);
-    }
-    let bytes = bytes.as_ref().map_err(|why| *why)?;
-    let registers = now.walk_from();
+    let (asked, bytes) = read.ok_or(Missing::Moved)?;
+    let (bytes, registers) = (bytes?, record.walk_from());
     let words = bytes.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap_or_default())).collect();
     let stack = UserStack::Unfinished { addresses: vec![registers.ip], registers, at: LastAddress::Interrupted, words };
     Ok(Taken { stack, is_part: bytes.len() >= asked as usize && asked < BYTES_MAX })
 }
 
-/// Whether a thread has not run between two looks, at both of which it was on no CPU: whoever leaves a CPU is counted.
-fn is_same_moment(before: &ThreadRecord, now: &ThreadRecord) -> bool {
-    before.process == now.process
+/// What there is of a thread whose stack was not read.
+///
+/// # Errors
+/// Nothing.
+pub fn unread(record: &ThreadRecord) -> Result<Taken, Missing> {
+    taken(record, None)
+}
+
+/// Whether what was read between two looks at a thread is one moment's: it was on no CPU at both, and has not run in between, for whoever leaves a CPU is counted.
+pub fn is_one_moment(before: &ThreadRecord, now: &ThreadRecord) -> bool {
+    before.is_on_cpu == 0
+        && now.is_on_cpu == 0
+        && before.user == now.user
+        && before.process == now.process
         && before.voluntary_switches == now.voluntary_switches
         && before.involuntary_switches == now.involuntary_switches
         && before.registers == now.registers
@@ -165,23 +183,47 @@ mod tests {
     use super::*;
     use zerocopy::FromZeros as _;
 
+    fn sleeping() -> ThreadRecord {
+        ThreadRecord { user: USER_NATIVE, registers: [0x1000, 0x7000, 0, 0], voluntary_switches: 4, ..ThreadRecord::new_zeroed() }
+    }
+
     #[test]
     fn a_thread_that_has_run_in_between_has_no_stack_and_one_that_has_not_has() {
-        let before =
-            ThreadRecord { user: USER_NATIVE, registers: [0x1000, 0x7000, 0, 0], voluntary_switches: 4, ..ThreadRecord::new_zeroed() };
-        let bytes = |length| Ok(vec![0; length]);
-        assert!(user(&before, Some(&(&before, bytes(4096))), 4096).is_ok_and(|taken| taken.is_part));
-        assert!(user(&before, Some(&(&before, bytes(512))), 4096).is_ok_and(|taken| !taken.is_part));
+        let before = sleeping();
+        assert!(is_one_moment(&before, &before));
         for moved in [
             ThreadRecord { voluntary_switches: 5, ..before },
             ThreadRecord { involuntary_switches: 1, ..before },
             ThreadRecord { is_on_cpu: 1, ..before },
         ] {
-            assert_eq!(user(&moved, Some(&(&before, bytes(4096))), 4096).unwrap_err(), Missing::Moved);
+            assert!(!is_one_moment(&before, &moved) && !is_one_moment(&moved, &before));
         }
-        assert_eq!(user(&before, None, 4096).unwrap_err(), Missing::Moved);
-        assert_eq!(user(&before, Some(&(&before, Err(Missing::Hangs))), 4096).unwrap_err(), Missing::Hangs);
-        let kernel = ThreadRecord { user: 0, ..before };
-        assert_eq!(user(&kernel, None, 4096).unwrap_err(), Missing::NoUserSide);
+        let mut other = before;
+        other.process.tgid += 1;
+        assert!(!is_one_moment(&before, &other));
+    }
+
+    #[test]
+    fn what_was_read_is_to_be_walked_and_what_was_not_says_why() {
+        let (before, bytes) = (sleeping(), |length| Some((4096, Ok(vec![0; length]))));
+        assert!(taken(&before, bytes(4096)).is_ok_and(|taken| taken.is_part));
+        assert!(taken(&before, bytes(512)).is_ok_and(|taken| !taken.is_part));
+        assert_eq!(unread(&before).unwrap_err(), Missing::Moved);
+        assert_eq!(taken(&before, Some((4096, Err(Missing::Hangs)))).unwrap_err(), Missing::Hangs);
+        assert_eq!(unread(&ThreadRecord { user: 0, ..before }).unwrap_err(), Missing::NoUserSide);
+        assert!(unread(&ThreadRecord { user: USER_COMPAT, ..before }).is_ok_and(|taken| !taken.is_part));
+    }
+
+    #[test]
+    fn a_part_holds_no_more_than_is_read_at_once_and_at_least_one() {
+        let seen: Vec<SeenThread> =
+            (0..600).map(|tid| SeenThread { record: ThreadRecord { tid, ..sleeping() }, kernel: Vec::new() }).collect();
+        assert_eq!(Look::part(&seen, None).len(), PART);
+        assert_eq!(Look::part(&seen[..3], None).len(), 3);
+        for (bytes, length) in [(RANGE_MAX_BYTES, 1), (RANGE_MAX_BYTES / 8, 8)] {
+            let wanted = (0..600).map(|tid| (tid, bytes)).collect();
+            assert_eq!(Look::part(&seen, Some(&wanted)).len(), length);
+        }
+        assert!(Look::part(&[], None).is_empty());
     }
 }

@@ -29,6 +29,7 @@ pub(crate) fn take(args: &RecordArgs) -> anyhow::Result<()> {
             memory_limit: args.memory_limit,
         };
         let taken = Snapshot::prepare(options)?.take()?;
+        let entries = taken.entries.len();
         let profile = taken.grouped();
         // A program without goroutines shows its threads for them.
         if done.contains(&profile.kind) {
@@ -45,7 +46,7 @@ pub(crate) fn take(args: &RecordArgs) -> anyhow::Result<()> {
         for name in sink::file::expand_all(args.output(), &[about])? {
             sink::file::write(&encoded, &name)?;
             if !args.quiet {
-                tell(&taken.profile.comments, taken.entries.len(), profile.kind.event(), &name);
+                tell(&profile.comments, entries, profile.kind.event(), &name);
             }
         }
     }

@@ -3,7 +3,7 @@
 use crate::record::{Failure, MISUSED};
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
-use profiler::encode::{Format, Shape, dump, encode, grouped};
+use profiler::encode::{Format, Shape, dump, dump_parts, encode, grouped};
 use profiler::model::dump::Dump;
 use profiler::model::encoded::{About, Encoded};
 use profiler::pipeline::{Snapshot, SnapshotOptions};
@@ -87,31 +87,34 @@ pub(crate) fn run(args: &StacksArgs) -> Result<ExitCode, Failure> {
             taken.took.as_secs_f64() * 1e3
         ));
     }
-    write(args, &taken).map_err(failed)?;
+    write(args, taken).map_err(failed)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn write(args: &StacksArgs, taken: &Dump) -> anyhow::Result<()> {
-    let profile = taken.grouped();
+fn write(args: &StacksArgs, taken: Dump) -> anyhow::Result<()> {
     let about = About {
-        kind: profile.kind,
-        process: profile.processes.first().map(|process| (process.pid, process.comm.clone())),
-        start: profile.start,
-        duration: profile.duration,
+        kind: taken.profile.kind,
+        process: taken.profile.processes.first().map(|process| (process.pid, process.comm.clone())),
+        start: taken.profile.start,
+        duration: taken.profile.duration,
     };
     let text = |text: String| Encoded { bytes: text.into_bytes(), media_type: "text/plain; charset=utf-8", about: about.clone() };
-    let by_name = Format::from_path(&args.output).map(|format| encode(&profile, format, about.clone()));
-    let encoded = match args.format {
-        Some(StacksFormat::Pprof) => encode(&profile, Format::Pprof, about.clone()),
-        Some(StacksFormat::Text) => encode(&profile, Format::Text, about.clone()),
-        Some(StacksFormat::Folded) => encode(&profile, Format::Folded, about.clone()),
-        Some(StacksFormat::Svg) => encode(&profile, Format::Svg, about.clone()),
-        Some(StacksFormat::Debug2) => text(dump(taken, Shape::Go)),
-        None => match by_name {
-            Some(encoded) => encoded,
-            None if args.group => text(grouped(&profile)),
-            None => text(dump(taken, Shape::Plain)),
-        },
+    let (format, shape) = match args.format {
+        Some(StacksFormat::Pprof) => (Some(Format::Pprof), Shape::Plain),
+        Some(StacksFormat::Text) => (Some(Format::Text), Shape::Plain),
+        Some(StacksFormat::Folded) => (Some(Format::Folded), Shape::Plain),
+        Some(StacksFormat::Svg) => (Some(Format::Svg), Shape::Plain),
+        Some(StacksFormat::Debug2) => (None, Shape::Go),
+        None => (Format::from_path(&args.output), Shape::Plain),
+    };
+    let encoded = match format {
+        Some(format) => encode(&taken.grouped(), format, about.clone()),
+        None if args.group && args.format.is_none() => text(grouped(&taken.grouped())),
+        None if args.output == Path::new("-") => {
+            let mut parts = dump_parts(&taken, shape).map(text);
+            return parts.try_for_each(|part| sink::stdout::write(&part)).context("writing to standard output");
+        }
+        None => text(dump(&taken, shape)),
     };
     if args.output == Path::new("-") {
         return sink::stdout::write(&encoded).context("writing to standard output");
