@@ -189,12 +189,10 @@ impl Session {
     pub(super) fn look(&mut self) -> Result<(), BpfError> {
         let (Some(calls), Some(arming)) = (&mut self.calls, &mut self.arming) else { return Ok(()) };
         match calls.look(arming, (&self.processes, &self.objects), &mut self.capture)? {
-            Wanted::Nothing => Ok(()),
-            Wanted::Views => {
-                self.begin_views();
-                Ok(())
-            }
+            Wanted::Nothing => {}
+            Wanted::Views => self.begin_views(),
         }
+        Ok(())
     }
 
     /// What the user is to be told since the last time.
