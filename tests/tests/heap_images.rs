@@ -35,6 +35,23 @@ fn what_ended_images_leave_is_marked_and_makes_room() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_process_is_counted_on_without_its_first_thread() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let program = build("leaderless", Build::CBare)?;
+    for (words, ended) in [(vec![], "exit"), (vec!["exec"], "exec")] {
+        let run = Profiler::record()?.args(["-e", "heap", "--sample-bytes", "1", "--"]).args([&program]).args(words).run()?.success()?;
+        let profile = Profile::read(&run.folder.join("heap.prof"))?;
+        let left = profile.only(|sample| profile.names(sample).contains(&"leave"));
+        let figures: Vec<i64> = (0..4).map(|column| left.total(column)).collect();
+        ensure!(figures == [500, 50_000, 500, 50_000], "{ended}: {figures:?}: {:#?}", profile.comments);
+        ensure!(left.label_values("ended").into_keys().eq([ended.to_owned()]), "{:?}", left.label_values("ended"));
+    }
+    Ok(())
+}
+
 /// The number before ` kB` behind some words of a text.
 fn kilobytes(text: &str, before: &str) -> Option<u64> {
     let (_, rest) = text.split_once(before)?;
