@@ -25,6 +25,7 @@ pub(super) struct Budget {
     begun: Instant,
     /// When it began, in the kernel's ticks.
     begun_ticks: u64,
+    /// CPU time of each process.
     cpu: HashMap<Pid, Had>,
     /// What those have had whose numbers others have now.
     gone: Duration,
@@ -52,7 +53,7 @@ impl Budget {
     }
 
     /// Arms or disarms. That is paid for, too, by all the time that it lasts: the kernel holds the lock of an address space for each breakpoint, and in a server of
-    /// many processes it takes as long as the traps of a turn, of CPUs that they could have. (MariaDB lost 6 % where CPU time alone was counted, 3 % allowed.)
+    /// many processes it takes as long as the traps of a turn, of CPUs that they could have.
     pub(super) fn pay<T>(&mut self, arms: impl FnOnce() -> T) -> T {
         self.pay_if(|| (arms(), true))
     }
