@@ -120,7 +120,9 @@ impl Budget {
         let (traps_before, cpu_before) = std::mem::replace(&mut self.told, (traps, cpu));
         let had = cpu.saturating_sub(cpu_before);
         let is_disturbed = had >= TOLD_FROM && traps.saturating_sub(traps_before) * 2 > had;
-        let withheld = is_disturbed.then(|| format!("{TOTALS_WITHHELD}: probes took more than half of the processes' time, which did less in it than they do otherwise; shares hold"));
+        let withheld = is_disturbed.then(|| {
+            format!("{TOTALS_WITHHELD}: probes took more than half of the processes' time, which did less in it than they do otherwise; shares hold")
+        });
         std::iter::once(self.note()).chain(withheld).collect()
     }
 
