@@ -16,6 +16,9 @@ use std::time::Instant;
 /// Words of what a bucket counts: how many waits (a number with a fraction), and ticks.
 const RECORD_WORDS: usize = 2;
 
+/// What stands first in a stack that the runtime has unfolded already, as those of its own locks are (`logicalStackSentinel`, Go 1.23 to 1.27): no address.
+const UNFOLDED: u64 = u64::MAX;
+
 /// Which of the two.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Which {
@@ -126,18 +129,31 @@ fn profile(pages: &mut Pages<'_>, request: &Request, which: Which) -> Result<GoW
     pages.forget();
     let rate = pages.u64(in_process(rate))?.cast_signed();
     let found = walk(pages, &list, |words, _| (words.first().copied().unwrap_or(0), words.get(1).copied().unwrap_or(0)))?;
-    let bucket = |bucket: Bucket<(u64, u64)>| GoWaitBucket {
+    Ok(GoWaitProfile { which, rate, buckets: found.into_iter().map(of_bucket).collect() })
+}
+
+fn of_bucket(mut bucket: Bucket<(u64, u64)>) -> GoWaitBucket {
+    if bucket.stack.first() == Some(&UNFOLDED) {
+        bucket.stack.remove(0);
+    }
+    GoWaitBucket {
         address: bucket.address,
         stack: bucket.stack,
         count: f64::from_bits(bucket.record.0),
         ticks: bucket.record.1.cast_signed(),
-    };
-    Ok(GoWaitProfile { which, rate, buckets: found.into_iter().map(bucket).collect() })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_mark_of_an_unfolded_stack_is_no_frame_of_it() {
+        let of = |stack: &[u64]| of_bucket(Bucket { address: 8, size: 0, stack: stack.to_vec(), record: (1.0_f64.to_bits(), 5) });
+        assert_eq!(of(&[u64::MAX, 3, 4]), GoWaitBucket { address: 8, stack: vec![3, 4], count: 1.0, ticks: 5 });
+        assert_eq!((of(&[3, u64::MAX]).stack, of(&[u64::MAX]).stack), (vec![3, u64::MAX], vec![]));
+    }
 
     #[test]
     fn what_is_shown_is_what_go_shows() {
