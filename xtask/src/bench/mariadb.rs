@@ -1,6 +1,6 @@
 //! A MariaDB server of a benchmark's own: in a folder and at a socket that nobody else has, ended with the value.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use profiler_tests::run::Folder;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,6 +11,13 @@ use std::time::{Duration, Instant};
 const ROWS: u32 = 10_000;
 /// Queries that are sent at a time.
 const BATCH: u32 = 2000;
+
+/// Clients that ask side by side: the server always has something to do, so what is asked and answered tells how much it can do.
+const CLIENTS: usize = 2;
+/// The server's CPU. Where it and its clients may run anywhere on two CPUs, who runs beside whom decides by a sixth how much is answered, for a minute on end, and
+/// any process that wakes up can turn that over.
+const SERVER_CPU: &str = "0";
+const CLIENTS_CPU: &str = "1";
 
 /// A server.
 pub(super) struct MariaDb {
@@ -32,7 +39,8 @@ impl MariaDb {
             .output()
             .context("mariadb-install-db, of Debian's package mariadb-server")?;
         ensure!(output.status.success(), "mariadb-install-db: {}", String::from_utf8_lossy(&output.stderr));
-        let child = Command::new("mariadbd")
+        let child = Command::new("taskset")
+            .args(["-c", SERVER_CPU, "mariadbd"])
             .args(["--no-defaults", "--skip-networking", "--user=root"])
             .arg(format!("--datadir={}", data.display()))
             .arg(format!("--socket={}", socket(folder.path()).display()))
@@ -58,23 +66,31 @@ impl MariaDb {
         self.child.id()
     }
 
-    /// Queries a second, of one client that asks for so many seconds.
+    /// Queries a second, of clients that ask for so many seconds.
     ///
     /// # Errors
     /// It does not answer.
     pub(super) fn queries(&self, seconds: u32) -> Result<f64> {
         let batch: String = (0..BATCH).map(|at| format!("SELECT word FROM keyed.rows WHERE id = {};\n", 1 + at * 7919 % ROWS)).collect();
-        let (begun, mut asked) = (Instant::now(), 0);
-        while begun.elapsed() < Duration::from_secs(seconds.into()) {
-            self.told(&batch)?;
-            asked += BATCH;
-        }
-        Ok(f64::from(asked) / begun.elapsed().as_secs_f64())
+        let begun = Instant::now();
+        let asks = || {
+            let mut asked = 0;
+            while begun.elapsed() < Duration::from_secs(seconds.into()) {
+                self.told(&batch)?;
+                asked += BATCH;
+            }
+            anyhow::Ok(f64::from(asked) / begun.elapsed().as_secs_f64())
+        };
+        std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(asks)).collect();
+            clients.into_iter().map(|client| client.join().map_err(|_| anyhow!("a client panicked"))?).sum()
+        })
     }
 
     /// Sends it statements.
     fn told(&self, statements: &str) -> Result<()> {
-        let output = Command::new("mariadb")
+        let output = Command::new("taskset")
+            .args(["-c", CLIENTS_CPU, "mariadb"])
             .args(["--no-defaults", "--user=root", "--skip-column-names", "--batch"])
             .arg(format!("--socket={}", socket(self.folder.path()).display()))
             .args(["--execute", statements])

@@ -1,26 +1,26 @@
 //! P10 and P11: what a hand-off of a lock costs two threads whose waits are recorded, on one CPU and on two, against a script of bpftrace that follows
 //! futex(2) with stacks and against libbpf-tools' offcputime; and what those pay that nobody records: context switches, system calls.
 //!
-//! All of it in turns of one run; the least of each counts. What is measured is CPU time of the threads. On two CPUs a hand-off wakes an idle one, which takes
-//! far longer than all else, and how long differs more than what is looked for; so there the goals are about what the programs take, by the kernel's statistics
-//! of them (what the kernel does around a program is missing then, with us and with the peers).
+//! All of it in turns of one run. What is measured is CPU time of the threads, and what recording adds to it is taken within a turn, from the same two threads: how
+//! they lie in caches differs more between processes than what is looked for. On two CPUs a hand-off wakes a thread on a CPU that has nothing else to do, and leaving a
+//! halt takes far longer than all else (on a virtual machine tens of microseconds, each time others); so both are kept from halting there.
 
+mod awake;
 mod peer;
 mod subject;
 
-use super::Row;
+use super::{Row, median};
 use anyhow::{Context as _, Result, ensure};
-use aya::programs::loaded_programs;
-use aya::sys::{Stats, enable_stats};
+use awake::Awake;
 use peer::Peer;
 use profiler_tests::profile::Profile;
 use profiler_tests::run::{Outcome, Profiler};
-use std::collections::HashSet;
 use std::fs;
 use subject::Handoffs;
 
-/// Turns in which each is measured once.
+/// Turns in which each is measured, the least of its rounds.
 const TURNS: usize = 5;
+const ROUNDS: usize = 3;
 /// Hand-offs of a round, on one CPU and on two.
 const COUNTS: [(u32, u64); 2] = [(1, 200_000), (2, 20_000)];
 /// Calls of getppid(2) of a round.
@@ -31,8 +31,9 @@ const OF_OFFCPUTIME_MAX: f64 = 0.3;
 const SWITCH_MAX: f64 = 1.15;
 /// Every kind of waits.
 const ALL: &str = "off-cpu,block,mutex,threadcreate";
-/// What is recorded, and whether it is what the goals are about: who waits and who ends it.
-const OURS: [(&str, bool); 4] = [("block,mutex", true), ("block", false), ("mutex", false), ("off-cpu", false)];
+/// What is recorded, and beside which peer it is put for the goals: what follows who waits for whom, and what takes every sleep.
+const OURS: [(&str, Option<Peer>); 4] =
+    [("block,mutex", Some(Peer::Bpftrace)), ("off-cpu", Some(Peer::Offcputime)), ("block", None), ("mutex", None)];
 
 /// Measures.
 pub(super) fn run() -> Result<Vec<Row>> {
@@ -48,110 +49,65 @@ pub(super) fn run() -> Result<Vec<Row>> {
 /// Hand-offs of a lock.
 fn handed_over(cpus: u32, count: u64) -> Result<Vec<Row>> {
     let at = format!("hand-off on {cpus} CPU{}", if cpus == 1 { "" } else { "s" });
-    let mut alone = f64::INFINITY;
-    let (mut ours, mut theirs) = ([f64::INFINITY; OURS.len()], [f64::INFINITY; Peer::ALL.len()]);
-    let is_loud = cpus > 1;
+    let _awake = if cpus > 1 { Some(Awake::keep(cpus)?) } else { None };
+    let (mut alone, mut ours, mut theirs) = (Vec::new(), [const { Vec::new() }; OURS.len()], [const { Vec::new() }; Peer::ALL.len()]);
     let mut counted = String::new();
     for _ in 0..TURNS {
         let mut handoffs = Handoffs::start(cpus)?;
-        alone = alone.min(handoffs.took("lock", count)?);
-        for (least, (kinds, _)) in ours.iter_mut().zip(OURS) {
-            let (took, outcome) = recorded(&mut handoffs, &["-e", kinds], "lock", count)?;
-            *least = least.min(took);
-            if kinds == "block,mutex" {
+        let took = least(&mut handoffs, count)?;
+        alone.push(took);
+        for (added, (kinds, _)) in ours.iter_mut().zip(OURS) {
+            let (with, outcome) = recorded(&mut handoffs, &["-e", kinds], count)?;
+            added.push(with - took);
+            if kinds == OURS[0].0 {
                 counted = taken(&outcome);
             }
         }
-        for (least, peer) in theirs.iter_mut().zip(Peer::ALL).filter(|(_, peer)| peer.is_here()) {
+        for (added, peer) in theirs.iter_mut().zip(Peer::ALL).filter(|(_, peer)| peer.is_here()) {
             let watching = peer.watch(handoffs.pid())?;
             handoffs.took("lock", count / 10)?;
-            *least = least.min(handoffs.took("lock", count)?);
+            added.push(least(&mut handoffs, count)? - took);
             drop(watching);
         }
     }
-    let mut rows = vec![Row::beside(format!("{at}: alone"), format!("{alone:.0} ns"))];
-    for ((kinds, is_goal), took) in OURS.into_iter().zip(ours) {
-        let added = took - alone;
-        rows.push(Row::beside(format!("{at}: what -e {kinds} adds"), format!("{added:.0} ns")));
-        for (peer, took) in Peer::ALL.into_iter().zip(theirs) {
-            let (theirs, most) = (took - alone, peer.share_max());
-            let ratio = added / theirs;
-            let what = format!("{at}: what -e {kinds} adds / what {} adds", peer.name());
-            let figure = format!("{ratio:.3} ({added:.0} / {theirs:.0} ns)");
-            rows.push(match (is_goal && !is_loud, peer.is_here()) {
-                (_, false) => Row::missing(peer.name(), "apt-get install bpftrace libbpf-tools"),
-                // A peer that seems to cost nothing was lost in the noise, and proves nothing.
-                (true, true) => Row::goal(what, figure, format!("<= {most}"), theirs > 0.0 && ratio <= most),
-                (false, true) => Row::beside(what, figure),
-            });
-        }
+    let mut rows = vec![Row::beside(format!("{at}: alone"), format!("{:.0} ns", median(&mut alone)))];
+    let theirs: Vec<(Peer, f64)> =
+        Peer::ALL.into_iter().zip(theirs.each_mut().map(|added| if added.is_empty() { f64::NAN } else { median(added) })).collect();
+    for ((kinds, beside), mut added) in OURS.into_iter().zip(ours) {
+        let added = median(&mut added);
+        rows.extend(theirs.iter().map(|(peer, theirs)| compared(&at, (kinds, added), (*peer, *theirs), beside == Some(*peer))));
     }
-    rows.push(Row::beside(format!("{at}: waits of the last round of {count} and the one before"), counted));
-    if is_loud {
-        rows.extend(in_programs(&at, cpus, count)?);
-    }
+    rows.push(Row::beside(format!("{at}: waits of the last {ROUNDS} rounds of {count} and the one before"), counted));
     let mut handoffs = Handoffs::start(cpus)?;
-    let (_, outcome) = recorded(&mut handoffs, &["-e", "block,mutex", "--self-cost"], "lock", count)?;
+    let (_, outcome) = recorded(&mut handoffs, &["-e", "block,mutex", "--self-cost"], count)?;
     rows.extend(programs(&outcome).into_iter().map(|line| Row::beside(format!("{at}: a program of ours"), line)));
     Ok(rows)
 }
 
-/// What the programs take of a hand-off, ours and the peers'.
-fn in_programs(at: &str, cpus: u32, count: u64) -> Result<Vec<Row>> {
-    let _statistics = enable_stats(Stats::RunTime).context("turning the statistics of programs on")?;
-    let (mut ours, mut theirs) = (f64::INFINITY, [f64::INFINITY; Peer::ALL.len()]);
-    for _ in 0..TURNS {
-        let mut handoffs = Handoffs::start(cpus)?;
-        let before = Programs::that_are_loaded();
-        let mut running = Profiler::record()?.args(["-e", "block,mutex"]).pid(handoffs.pid()).start()?;
-        running.wait_until_recording()?;
-        ours = ours.min(before.took(&mut handoffs, count)?);
-        running.interrupt()?.success()?;
-        for (least, peer) in theirs.iter_mut().zip(Peer::ALL).filter(|(_, peer)| peer.is_here()) {
-            let before = Programs::that_are_loaded();
-            let watching = peer.watch(handoffs.pid())?;
-            *least = least.min(before.took(&mut handoffs, count)?);
-            drop(watching);
-        }
-    }
-    let here = Peer::ALL.into_iter().zip(theirs).filter(|(peer, _)| peer.is_here());
-    let rows = here.map(|(peer, theirs)| {
-        let (what, most) = (format!("{at}: time in programs of -e block,mutex / in those of {}", peer.name()), peer.share_max());
-        let figure = format!("{:.3} ({ours:.0} / {theirs:.0} ns)", ours / theirs);
-        Row::goal(what, figure, format!("<= {most}"), theirs > 0.0 && ours <= most * theirs)
-    });
-    Ok(rows.collect())
-}
-
-/// The programs that are loaded before others are: those are another's.
-struct Programs(HashSet<u32>);
-
-impl Programs {
-    fn that_are_loaded() -> Self {
-        Self(loaded_programs().flatten().map(|info| info.id()).collect())
-    }
-
-    /// Nanoseconds that others have taken so far.
-    fn others_ns(&self) -> f64 {
-        let others = loaded_programs().flatten().filter(|info| !self.0.contains(&info.id()));
-        others.map(|info| info.run_time().as_nanos() as f64).sum()
-    }
-
-    /// Nanoseconds that they take of a hand-off.
-    fn took(&self, handoffs: &mut Handoffs, count: u64) -> Result<f64> {
-        handoffs.took("lock", count / 10)?;
-        let before = self.others_ns();
-        handoffs.took("lock", count)?;
-        Ok((self.others_ns() - before) / count as f64)
+/// What ours adds to a hand-off beside what a peer adds.
+fn compared(at: &str, (kinds, ours): (&str, f64), (peer, theirs): (Peer, f64), is_goal: bool) -> Row {
+    let (ratio, most) = (ours / theirs, peer.share_max());
+    let what = format!("{at}: what -e {kinds} adds / what {} adds", peer.name());
+    let figure = format!("{ratio:.3} ({ours:.0} / {theirs:.0} ns)");
+    match (is_goal, peer.is_here()) {
+        (_, false) => Row::missing(peer.name(), "apt-get install bpftrace libbpf-tools"),
+        // A peer that seems to cost nothing was lost in the noise, and proves nothing.
+        (true, true) => Row::goal(what, figure, format!("<= {most}"), theirs > 0.0 && ratio <= most),
+        (false, true) => Row::beside(what, figure),
     }
 }
 
-/// Records the subject while it makes a round, after a short one that warms up.
-fn recorded(handoffs: &mut Handoffs, args: &[&str], kind: &str, count: u64) -> Result<(f64, Outcome)> {
+/// Nanoseconds of a hand-off: the least of some rounds.
+fn least(handoffs: &mut Handoffs, count: u64) -> Result<f64> {
+    (0..ROUNDS).try_fold(f64::INFINITY, |least, _| Ok(least.min(handoffs.took("lock", count)?)))
+}
+
+/// Records the subject while it hands over, after a short round that warms up.
+fn recorded(handoffs: &mut Handoffs, args: &[&str], count: u64) -> Result<(f64, Outcome)> {
     let mut running = Profiler::record()?.args(args).pid(handoffs.pid()).start()?;
     running.wait_until_recording()?;
-    handoffs.took(kind, count / 10)?;
-    let took = handoffs.took(kind, count)?;
+    handoffs.took("lock", count / 10)?;
+    let took = least(handoffs, count)?;
     Ok((took, running.interrupt()?.success()?))
 }
 
