@@ -37,6 +37,11 @@ static void many(void) {
     for (int i = 20000 - 50; i < 20000; i++) free(mixed[i]);
 }
 
+// The 10,000 of 3,000 bytes get larger ones in their place.
+PLAIN static void grown(void) {
+    for (int i = 0; i < 10000; i++) kept[i] = hold(realloc(kept[i], 3500));
+}
+
 // All of it is given back.
 static void none(void) {
     for (int i = 0; i < 20000; i++) free(small[i]);
@@ -79,6 +84,7 @@ int main(void) {
         line[strcspn(line, "\n")] = 0;
         if (!strcmp(line, "many")) many();
         else if (!strcmp(line, "none")) none();
+        else if (!strcmp(line, "grown")) grown();
         else if (!strcmp(line, "first")) first();
         else if (!strcmp(line, "second")) second();
         else if (!strcmp(line, "some")) some();
