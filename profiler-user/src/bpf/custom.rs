@@ -4,8 +4,9 @@ use super::BpfError;
 use super::btf::KernelTypes;
 use super::custom_values::{FunctionSites, Probe};
 use super::error::{is_before, is_before_probes};
+use super::probe_links::{Links, Points, RETURN, create_link, has_links_of_many};
 use super::probe_programs::{AttachType, ProbeObject, descriptor};
-use super::probes::{Points, RETURN, close_aside, create_link, has_links_of_many};
+
 use crate::model::custom::{Action, CustomProfile, Place};
 use crate::model::probe_points::Mark;
 use crate::model::process::Pid;
@@ -54,11 +55,11 @@ pub(super) struct CustomProbes {
     /// Tracepoints to be armed: their names, and the numbers of their sites; removals first.
     tracepoints: Vec<(String, u32)>,
     traced: Vec<OwnedFd>,
-    links: HashMap<Pid, Vec<OwnedFd>>,
+    links: Links,
     /// What the programs refer to, for one that is loaded later; those of its maps stay open.
     pub(super) maps: Vec<(String, RawFd)>,
     /// Those at which programs tell of their own blocks.
-    pub(super) told: HashMap<Pid, Vec<OwnedFd>>,
+    pub(super) told: Links,
 }
 
 impl CustomProbes {
@@ -94,9 +95,9 @@ impl CustomProbes {
             numbers: HashMap::new(),
             tracepoints: Vec::new(),
             traced: Vec::new(),
-            links: HashMap::new(),
+            links: Links::default(),
             maps: maps.to_vec(),
-            told: HashMap::new(),
+            told: Links::default(),
         };
         if has_tracepoints {
             probes.find_tracepoints()?;
@@ -204,13 +205,13 @@ impl CustomProbes {
                 }
             }
         }
-        self.links.entry(pid).or_default().extend(links);
+        self.links.keep(pid, links);
         Ok(())
     }
 
     /// Disarms what is armed in a process.
     pub(super) fn disarm(&mut self, pid: Pid) {
-        self.links.remove(&pid).into_iter().for_each(close_aside);
+        self.links.close_aside(pid);
     }
 }
 

@@ -4,8 +4,8 @@
 use super::custom::CustomProbes;
 use super::custom_values::of_mark_argument;
 use super::error::BpfError;
+use super::probe_links::{Points, create_link};
 use super::probe_programs::{AttachType, ProbeObject};
-use super::probes::{Points, close, create_link};
 use crate::model::allocator::{AllocatorMark, Told};
 use crate::model::process::Pid;
 use profiler_common::custom::{ACTION_ADD, ACTION_REMOVE, CustomSite, SITE_KEYED, SITE_OF_BLOCKS};
@@ -42,14 +42,14 @@ impl CustomProbes {
         // First what ends blocks: one that is counted must not end unseen.
         for points in [frees, allocs].iter().filter(|points| !points.is_empty()) {
             let link = create_link(program, &path, points, (AttachType::Multi, 0, pid));
-            self.told.entry(pid).or_default().push(link.map_err(|source| BpfError::Probe { pid: pid.0, source })?);
+            self.told.keep(pid, [link.map_err(|source| BpfError::Probe { pid: pid.0, source })?]);
         }
         Ok(())
     }
 
     /// Takes all of them away.
     pub(super) fn disarm_marks(&mut self) {
-        close(self.told.drain().flat_map(|(_, links)| links).collect());
+        self.told.close();
     }
 }
 

@@ -2,8 +2,8 @@
 //! is counted. It is stopped by a signal of the kernel side to itself, which it does not notice.
 
 use super::error::BpfError;
+use super::probe_links::{Points, create_link};
 use super::probe_programs::{AttachType, ProbeObject};
-use super::probes::{Points, create_link};
 use crate::model::process::Pid;
 use aya::maps::{Array, MapData};
 use profiler_common::hold;

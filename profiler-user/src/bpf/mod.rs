@@ -27,6 +27,7 @@ mod mmap_ring;
 mod options;
 mod order;
 mod perf_event;
+mod probe_links;
 mod probe_programs;
 mod probes;
 mod probes_capture;

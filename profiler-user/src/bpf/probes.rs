@@ -1,7 +1,8 @@
-//! Probes on an allocator's functions: which programs, where, for which process. What is armed is disarmed when its link is closed, also by our death.
+//! Probes on an allocator's functions: which programs, where, for which process.
 
 use super::error::BpfError;
-use super::probe_programs::{AttachType, ProbeObject, descriptor};
+use super::probe_links::{Links, Points, RETURN, create_link, has_links_of_many};
+use super::probe_programs::{AttachType, ProbeObject};
 use super::program_cost;
 use crate::config::Event;
 use crate::model::allocator::{Allocator, AllocatorCall, AllocatorFunction, ProbePlace};
@@ -10,38 +11,11 @@ use aya::maps::{Array, MapData};
 use profiler_common::limits::{SITE_OWN_MAX, SITES_MAX};
 use profiler_common::tally::{self, Site, cookie};
 use std::collections::HashMap;
-use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
-
-// include/uapi/linux/bpf.h
-const LINK_CREATE: libc::c_int = 28;
-pub(super) const RETURN: u32 = 1;
-
-/// Threads that close links.
-const CLOSERS_MAX: usize = 32;
 
 /// Words of a [`Site`] as the map's value.
 pub(super) const SITE_WORDS: usize = size_of::<Site>() / 8;
-
-/// `union bpf_attr`, the part for `BPF_LINK_CREATE` of many uprobes.
-#[repr(C)]
-struct LinkAttr {
-    prog_fd: u32,
-    target_fd: u32,
-    attach_type: u32,
-    flags: u32,
-    path: u64,
-    offsets: u64,
-    ref_ctr_offsets: u64,
-    cookies: u64,
-    cnt: u32,
-    multi_flags: u32,
-    pid: u32,
-    reserved: u32,
-}
 
 /// The programs of a recording's kind.
 enum Programs {
@@ -63,8 +37,7 @@ pub(super) struct Probes {
     lesser: Option<OwnedFd>,
     /// What the programs have run whose place was taken.
     ran: Ran,
-    /// Links by process.
-    links: HashMap<Pid, Vec<OwnedFd>>,
+    links: Links,
 }
 
 /// Where a call is trapped.
@@ -96,27 +69,6 @@ pub(super) struct Ran {
     pub(super) time_ns: u64,
 }
 
-/// Functions of one link.
-#[derive(Default)]
-pub(super) struct Points {
-    offsets: Vec<u64>,
-    cookies: Vec<u64>,
-    /// Words in the file that are raised while somebody looks, if there are any; 0: none.
-    semaphores: Vec<u64>,
-}
-
-impl Points {
-    pub(super) fn push(&mut self, offset: u64, cookie: u64, semaphore: u64) {
-        self.offsets.push(offset);
-        self.cookies.push(cookie);
-        self.semaphores.push(semaphore);
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.offsets.is_empty()
-    }
-}
-
 impl Probes {
     /// Loads the programs for a kind of profile; the maps are those that aya has made.
     pub(super) fn load(
@@ -140,7 +92,7 @@ impl Probes {
             },
         };
         let lesser = (budget && event == Event::Heap).then(|| multi("allocs_entry")).transpose()?;
-        Ok(Self { programs, lesser, ran: Ran::default(), sites, numbers: HashMap::new(), links: HashMap::new() })
+        Ok(Self { programs, lesser, ran: Ran::default(), sites, numbers: HashMap::new(), links: Links::default() })
     }
 
     /// The loaded programs, by name.
@@ -164,7 +116,7 @@ impl Probes {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let mut links = Vec::new();
         let mut link = |program: &OwnedFd, points: &Points, attach, flags| {
-            if points.offsets.is_empty() {
+            if points.is_empty() {
                 return Ok(());
             }
             links.push(create_link(program, &path, points, (attach, flags, pid)).map_err(|source| BpfError::Probe { pid: pid.0, source })?);
@@ -183,7 +135,7 @@ impl Probes {
                 link(entry, &makers, AttachType::Multi, 0)?;
             }
         }
-        self.links.entry(pid).or_default().extend(links);
+        self.links.keep(pid, links);
         Ok(())
     }
 
@@ -245,7 +197,7 @@ impl Probes {
 
     /// Processes in which something is armed.
     pub(super) fn processes(&self) -> usize {
-        self.links.len()
+        self.links.processes()
     }
 
     /// Which returns are seen.
@@ -259,7 +211,7 @@ impl Probes {
 
     /// Links a probe of our own text, and those of others at the same place, to see what its trap costs.
     pub(super) fn try_out(&self, path: &str, offset: u64, trap: Trap, others: &[Pid]) -> io::Result<Vec<OwnedFd>> {
-        let points = Points { offsets: vec![offset], cookies: vec![0], ..Points::default() };
+        let points = Points::one(offset);
         let own = Pid(std::process::id());
         let links = std::iter::once(&own)
             .chain(others)
@@ -281,12 +233,12 @@ impl Probes {
 
     /// Disarms everything.
     pub(super) fn disarm_all(&mut self) {
-        close(self.links.drain().flat_map(|(_, links)| links).collect());
+        self.links.close();
     }
 
     /// Disarms what is armed in a process, which has ended.
     pub(super) fn disarm(&mut self, pid: Pid) {
-        self.links.remove(&pid).into_iter().for_each(close_aside);
+        self.links.close_aside(pid);
     }
 }
 
@@ -300,65 +252,4 @@ const fn call_number(call: AllocatorCall) -> u32 {
         AllocatorCall::PosixMemalign => tally::CALL_POSIX_MEMALIGN,
         AllocatorCall::Free => tally::CALL_FREE,
     }
-}
-
-/// Closes links side by side: each takes its breakpoints away at once, and then waits some 10 ms for programs that may still run; one after the other, those of a
-/// server of a hundred processes would be trapped for seconds longer.
-pub(super) fn close(mut links: Vec<OwnedFd>) {
-    let each = links.len().div_ceil(CLOSERS_MAX);
-    thread::scope(|scope| {
-        while !links.is_empty() {
-            let some = links.split_off(links.len().saturating_sub(each));
-            // Where there is no thread for them they are closed here, with what was moved to it.
-            let _ = thread::Builder::new().name("disarming".into()).spawn_scoped(scope, move || drop(some));
-        }
-    });
-}
-
-/// Closes the links of a process that has ended: nobody is trapped by them, and nobody needs to wait for it.
-pub(super) fn close_aside(links: Vec<OwnedFd>) {
-    static CLOSERS: AtomicUsize = AtomicUsize::new(0);
-    if CLOSERS.fetch_add(1, Ordering::Relaxed) < CLOSERS_MAX {
-        // Where there is no thread for it they are closed here.
-        let closes = move || {
-            drop(links);
-            CLOSERS.fetch_sub(1, Ordering::Relaxed);
-        };
-        if thread::Builder::new().name("disarming".into()).spawn(closes).is_ok() {
-            return;
-        }
-    }
-    CLOSERS.fetch_sub(1, Ordering::Relaxed);
-}
-
-/// Whether the kernel has links of many probes. An older one takes the programs all the same. What is no file is refused in other words by one that has them.
-pub(super) fn has_links_of_many(program: &OwnedFd) -> bool {
-    let points = Points { offsets: vec![0], cookies: vec![0], ..Points::default() };
-    let refused = create_link(program, "/", &points, (AttachType::Multi, 0, Pid(std::process::id())));
-    refused.err().and_then(|error| error.raw_os_error()) != Some(libc::EINVAL)
-}
-
-pub(super) fn create_link(
-    program: &OwnedFd,
-    path: &str,
-    points: &Points,
-    (attach, multi_flags, pid): (AttachType, u32, Pid),
-) -> io::Result<OwnedFd> {
-    let path = CString::new(path).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    let attr = LinkAttr {
-        prog_fd: program.as_raw_fd() as u32,
-        target_fd: 0,
-        attach_type: attach as u32,
-        flags: 0,
-        path: path.as_ptr() as u64,
-        offsets: points.offsets.as_ptr() as u64,
-        ref_ctr_offsets: if points.semaphores.iter().all(|semaphore| *semaphore == 0) { 0 } else { points.semaphores.as_ptr() as u64 },
-        cookies: points.cookies.as_ptr() as u64,
-        cnt: points.offsets.len() as u32,
-        multi_flags,
-        pid: pid.0,
-        reserved: 0,
-    };
-    // SAFETY: the attributes, and all that they point to, outlive the call.
-    descriptor(unsafe { libc::syscall(libc::SYS_bpf, LINK_CREATE, &raw const attr, size_of::<LinkAttr>() - 4) })
 }

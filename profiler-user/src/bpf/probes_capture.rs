@@ -4,7 +4,7 @@ use super::capture::Capture;
 use super::custom::CustomProbes;
 use super::embedded::EMBEDDED_OBJECT;
 use super::error::BpfError;
-use super::probes::{Probes, Returns, close_aside};
+use super::probes::{Probes, Returns};
 use super::program::Programs;
 use crate::model::allocator::{AllocatorFunction, AllocatorMark, ProbePlace};
 use crate::model::process::Pid;
@@ -38,7 +38,7 @@ impl Capture {
     /// Takes them away: the process has ended.
     pub fn disarm_marks(&mut self, pid: Pid) {
         if let Some(custom) = &mut self.programs.custom {
-            custom.told.remove(&pid).into_iter().for_each(close_aside);
+            custom.told.close_aside(pid);
         }
     }
 }

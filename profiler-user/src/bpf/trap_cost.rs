@@ -1,7 +1,8 @@
 //! What a trap costs on this machine: a function of our own is called with a probe on it and without. And what the traps of a recording have cost by that.
 
 use super::counters::Counted;
-use super::probes::{Probes, Ran, Returns, Trap, close};
+use super::probe_links::close;
+use super::probes::{Probes, Ran, Returns, Trap};
 use crate::model::process::Pid;
 use std::fs;
 use std::io;
