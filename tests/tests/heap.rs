@@ -96,7 +96,9 @@ fn a_late_look_counts_what_was_allocated_since_to_the_block() -> Result<()> {
     let noted = |beginning: &str| profile.comment(beginning).and_then(|rest| rest.split_whitespace().next()).map(str::to_owned);
     ensure!(noted("frees of blocks that were never seen, such as older ones:") == Some("0".to_owned()), "{:#?}", profile.comments);
     ensure!(
-        profile.comments.iter().any(|comment| comment.contains("; in the end ") && comment.contains(" kB resident, ")),
+        profile.comments.iter().any(|comment| comment.contains(" kB in use as recorded; in the end RSS ")
+            && comment.contains(" kB, PSS ")
+            && comment.ends_with(" kB")),
         "{:#?}",
         profile.comments
     );

@@ -20,9 +20,12 @@ pub(super) fn notes(armed: &BTreeSet<Pid>, blocks: &HashMap<SampleKey, TallyCoun
     let told: Vec<Pid> = covered.iter().take(TOLD_MAX).map(|(pid, _)| *pid).collect();
     let sizes = covered.iter().zip(memory_of(&told, PATIENCE)).filter_map(|((pid, in_use), memory)| {
         let memory = memory?;
-        let proportional = memory.proportional.map(|bytes| format!(", {} kB its part of what is shared", bytes >> 10)).unwrap_or_default();
+        let proportional = match memory.proportional {
+            Some(bytes) => format!("{} kB", bytes >> 10),
+            None => "not told by the kernel in time".to_owned(),
+        };
         Some(format!(
-            "process {}: {} kB in use as recorded; in the end {} kB resident{proportional}",
+            "process {}: {} kB in use as recorded; in the end RSS {} kB, PSS {proportional}",
             pid.0,
             in_use.div_ceil(1 << 10),
             memory.resident >> 10
