@@ -26,13 +26,15 @@ fn each_of_very_many_processes_is_counted() -> Result<()> {
     running.wait_until_recording()?;
     writeln!(stdin, "go")?;
     subject.wait_for_line("done")?;
-    let profile = Profile::read(&running.interrupt()?.success()?.folder.join("heap.prof"))?;
+    let outcome = running.interrupt()?.success()?;
+    let profile = Profile::read(&outcome.folder.join("heap.prof"))?;
     let mut by_process: BTreeMap<i64, i64> = BTreeMap::new();
     for sample in profile.samples.iter().filter(|sample| profile.names(sample).contains(&"takes")) {
         *by_process.entry(sample.label("pid").map_or(0, |label| label.number)).or_default() += sample.values[2];
     }
     ensure!(by_process.len() == CHILDREN, "{} processes of {CHILDREN}: {:#?}", by_process.len(), profile.comments);
     ensure!(by_process.values().all(|blocks| *blocks == BLOCKS), "{by_process:?}");
+    ensure!(outcome.stderr.contains(&format!("taking the probes of {} processes away", CHILDREN + 1)), "{}", outcome.stderr);
     ensure!(profile.balance()?.difference == 0 && profile.losses()?.is_empty(), "{:#?}", profile.comments);
     Ok(())
 }

@@ -19,6 +19,11 @@ impl Programs {
 }
 
 impl Capture {
+    /// Processes in which functions of an allocator are probed now.
+    pub fn probed(&self) -> usize {
+        self.programs.probes.as_ref().map_or(0, Probes::processes)
+    }
+
     /// Where a function of an allocator is probed, if it is.
     pub fn place_of(&self, function: &AllocatorFunction) -> Option<ProbePlace> {
         self.programs.probes.as_ref()?.place_of(function)

@@ -59,6 +59,9 @@ pub enum RecordError {
     Memory(#[from] MemoryError),
 }
 
+/// Of so many processes probes are not taken away in a moment.
+const MANY_PROBED: usize = 250;
+
 /// How a recording is going.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Progress {
@@ -202,6 +205,11 @@ impl Recorder {
         let Ended { windows, objects, capture, unwinding, arming } = session.finish(&config)?;
         let placements = arming.as_ref().map(Arming::placements).unwrap_or_default();
         let self_cost = if config.self_cost { capture.self_cost() } else { Vec::new() };
+        // For each probe of each process the kernel asks those of all others whether they still want it.
+        if capture.probed() >= MANY_PROBED {
+            control.told(&format!("taking the probes of {} processes away, which takes the kernel some seconds", capture.probed()));
+        }
+        drop(capture);
         Ok((Recording { windows, objects, self_cost, placements, unwinding, config, command, hearing: None }, signals))
     }
 }
