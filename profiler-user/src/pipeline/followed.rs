@@ -18,13 +18,13 @@ impl Followed {
         Self { living: pids.into_iter().collect(), inherit }
     }
 
-    /// Something has happened to a process.
+    /// Something has happened to a process; the end of its first thread is that of itself.
     pub(super) fn note(&mut self, event: &ProcessEvent) {
         match event {
             ProcessEvent::Fork { pid, tid, parent } if self.inherit && pid.0 == tid.0 && self.living.contains(parent) => {
                 self.living.insert(*pid);
             }
-            ProcessEvent::Exit { pid, tid } if pid.0 == tid.0 && !lives(*pid) => {
+            ProcessEvent::Exit { pid, tid } if pid.0 == tid.0 => {
                 self.living.remove(pid);
             }
             _ => {}

@@ -214,11 +214,11 @@ impl Session {
                 Drained::Event(event) => {
                     self.execs.note(&event);
                     self.own.note(&event.event, &mut self.capture)?;
-                    self.followed.note(&event.event);
                     if let Some(finishing) = &mut self.finishing {
                         finishing.note(&event);
                     }
                     let told = self.ends.of_processes(&event);
+                    self.followed.note(&told.event);
                     if let Some(arming) = &mut self.arming {
                         arming.note(&told, &mut self.capture);
                         self.tables.note_end(&told.event);
