@@ -80,7 +80,7 @@ fn what_is_covered_stands_beside_what_the_kernel_says_is_there() -> Result<()> {
     let run = recording.interrupt()?.success()?;
     let profile = Profile::read(&run.folder.join("heap.prof"))?;
     let note = profile.comment(&format!("process {pid}: ")).unwrap_or_default();
-    let noted = [kilobytes(note, ""), kilobytes(note, "in the end "), kilobytes(note, "resident, ")];
+    let noted = [kilobytes(note, ""), kilobytes(note, "in the end RSS "), kilobytes(note, "PSS ")];
     let [Some(in_use), Some(rss), Some(pss)] = noted else { anyhow::bail!("{:#?}", profile.comments) };
     ensure!(in_use == u64::try_from(profile.total(3))?.div_ceil(1024) && in_use >= 10, "{note}: {}", profile.total(3));
     ensure!(rss.abs_diff(resident) < 300 && pss.abs_diff(proportional) < 300 && pss < rss, "{note}: {resident} and {proportional} kB");
