@@ -14,7 +14,7 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER, other = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
 static pthread_mutex_t of_condition = PTHREAD_MUTEX_INITIALIZER;
-static int ends[2];
+static int ends[2], arrived;
 
 static unsigned long long now(void) {
     struct timespec time;
@@ -39,7 +39,7 @@ static void await(void) {
     for (;;) pthread_cond_wait(&condition, &of_condition);
 }
 
-THREAD(waits_for_mutex, pthread_mutex_lock(&lock))
+THREAD(waits_for_mutex, __atomic_add_fetch(&arrived, 1, __ATOMIC_RELAXED); pthread_mutex_lock(&lock))
 THREAD(waits_for_condition, await())
 THREAD(waits_for_pipe, if (read(ends[0], &byte, 1)) exit(1))
 THREAD(begins_first, pthread_mutex_lock(&lock))
@@ -73,6 +73,7 @@ int main(int count, char **words) {
     pthread_mutex_lock(&other);
     if (!strcmp(what, "many")) {
         for (int at = 0; at < atoi(words[2]); at++) start(run_waits_for_mutex);
+        while (__atomic_load_n(&arrived, __ATOMIC_RELAXED) < atoi(words[2])) usleep(1000);
         usleep(300000);
         say("ready");
         for (;;) pause();

@@ -28,7 +28,7 @@ fn off_cpu_shows_a_sleep_and_a_slow_pipe_in_their_shares() -> Result<()> {
     let run = Profiler::record()?.pid(subject.pid()).args(["-e", "off-cpu", "-d", "4"]).run()?.success()?;
     let profile = read(&run, "off-cpu")?;
     let (naps, reads) = (through(&profile, "naps", 1), through(&profile, "reads", 1));
-    ensure!((naps / (naps + reads) - 0.3).abs() < 0.02, "{naps} in naps, {reads} in reads");
+    ensure!((naps / (naps + reads) - 0.3).abs() < 0.05, "{naps} in naps, {reads} in reads");
     ensure!((naps + reads) / 4e9 > 0.9, "{naps} and {reads} of four seconds");
     let reasons = profile.label_values("reason");
     ensure!(reasons.keys().all(|reason| reason == "blocked" || reason == "runnable"), "{reasons:?}");
