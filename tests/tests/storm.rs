@@ -13,7 +13,7 @@ use std::process::{Child, Command};
 
 /// What the profiler may use in all, by its default.
 const MEMORY_LIMIT_KB: u64 = 128 << 10;
-/// Process events that a storm may lose, of 60,000 at the least: a twentieth. The kernel's rings of them are small, and a busy machine lets the drain come late.
+/// Process events that a storm of some 60,000 or more may lose: a twentieth. The kernel's rings of them are small, and a busy machine lets the drain come late.
 const EVENTS_LOST_MAX: i64 = 3000;
 
 /// Ends a recording, and checks its balance, what it lost, and the memory that it had used by then and uses to the end: files are parsed after the recording.
