@@ -314,6 +314,18 @@ pub fn as_pid(pid: u32) -> Result<Pid> {
     Pid::from_raw(i32::try_from(pid)?).context("a process id is not 0")
 }
 
+/// Seconds since boot, of all CPUs, that no process's clock holds: interrupts, what they leave to be done later, and what the host took.
+///
+/// # Errors
+/// The kernel does not say.
+pub fn kept_from_processes() -> Result<[f64; 3]> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let fields = stat.lines().next().context("no line")?.split_ascii_whitespace();
+    // user nice system idle iowait irq softirq steal, in units of 10 ms.
+    let seconds: Vec<f64> = fields.skip(6).take(3).map(|field| field.parse().unwrap_or(0.0) / 100.0).collect();
+    seconds.try_into().ok().context("too few numbers")
+}
+
 /// How many CPUs are on line.
 pub fn online_cpus() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)

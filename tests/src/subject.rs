@@ -2,14 +2,17 @@
 
 use crate::manifest::{hash_bytes, root};
 use crate::run::as_pid;
-use crate::waiting;
+use crate::waiting::{self, HANG};
 use anyhow::{Context, Result, bail, ensure};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::process::{Signal, kill_process};
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::Instant;
 
 /// How a subject becomes a program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -182,15 +185,13 @@ impl Subject {
     /// Reads its output up to a line that begins so, and gives that line.
     ///
     /// # Errors
-    /// It ends before.
+    /// It ends before, or does not print it within [`HANG`].
     pub fn wait_for_line(&mut self, beginning: &str) -> Result<String> {
-        let mut line = String::new();
+        let (pid, end) = (self.pid(), Instant::now() + HANG);
         let lines = self.lines.as_mut().context("the test reads its output itself")?;
         loop {
-            line.clear();
-            if lines.read_line(&mut line)? == 0 {
-                bail!("the subject ended before it printed `{beginning}`");
-            }
+            let line = next_line(lines, end).with_context(|| format!("the line `{beginning}` of {}", name_of(pid)))?;
+            let Some(line) = line else { bail!("{} ended before it printed `{beginning}`", name_of(pid)) };
             if line.starts_with(beginning) {
                 return Ok(line.trim_end().to_owned());
             }
@@ -216,10 +217,43 @@ impl Subject {
     /// It hangs.
     pub fn stop(mut self) -> Result<(ExitStatus, String)> {
         self.signal(Signal::TERM)?;
-        let mut rest = String::new();
-        self.lines.take().context("the test reads its output itself")?.read_to_string(&mut rest)?;
+        let (mut rest, pid, end) = (String::new(), self.pid(), Instant::now() + HANG);
+        let mut lines = self.lines.take().context("the test reads its output itself")?;
+        while let Some(line) = next_line(&mut lines, end).with_context(|| format!("the last lines of {}", name_of(pid)))? {
+            rest += &line;
+        }
         Ok((waiting::for_end("the subject", &mut self.child)?, rest))
     }
+}
+
+/// The next line of a subject's output, with its end; none behind the last one. A read of a pipe has no bound of its own: it is waited for until there is something.
+fn next_line(lines: &mut BufReader<ChildStdout>, end: Instant) -> Result<Option<String>> {
+    let mut line = Vec::new();
+    while line.last() != Some(&b'\n') {
+        if lines.buffer().is_empty() {
+            let left = end.checked_duration_since(Instant::now()).with_context(|| format!("hang: waited {HANG:?}"))?;
+            let mut is_there = [PollFd::new(lines.get_ref(), PollFlags::IN)];
+            match poll(&mut is_there, Some(&left.try_into()?)) {
+                // Looked at again: the time is over.
+                Ok(0) | Err(Errno::INTR) => continue,
+                found => found?,
+            };
+        }
+        let there = lines.fill_buf()?;
+        if there.is_empty() {
+            break;
+        }
+        let taken = there.iter().position(|byte| *byte == b'\n').map_or(there.len(), |at| at + 1);
+        line.extend_from_slice(&there[..taken]);
+        lines.consume(taken);
+    }
+    if line.is_empty() { Ok(None) } else { Ok(Some(String::from_utf8(line)?)) }
+}
+
+/// What to call a subject that went wrong: its command line, as long as it is there.
+fn name_of(pid: u32) -> String {
+    let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    format!("the subject {pid} ({})", String::from_utf8_lossy(&words).trim_end_matches('\0').replace('\0', " "))
 }
 
 impl Drop for Subject {
@@ -228,5 +262,31 @@ impl Drop for Subject {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_does_not_come_is_not_waited_for_for_ever() -> Result<()> {
+        let mut command = Command::new("sh");
+        command.args(["-c", "printf 'ready\\none\\ntwo\\nthr'; exec sleep 1000"]);
+        let mut subject = Subject::start_command(command)?;
+        ensure!(subject.wait_for_line("tw")? == "two");
+        let lines = subject.lines.as_mut().context("its output")?;
+        let error = next_line(lines, Instant::now()).err().context("a line that has no end")?;
+        ensure!(error.to_string().contains("hang"), "{error:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_subject_that_ends_is_not_waited_for() -> Result<()> {
+        let mut subject = Subject::start(Path::new("sh"), ["-c", "echo ready; printf last"])?;
+        ensure!(subject.wait_for_line("last")? == "last", "a last line without an end");
+        let error = subject.wait_for_line("more").err().context("a line behind the last one")?;
+        ensure!(error.to_string().contains("ended before it printed `more`"), "{error:?}");
+        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-// images BLOCKS IMAGES: leaves BLOCKS blocks of 100 bytes, and becomes itself IMAGES times, a second and a half later each.
+// images BLOCKS IMAGES: leaves BLOCKS blocks of 100 bytes, and becomes itself IMAGES times, three seconds later each.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +22,7 @@ int main(int count, char **words) {
     if (count < 3) return 2;
     long images = atol(words[2]);
     leave(atol(words[1]));
-    struct timespec pause = {1, 500000000};
+    struct timespec pause = {3, 0};
     nanosleep(&pause, NULL);
     if (images == 0) return 0;
     char rest[20];

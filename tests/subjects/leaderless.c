@@ -18,10 +18,15 @@ PLAIN static void leave(void) {
     }
 }
 
-// Long enough for its end to be heard of.
-static void *go_on(void *becomes_another) {
+// Long enough for it to be probed while its first thread is there, and then for the end of that to be heard of.
+static void pauses(void) {
     struct timespec pause = {1, 500000000};
     nanosleep(&pause, NULL);
+}
+
+static void *go_on(void *becomes_another) {
+    pauses();
+    pauses();
     leave();
     if (becomes_another) execlp("true", "true", (char *)NULL);
     return NULL;
@@ -30,5 +35,6 @@ static void *go_on(void *becomes_another) {
 int main(int count, char **words) {
     pthread_t thread;
     if (pthread_create(&thread, NULL, go_on, count > 1 ? words[1] : NULL)) abort();
+    pauses();
     pthread_exit(NULL);
 }

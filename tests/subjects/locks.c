@@ -1,5 +1,5 @@
 // Locks of the C library with a contention that is known: three threads hold one for 2, 6 and 12 ms, three more only want it. What they wait is printed in ns,
-// as each of them measured it around its own call. The first word says which lock, or what else is waited for.
+// as each of them measured it around its own call, and how long each holder had it. The first word says which lock, or what else is waited for.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/futex.h>
@@ -20,8 +20,8 @@ static pthread_mutex_t mutex;
 static pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
 static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
 static sem_t semaphore;
-static atomic_ullong waited;
-static atomic_int over, given;
+static atomic_ullong waited, wanted, held[3];
+static atomic_int over, given, awaiting;
 static _Atomic uint32_t word;
 
 static unsigned long long now(void) {
@@ -35,6 +35,20 @@ static void nap(long ns) {
     nanosleep(&time, 0);
 }
 
+// Until a thread of this process sleeps: on a busy machine it comes later to its wait than any nap.
+static void until_asleep(pid_t thread) {
+    char path[64], stat[256], state = 0;
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)thread);
+    while (state != 'S') {
+        nap(1000000);
+        FILE *file = fopen(path, "r");
+        char *end = file && fgets(stat, sizeof stat, file) ? strrchr(stat, ')') : 0;
+        if (!end) exit(1);
+        state = end[2];
+        fclose(file);
+    }
+}
+
 static void lock_mutex(void) { pthread_mutex_lock(&mutex); }
 static void unlock_mutex(void) { pthread_mutex_unlock(&mutex); }
 static void write_lock(void) { pthread_rwlock_wrlock(&rwlock); }
@@ -46,30 +60,34 @@ static void give_semaphore(void) { sem_post(&semaphore); }
 static void (*hold)(void) = lock_mutex, (*want)(void) = lock_mutex, (*let_go)(void) = unlock_mutex;
 
 // A call that took less than a tenth of a millisecond has not slept.
-static void measured(unsigned long long from) {
+static unsigned long long measured(unsigned long long from) {
     unsigned long long took = now() - from;
-    if (took > 100000) waited += took;
+    if (took <= 100000) return 0;
+    waited += took;
+    return took;
 }
 
-__attribute__((noinline)) void acquire(void (*lock)(void)) {
+__attribute__((noinline)) unsigned long long acquire(void (*lock)(void)) {
     unsigned long long from = now();
     lock();
-    measured(from);
+    return measured(from);
 }
 
-#define HOLDER(name, ms)                                                                                                                                       \
+#define HOLDER(name, ms, at)                                                                                                                                   \
     __attribute__((noinline)) void name(void) {                                                                                                                \
         acquire(hold);                                                                                                                                         \
+        unsigned long long from = now();                                                                                                                       \
         nap(ms * 1000000l);                                                                                                                                    \
+        held[at] += now() - from;                                                                                                                              \
         let_go();                                                                                                                                              \
         __asm__ volatile("");                                                                                                                                  \
     }
-HOLDER(holds_one, 2)
-HOLDER(holds_three, 6)
-HOLDER(holds_six, 12)
+HOLDER(holds_one, 2, 0)
+HOLDER(holds_three, 6, 1)
+HOLDER(holds_six, 12, 2)
 
 __attribute__((noinline)) void only_wants(void) {
-    acquire(want);
+    wanted += acquire(want);
     let_go();
     __asm__ volatile("");
 }
@@ -94,8 +112,9 @@ static void contend(void) {
 __attribute__((noinline)) void awaits(void) {
     unsigned long long from = now();
     pthread_mutex_lock(&mutex);
+    awaiting = 1;
     while (!given) pthread_cond_wait(&condition, &mutex);
-    given = 0;
+    given = awaiting = 0;
     pthread_mutex_unlock(&mutex);
     measured(from);
 }
@@ -109,7 +128,14 @@ __attribute__((noinline)) void notifies(void) {
 }
 
 static void *notifies_often(void *unused) {
-    for (int at = 0; at < 100; at++) nap(10000000), notifies();
+    for (int at = 0; at < 100; at++) {
+        // With its flag set it sleeps nowhere but there.
+        while (!awaiting) nap(1000000);
+        until_asleep(getpid());
+        nap(10000000);
+        notifies();
+        while (given) nap(1000000);
+    }
     return unused;
 }
 
@@ -121,6 +147,7 @@ static void condition_variable(void) {
 }
 
 static void *naps(void *unused) {
+    until_asleep(getpid());
     nap(20000000);
     return unused;
 }
@@ -143,7 +170,7 @@ static long futex(void *at, int operation, uint32_t value, struct timespec *time
 
 static void *wakes_word(void *at) {
     nap(20000000);
-    futex(at, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, 0);
+    while (futex(at, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, 0) == 0) nap(1000000);
     return 0;
 }
 
@@ -170,9 +197,9 @@ static _Atomic uint32_t moved_to = 2;
 
 static void *moves_and_wakes(void *unused) {
     nap(10000000);
-    syscall(SYS_futex, &word, FUTEX_REQUEUE | FUTEX_PRIVATE_FLAG, 0, 1, &moved_to, 0);
+    while (syscall(SYS_futex, &word, FUTEX_REQUEUE | FUTEX_PRIVATE_FLAG, 0, 1, &moved_to, 0) == 0) nap(1000000);
     nap(10000000);
-    futex((void *)&moved_to, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, 0);
+    while (futex((void *)&moved_to, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, 0) == 0) nap(1000000);
     return unused;
 }
 
@@ -287,9 +314,17 @@ static void robust(void) {
 }
 
 // Threads that wait for a lock while their process ends by exit(3), with nobody letting it go.
-__attribute__((noinline)) void ends_all(void) { exit(0); }
+static atomic_ullong begun_at;
+static atomic_int begun;
+
+__attribute__((noinline)) void ends_all(void) {
+    printf("waited %llu\n", 3 * now() - begun_at);
+    exit(0);
+}
 
 static void *waits_for_ever(void *unused) {
+    begun_at += now();
+    begun++;
     acquire(lock_mutex);
     return unused;
 }
@@ -298,6 +333,7 @@ static void end_while_waiting(void) {
     pthread_t threads[3];
     pthread_mutex_lock(&mutex);
     for (int at = 0; at < 3; at++) pthread_create(&threads[at], 0, waits_for_ever, 0);
+    while (begun < 3) nap(1000000);
     sleep(1);
     ends_all();
 }
@@ -324,7 +360,7 @@ int main(int count, char **words) {
     else if (!strcmp(what, "robust")) robust();
     else if (!strcmp(what, "end")) end_while_waiting();
     else contend();
-    printf("waited %llu\n", (unsigned long long)waited);
+    printf("waited %llu wanted %llu held %llu %llu %llu\n", waited, wanted, held[0], held[1], held[2]);
     fflush(stdout);
     if (!fgets(line, sizeof line, stdin)) return 1;
     return 0;

@@ -13,7 +13,7 @@ using namespace std::chrono;
 static std::mutex one;
 static std::shared_mutex many;
 static bool is_shared;
-static std::atomic<long long> waited;
+static std::atomic<long long> waited, held[3];
 static std::atomic<bool> over;
 
 template <typename Lock> __attribute__((noinline)) void acquire(Lock lock) {
@@ -26,16 +26,18 @@ template <typename Lock> __attribute__((noinline)) void acquire(Lock lock) {
 static void hold() { is_shared ? many.lock() : one.lock(); }
 static void want() { is_shared ? many.lock_shared() : one.lock(); }
 
-#define HOLDER(name, ms)                                                                                                                                       \
+#define HOLDER(name, ms, at)                                                                                                                                   \
     extern "C" __attribute__((noinline)) void name() {                                                                                                         \
         acquire(hold);                                                                                                                                         \
+        auto from = steady_clock::now();                                                                                                                       \
         std::this_thread::sleep_for(milliseconds(ms));                                                                                                         \
+        held[at] += duration_cast<nanoseconds>(steady_clock::now() - from).count();                                                                            \
         is_shared ? many.unlock() : one.unlock();                                                                                                              \
         __asm__ volatile("");                                                                                                                                  \
     }
-HOLDER(holds_one, 2)
-HOLDER(holds_three, 6)
-HOLDER(holds_six, 12)
+HOLDER(holds_one, 2, 0)
+HOLDER(holds_three, 6, 1)
+HOLDER(holds_six, 12, 2)
 
 extern "C" __attribute__((noinline)) void only_wants() {
     acquire(want);
@@ -60,7 +62,7 @@ int main(int count, char **words) {
     std::this_thread::sleep_for(seconds(3));
     over = true;
     for (auto &thread : threads) thread.join();
-    printf("waited %lld\n", waited.load());
+    printf("waited %lld held %lld %lld %lld\n", waited.load(), held[0].load(), held[1].load(), held[2].load());
     fflush(stdout);
     return fgets(line, sizeof line, stdin) ? 0 : 1;
 }

@@ -10,6 +10,8 @@ static MUTEX: Mutex<u64> = Mutex::new(0);
 static RWLOCK: RwLock<u64> = RwLock::new(0);
 static CONDVAR: Condvar = Condvar::new();
 static WAITED: AtomicU64 = AtomicU64::new(0);
+static HELD: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+static TAKEN: AtomicU64 = AtomicU64::new(0);
 static OVER: AtomicBool = AtomicBool::new(false);
 static IS_RWLOCK: AtomicBool = AtomicBool::new(false);
 
@@ -24,15 +26,21 @@ fn acquire<T>(lock: impl FnOnce() -> T) -> T {
     black_box(guard)
 }
 
+fn has(ms: u64, at: usize) {
+    let from = Instant::now();
+    sleep(Duration::from_millis(ms));
+    HELD[at].fetch_add(from.elapsed().as_nanos() as u64, Ordering::Relaxed);
+}
+
 #[inline(always)]
-fn holds(ms: u64) {
+fn holds(ms: u64, at: usize) {
     if IS_RWLOCK.load(Ordering::Relaxed) {
         let guard = acquire(|| RWLOCK.write().unwrap());
-        sleep(Duration::from_millis(ms));
+        has(ms, at);
         drop(black_box(guard));
     } else {
         let guard = acquire(|| MUTEX.lock().unwrap());
-        sleep(Duration::from_millis(ms));
+        has(ms, at);
         drop(black_box(guard));
     }
 }
@@ -40,19 +48,19 @@ fn holds(ms: u64) {
 #[no_mangle]
 #[inline(never)]
 fn holds_one() {
-    holds(black_box(2));
+    holds(black_box(2), 0);
 }
 
 #[no_mangle]
 #[inline(never)]
 fn holds_three() {
-    holds(black_box(6));
+    holds(black_box(6), 1);
 }
 
 #[no_mangle]
 #[inline(never)]
 fn holds_six() {
-    holds(black_box(12));
+    holds(black_box(12), 2);
 }
 
 #[no_mangle]
@@ -90,6 +98,7 @@ fn awaits() {
             given = CONDVAR.wait(given).unwrap();
         }
         *given = 0;
+        TAKEN.fetch_add(1, Ordering::Relaxed);
     });
 }
 
@@ -103,7 +112,11 @@ fn notifies() {
 fn condition_variable() {
     scope(|threads| {
         threads.spawn(|| {
-            for _ in 0..100 {
+            for number in 0..100 {
+                // Two at once would be one, and the last one would be waited for for ever.
+                while TAKEN.load(Ordering::Relaxed) < number {
+                    sleep(Duration::from_millis(1));
+                }
                 sleep(Duration::from_millis(10));
                 notifies();
             }
@@ -121,6 +134,7 @@ fn main() {
     println!("ready");
     stdin().read_line(&mut line).unwrap();
     if what == "condvar" { condition_variable() } else { contend() }
-    println!("waited {}", WAITED.load(Ordering::Relaxed));
+    let [one, three, six] = HELD.each_ref().map(|held| held.load(Ordering::Relaxed));
+    println!("waited {} held {one} {three} {six}", WAITED.load(Ordering::Relaxed));
     stdin().read_line(&mut line).unwrap();
 }

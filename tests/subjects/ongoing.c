@@ -14,7 +14,7 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER, other = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
 static pthread_mutex_t of_condition = PTHREAD_MUTEX_INITIALIZER;
-static int ends[2];
+static int ends[2], arrived;
 
 static unsigned long long now(void) {
     struct timespec time;
@@ -29,6 +29,7 @@ static unsigned long long now(void) {
         __asm__ volatile("# " #name);                                                                                                                          \
     }                                                                                                                                                          \
     static void *run_##name(void *unused) {                                                                                                                    \
+        __atomic_add_fetch(&arrived, 1, __ATOMIC_RELAXED);                                                                                                     \
         name();                                                                                                                                                \
         return unused;                                                                                                                                         \
     }
@@ -60,6 +61,12 @@ static void start(void *(*run)(void *)) {
     if (pthread_create(&thread, &small, run, 0)) exit(1);
 }
 
+// The last one comes late where many want a CPU; from there to its wait it is a moment.
+static void all_wait(int threads) {
+    while (__atomic_load_n(&arrived, __ATOMIC_RELAXED) < threads) usleep(1000);
+    usleep(300000);
+}
+
 static void say(const char *what) {
     printf("%s\n", what);
     fflush(stdout);
@@ -73,18 +80,18 @@ int main(int count, char **words) {
     pthread_mutex_lock(&other);
     if (!strcmp(what, "many")) {
         for (int at = 0; at < atoi(words[2]); at++) start(run_waits_for_mutex);
-        usleep(300000);
+        all_wait(atoi(words[2]));
         say("ready");
         for (;;) pause();
     }
     if (!strcmp(what, "vfork")) {
         start(run_stands_in_vfork);
-        usleep(100000);
+        all_wait(1);
         say("ready");
         for (;;) pause();
     }
     start(run_waits_for_mutex), start(run_waits_for_condition), start(run_waits_for_pipe), start(run_waits_for_other);
-    usleep(200000);
+    all_wait(4);
     say("ready");
     void *(*late[2])(void *) = {run_begins_first, run_begins_second};
     for (int at = 0; at < 2; at++) {

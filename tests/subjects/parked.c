@@ -11,9 +11,11 @@
 
 static pthread_mutex_t held = PTHREAD_MUTEX_INITIALIZER;
 static volatile unsigned long turns;
+static int arrived;
 static int ends[2];
 
 __attribute__((noinline)) static void waits_for_the_lock(void) {
+    __atomic_add_fetch(&arrived, 1, __ATOMIC_RELAXED);
     pthread_mutex_lock(&held);
     turns++;
 }
@@ -119,6 +121,8 @@ int main(int argc, char **argv) {
     if (argc > 2 && !strcmp(argv[2], "gaps")) start(gaps, "gaps");
     for (int at = 0; at < threads; at++) start(parked, "worker");
     for (int at = 0; at < spinners; at++) start(spinner, "spinner");
+    // The last one comes late where many want a CPU; from there to its wait it is a moment.
+    while (__atomic_load_n(&arrived, __ATOMIC_RELAXED) < threads + 1) usleep(1000);
     usleep(300000);
     puts("ready");
     fflush(stdout);

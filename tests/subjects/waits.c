@@ -1,5 +1,5 @@
 //! Waits that are known: `sleep` sleeps 30 ms in `naps` and waits 70 ms for a slow pipe in `reads`, again and again; `lock` has three threads that hold one
-//! lock for 1, 3 and 6 ms each and three that want it, and prints what they have waited, in ns, when it is told to; `threads` starts a thread for each line;
+//! lock for 2, 6 and 12 ms each, and prints what they have waited and how long each of them had it, in ns, when it is told to; `threads` starts a thread for each line;
 //! `depths` naps three times 1 ms at each of so many depths as a line says.
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -12,7 +12,7 @@
 
 static int ends[2];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static atomic_ullong waited;
+static atomic_ullong waited, held[3];
 static atomic_int over;
 
 static unsigned long long now(void) {
@@ -62,16 +62,18 @@ __attribute__((noinline)) void acquire(void) {
     waited += now() - from;
 }
 
-#define HOLDER(name, ms)                                                                                                                                       \
+#define HOLDER(name, ms, at)                                                                                                                                   \
     __attribute__((noinline)) void name(void) {                                                                                                                \
         acquire();                                                                                                                                             \
+        unsigned long long from = now();                                                                                                                       \
         nap(ms * 1000000l);                                                                                                                                    \
+        held[at] += now() - from;                                                                                                                              \
         pthread_mutex_unlock(&lock);                                                                                                                           \
         __asm__ volatile("");                                                                                                                                  \
     }
-HOLDER(holds_one, 2)
-HOLDER(holds_three, 6)
-HOLDER(holds_six, 12)
+HOLDER(holds_one, 2, 0)
+HOLDER(holds_three, 6, 1)
+HOLDER(holds_six, 12, 2)
 
 static void *turns(void *hold) {
     while (!over) {
@@ -130,7 +132,7 @@ int main(int count, char **words) {
     sleep(3);
     over = 1;
     for (int at = 0; at < 3; at++) pthread_join(threads[at], 0);
-    printf("waited %llu\n", (unsigned long long)waited);
+    printf("waited %llu %llu %llu %llu\n", waited, held[0], held[1], held[2]);
     fflush(stdout);
     if (!fgets(line, sizeof line, stdin)) return 1;
     return 0;

@@ -43,7 +43,7 @@ fn what_a_program_can_bear_is_recorded_to_the_end() -> Result<()> {
 /// and a busy machine has it otherwise from one to the next: then the budget is not between what heap takes and what allocs takes, and the next try has its own.
 fn steps_to_allocs() -> Result<(Outcome, [usize; 3])> {
     let mut told = String::new();
-    for _ in 0..4 {
+    for _ in 0..6 {
         let whole = read(&Pairs::start()?.recorded(4000, "3", "100%")?, "heap")?;
         // More than the heap takes is never allowed, and what calls alone take is: they are half of it.
         let budget = taken(&whole)? / 1.33;

@@ -46,7 +46,7 @@ fn a_step_of_the_wall_clock_changes_no_duration() -> Result<()> {
             ensure!(duration >= 900_000_000 && duration <= most, "{kind} by {step}: {duration} ns, of {most} at most");
             if kind == "off-cpu" || kind == "block" {
                 let waits = profile.only(|sample| profile.names(sample).contains(&"waits_for_mutex")).total(1);
-                ensure!((waits - 3 * duration).abs() < 100_000_000, "{kind} by {step}: three waited {waits} ns in {duration}");
+                ensure!((waits - 3 * duration).abs() < 300_000_000, "{kind} by {step}: three waited {waits} ns in {duration}");
             }
         }
         let outcome = Profiler::new("stacks")?.args([subject.pid().to_string()]).with(preload).run()?.success()?;

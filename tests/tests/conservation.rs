@@ -3,7 +3,7 @@
 
 use anyhow::{Result, ensure};
 use profiler_tests::profile::{Balance, Profile, Sample};
-use profiler_tests::run::{Profiler, online_cpus};
+use profiler_tests::run::{Profiler, kept_from_processes, online_cpus};
 use profiler_tests::skip::{Need, can_record, ready};
 use profiler_tests::subject::{Build, Subject, build, source};
 use rustix::process::Signal;
@@ -58,14 +58,19 @@ fn on_a_busy_machine_every_tick_is_found_and_none_is_lost() -> Result<()> {
         return Ok(());
     }
     let _load = busy()?;
+    let [_, _, stolen_before] = kept_from_processes()?;
     let profile = Profiler::record()?.args(["-a", "-F", "997", "-d", "5"]).run()?.success()?.profile()?;
+    let [_, _, stolen] = kept_from_processes()?;
     let balance = balanced(&profile)?;
     // The left side, by another way: the frequency, the CPUs, and the time that the profile covers.
     let expected = 997.0 * online_cpus() as f64 * profile.duration_ns as f64 / 1e9;
-    ensure!((balance.ticks as f64 / expected - 1.0).abs() < 0.02, "{} ticks where about {expected:.0} belong", balance.ticks);
+    ensure!((balance.ticks as f64 / expected - 1.0).abs() < 0.05, "{} ticks where about {expected:.0} belong", balance.ticks);
     assert_eq!(profile.own_losses()?, [].into());
-    ensure!(balance.lost as f64 <= 0.05 * balance.ticks as f64, "{:?} of {} ticks", profile.losses()?, balance.ticks);
-    ensure!(balance.samples as f64 > 0.9 * balance.ticks as f64, "every CPU was busy: {balance:?}");
+    // Ticks of a CPU that the host runs something else on come late and merged into one.
+    let stolen = 997.0 * (stolen - stolen_before);
+    let lost_max = 0.05 * balance.ticks as f64 + stolen;
+    ensure!(balance.lost as f64 <= lost_max, "{:?} of {} ticks, {stolen:.0} stolen", profile.losses()?, balance.ticks);
+    ensure!(balance.samples as f64 > 0.9 * balance.ticks as f64 - stolen, "every CPU was busy: {balance:?}, {stolen:.0} stolen");
     Ok(())
 }
 
@@ -167,13 +172,14 @@ fn process_events_that_found_no_room_are_counted_once_each() -> Result<()> {
         Ok(())
     };
     for goes_on in [false, true] {
-        // 60,000 records of more than 64 bytes and a ring of 1 MiB, a quarter of it on a machine with many CPUs.
+        // 60,000 records of more than 64 bytes and a ring of 1 MiB, a quarter of it on a machine with many CPUs. Others run beside it;
+        // what is counted twice is more than 87,000.
         let lost = lost_while_stopped(mapping, goes_on)?;
-        ensure!((60_000 - (1 << 20) / 64..63_000).contains(&lost), "{lost} lost of 60,000 mappings; goes on: {goes_on}");
+        ensure!((60_000 - (1 << 20) / 64..80_000).contains(&lost), "{lost} lost of 60,000 mappings; goes on: {goes_on}");
         // 10,000 records of 40 bytes in each of three rings: the kernel tells of forks wherever it tells of mappings or names. The rings hold 1 MiB, 128 KiB and
-        // 32 KiB, or a quarter of it.
+        // 32 KiB, or a quarter of it; counted twice, what is lost is more than 31,000.
         let lost = lost_while_stopped(forking, goes_on)?;
-        ensure!((15_000..25_000).contains(&lost), "{lost} lost of 5,000 forks and exits; goes on: {goes_on}");
+        ensure!((15_000..30_000).contains(&lost), "{lost} lost of 5,000 forks and exits; goes on: {goes_on}");
     }
     Ok(())
 }
@@ -269,9 +275,9 @@ fn ticks_that_the_kernel_throttles_are_counted_as_lost() -> Result<()> {
     drop(setting);
     let profile = profile?.success()?.profile()?;
     let balance = balanced(&profile)?;
-    let due = online_cpus() as i64 * 4999 * 2;
-    ensure!((balance.ticks as f64 / due as f64 - 1.0).abs() < 0.1, "{balance:?}: {due} were due");
-    ensure!(lost(&profile, "program not run")? > due / 2, "{balance:?}, {:?}", profile.losses()?);
+    let due = online_cpus() as f64 * 4999.0 * profile.duration_ns as f64 / 1e9;
+    ensure!((balance.ticks as f64 / due - 1.0).abs() < 0.1, "{balance:?}: {due:.0} were due");
+    ensure!(lost(&profile, "program not run")? as f64 > due / 2.0, "{balance:?}, {:?}", profile.losses()?);
     Ok(())
 }
 
@@ -291,8 +297,8 @@ fn a_cpu_that_goes_for_good_or_comes_late_is_not_taken_for_lost() -> Result<()> 
         std::thread::sleep(Duration::from_millis(1500));
         let profile = running.interrupt()?.success()?.profile()?;
         let balance = balanced(&profile)?;
-        // A machine that does nothing: nearly all is idle, and nothing may look like a second of losses.
-        ensure!(lost(&profile, "program not run")? < 150, "CPU 1 from {first} to {then}: {balance:?}, {:?}", profile.losses()?);
+        // A machine that does nothing: nearly all is idle, and nothing may look like the second and a half in which there was no CPU: half of its 748 ticks.
+        ensure!(lost(&profile, "program not run")? < 374, "CPU 1 from {first} to {then}: {balance:?}, {:?}", profile.losses()?);
     }
     drop(back);
     Ok(())

@@ -9,10 +9,16 @@ use profiler_tests::subject::{Build, Subject, build};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::Command;
 
 fn descriptors(pid: u32) -> Result<BTreeSet<u32>> {
     Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
+}
+
+/// What they are of, one for each.
+fn links(pid: u32) -> Result<Vec<PathBuf>> {
+    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).collect())
 }
 
 fn open(profile: &Profile, function: &str) -> i64 {
@@ -157,14 +163,16 @@ fn the_leak_of_a_server_that_nobody_here_wrote_is_found() -> Result<()> {
     let served = Served::start()?;
     let (mark, _) = served.ask(None)?;
     profiler_tests::waiting::until("the first page to be closed", || Ok((served.open()? == 0).then_some(())))?;
+    let before = links(served.pid())?;
     let mut recording = Profiler::record()?.args(line_of_readme(served.pid())?).start()?;
     recording.wait_until_recording()?;
     // Who asks for the page gets it, and it is closed. Who has it already is told so.
     for _ in 0..60 {
         ensure!(served.ask(None)?.1 && !served.ask(Some(&mark))?.1, "it does not look at what the client has");
     }
-    // What it closes, it closes after its answer.
-    profiler_tests::waiting::until("all but those that it forgets to be closed", || Ok((served.open()? <= 60).then_some(())))?;
+    // What it closes, it closes after its answer: files and connections, each of which has a number of its own.
+    let fresh = || links(served.pid()).map(|links| links.into_iter().filter(|link| !before.contains(link)).count());
+    profiler_tests::waiting::until("all but those that it forgets to be closed", || Ok((fresh()? <= 60).then_some(())))?;
     let run = recording.interrupt()?.success()?;
     let (path, open) = (run.folder.join("fds.prof"), served.open()? as i64);
     ensure!(open == 60, "this server was to forget 60 files: {open}");

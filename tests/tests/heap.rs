@@ -279,7 +279,7 @@ fn a_command_shows_what_it_left() -> Result<()> {
     }
     let program = build("blocks", Build::CBare)?;
     let run = Profiler::record()?.args(["-e", "heap", "--sample-bytes", "1", "--", "sh", "-c"]);
-    let run = run.args([format!("{{ sleep 1; echo go; echo quit; }} | {}", program.display())]).run()?.success()?;
+    let run = run.args([format!("{{ sleep 3; echo go; echo quit; }} | {}", program.display())]).run()?.success()?;
     let profile = Profile::read(&run.folder.join("heap.prof"))?;
     for (function, figures) in ROUND {
         ensure!(of(&profile, function) == figures, "{function}: {:?}", of(&profile, function));
@@ -317,7 +317,7 @@ fn what_an_ended_process_leaves_takes_no_room() -> Result<()> {
     }
     // Each of six leaves 1,450 blocks when it ends, and 4,000 may live at once.
     let program = build("blocks", Build::CBare)?;
-    let script = format!("for i in 1 2 3 4 5 6; do {{ sleep 0.7; echo go; sleep 0.5; }} | {}; sleep 0.5; done", program.display());
+    let script = format!("for i in 1 2 3 4 5 6; do {{ sleep 3; echo go; sleep 0.5; }} | {}; sleep 0.5; done", program.display());
     let run = Profiler::record()?
         .args(["-e", "heap", "--sample-bytes", "1", "--live-entries", "4000", "--", "sh", "-c", &script])
         .run()?

@@ -64,7 +64,7 @@ fn a_traced_return_does_not_end_the_stack() -> Result<()> {
     }
     let walks = build("walks", Build::CBare)?;
     let _probes = ReturnProbes::put(&walks)?;
-    let profile = Profiler::record()?.args(["-F", "1999", "--", &walks.to_string_lossy(), "alloca", "0.5"]).run()?.success()?.profile()?;
+    let profile = Profiler::record()?.args(["-F", "1999", "--", &walks.to_string_lossy(), "alloca", "2"]).run()?.success()?.profile()?;
     let hits = ReturnProbes::hits()?;
     ensure!(hits.iter().all(|hits| *hits > 0), "the probes were not met: {hits:?}");
     let (mut all, mut whole, mut other) = (0, 0, Vec::new());

@@ -9,7 +9,7 @@ use profiler_tests::skip::{Need, can_record, find, ready};
 use profiler_tests::subject::{Build, build};
 use profiler_tests::symbols::{Symbols, base, of_the_kernel};
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -75,8 +75,10 @@ fn a_fresh_copy_each_time_deleted_right_after_its_exec() -> Result<()> {
         .for_each(|label| label.text = "short".to_owned());
     right_names(&one_name, "short", RUNS)?;
     // Places that the file has no name for, as in its PLT, are a second mapping, without functions (`encode/pprof.rs`).
-    let seen = profile.mappings.iter().filter(|mapping| mapping.has_functions && copies.contains(&mapping.build_id)).count();
-    assert_eq!(seen, RUNS as usize, "each copy is a mapping with its own build id");
+    // One that has ended before a busy machine let it be read has a mapping without functions.
+    let of_copies = profile.mappings.iter().filter(|mapping| mapping.has_functions && copies.contains(&mapping.build_id));
+    let (seen, ids) = (of_copies.clone().count(), of_copies.map(|mapping| &mapping.build_id).collect::<BTreeSet<_>>().len());
+    ensure!(seen == ids && ids as f64 >= NAMED_MIN * f64::from(RUNS), "{seen} mappings, {ids} build ids of {RUNS} copies");
     Ok(())
 }
 

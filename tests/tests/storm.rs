@@ -13,9 +13,11 @@ use std::process::{Child, Command};
 
 /// What the profiler may use in all, by its default.
 const MEMORY_LIMIT_KB: u64 = 128 << 10;
+/// Process events that a storm of some 60,000 or more may lose: a twentieth. The kernel's rings of them are small, and a busy machine lets the drain come late.
+const EVENTS_LOST_MAX: i64 = 3000;
 
-/// Ends a recording, and checks its balance and the memory that it had used by then and uses to the end: files are parsed after the recording.
-fn bounded(running: Running) -> Result<Profile> {
+/// Ends a recording, and checks its balance, what it lost, and the memory that it had used by then and uses to the end: files are parsed after the recording.
+fn bounded(running: Running, events_lost_max: i64) -> Result<Profile> {
     // While it records, its peak and its reader's, whenever each was; then what they have at the same time, millisecond by millisecond.
     let mut peak = memory_kb(running.pid(), Counted::Most)?;
     println!("{peak} kB while it recorded");
@@ -26,7 +28,11 @@ fn bounded(running: Running) -> Result<Profile> {
     let profile = running.finish()?.success()?.profile()?;
     let balance = profile.balance()?;
     assert_eq!(balance.difference, 0, "{balance:?}, {:?}", profile.losses()?);
-    assert_eq!(profile.own_losses()?, [].into(), "{balance:?}");
+    let mut lost = profile.own_losses()?;
+    let events = lost.remove("process events dropped").unwrap_or(0);
+    assert_eq!(lost, [].into(), "{balance:?}");
+    println!("{events} process events lost");
+    ensure!(events <= events_lost_max, "{events} process events were lost");
     Ok(profile)
 }
 
@@ -53,7 +59,7 @@ fn two_thousand_processes() -> Result<()> {
     let mut running = Profiler::record()?.args(["-a", "-F", "199"]).start()?;
     running.wait_until_recording()?;
     Subject::start(&spin, ["2"])?.wait_for_line("cpu")?;
-    let profile = bounded(running)?;
+    let profile = bounded(running, 0)?;
     let spun = profile.labelled("comm", "spin").cumulative().get("spin_here").copied().unwrap_or(0);
     ensure!(spun > 300, "two seconds of CPU time at 199 Hz gave {spun} samples");
     Ok(())
@@ -70,7 +76,7 @@ fn a_storm_of_forks() -> Result<()> {
     let mut storm = Subject::start(&forks, ["500", "30"])?;
     let forked: i64 = storm.wait_for_line("forked")?.trim_start_matches("forked ").parse()?;
     ensure!(forked > 5000, "a storm of {forked} forks is none");
-    let profile = bounded(running)?;
+    let profile = bounded(running, EVENTS_LOST_MAX)?;
     let of_storm = profile.labelled("comm", "forks");
     let work = of_storm.cumulative().get("child_work").copied().unwrap_or(0);
     // A millisecond of CPU time each at 997 Hz: one sample a child in the mean.
@@ -96,7 +102,7 @@ fn sixty_thousand_mappings() -> Result<()> {
     running.wait_until_recording()?;
     let meanwhile = Subject::start(&maps, ["60000"])?;
     Subject::start(&build("spin", Build::C)?, ["1"])?.wait_for_line("cpu")?;
-    let profile = bounded(running)?;
+    let profile = bounded(running, EVENTS_LOST_MAX)?;
     for subject in [&before, &meanwhile] {
         let of_subject = profile.labelled("pid", &subject.pid().to_string());
         let named = of_subject.cumulative().get("among_mappings").copied().unwrap_or(0);

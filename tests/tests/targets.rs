@@ -269,9 +269,14 @@ fn children_are_recorded_beyond_the_end_of_the_process_that_was_named() -> Resul
         return Ok(());
     }
     let spin = build("spin", Build::C)?;
-    let script = format!("sleep 0.5; {0} 2 >/dev/null & sleep 1; echo gone", spin.display());
+    let folder = Folder::create()?;
+    let go = folder.join("go");
+    let script = format!("while [ ! -e {} ]; do sleep 0.01; done; {} 2 >/dev/null & sleep 1; echo gone", go.display(), spin.display());
     let parent = Subject::start(Path::new("/bin/sh"), ["-c", &format!("echo ready; {script}")])?;
-    let run = Profiler::record()?.pid(parent.pid()).args(["-F", "199"]).run()?.success()?;
+    let mut running = Profiler::record()?.pid(parent.pid()).args(["-F", "199"]).start()?;
+    running.wait_until_recording()?;
+    std::fs::write(&go, "")?;
+    let run = running.finish()?.success()?;
     let seconds = run.profile()?.labelled("comm", "spin").total(1) as f64 / 1e9;
     ensure!((1.9..2.3).contains(&seconds), "{seconds} s of 2: {}", run.stderr);
     Ok(())

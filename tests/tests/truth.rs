@@ -1,7 +1,7 @@
 //! The shares in a profile are the shares that a program measures of itself, within three standard errors and within one point.
 
 use anyhow::{Context, Result, ensure};
-use profiler_tests::run::Profiler;
+use profiler_tests::run::{Profiler, kept_from_processes};
 use profiler_tests::skip::can_record;
 use profiler_tests::subject::{Build, build};
 use std::collections::BTreeMap;
@@ -44,24 +44,15 @@ fn shares_agree_with_the_programs_own_clock() -> Result<()> {
     Ok(())
 }
 
-/// Seconds since boot, of all CPUs, that no process's clock holds: interrupts, what they leave to be done later, and what the host took.
-fn not_its_own() -> Result<f64> {
-    let stat = std::fs::read_to_string("/proc/stat")?;
-    let fields: Vec<f64> =
-        stat.lines().next().unwrap_or_default().split_ascii_whitespace().skip(1).map(|field| field.parse().unwrap_or(0.0)).collect();
-    // user nice system idle iowait irq softirq steal, in units of 10 ms.
-    Ok(fields.iter().skip(5).take(3).sum::<f64>() / 100.0)
-}
-
 #[test]
 fn the_amount_of_cpu_time_agrees_with_the_programs_own_clock() -> Result<()> {
     if !can_record(&[Build::C]) {
         return Ok(());
     }
     let three = build("three", Build::C)?;
-    let before = not_its_own()?;
+    let before: f64 = kept_from_processes()?.iter().sum();
     let outcome = Profiler::record()?.args(["-F", "997", "--"]).args([three.to_string_lossy().as_ref(), "10"]).run()?.success()?;
-    let not_its_own = not_its_own()? - before;
+    let not_its_own = kept_from_processes()?.iter().sum::<f64>() - before;
     let profile = outcome.profile()?;
     let three = profile.labelled("comm", "three");
     let seconds = three.total(1) as f64 / 1e9;

