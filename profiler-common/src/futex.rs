@@ -57,7 +57,7 @@ const LOCK_PI2: u64 = 13;
 
 /// The value at which threads wait for a lock of glibc, of Rust's library, and of Go's runtime before 1.24: it is taken, and somebody waits.
 const CONTENDED: u64 = 2;
-/// A bit that musl sets beside the owner of a lock that somebody waits for.
+/// A bit that musl sets beside the owner of a lock that somebody waits for. (libstdc++ sets it alone, where threads wait for a future.)
 const OWNED: u64 = 1 << 31;
 /// A thread's own word, at which it is parked.
 const PARKED: u64 = 0xffff_ffff;
@@ -163,7 +163,7 @@ fn is_moving(operation: u64) -> bool {
 
 #[inline(always)]
 fn class(operation: u64, value: u64) -> u64 {
-    let is_musl = operation == WAIT && value & OWNED != 0 && value != PARKED;
+    let is_musl = operation == WAIT && value & OWNED != 0 && value != OWNED && value != PARKED;
     if value == CONTENDED || is_musl { CLASS_LOCK } else { CLASS_UNSURE }
 }
 
@@ -177,11 +177,11 @@ mod tests {
 
     #[test]
     fn locks_are_told_by_value_and_operation() {
-        // glibc, Rust, a priority-inheriting one, musl; then a condition variable, a parked thread, parking_lot, a semaphore.
+        // glibc, Rust, a priority-inheriting one, musl; then a condition variable, a future, a parked thread, parking_lot, a semaphore.
         for (operation, value) in [(128, 2), (137, 2), (134, 0), (141, 0), (128, 0x8000_1234)] {
             assert_eq!(futex(operation, value).waits(), Some((0x1000, CLASS_LOCK)), "{operation} {value:#x}");
         }
-        for (operation, value) in [(393, 0), (137, 0xffff_ffff), (128, 0xffff_ffff), (128, 1), (137, 0)] {
+        for (operation, value) in [(393, 0), (128, 0x8000_0000), (137, 0xffff_ffff), (128, 0xffff_ffff), (128, 1), (137, 0)] {
             assert_eq!(futex(operation, value).waits(), Some((0x1000, CLASS_UNSURE)), "{operation} {value:#x}");
         }
         for operation in [129, 131, 133, 135, 138] {

@@ -153,17 +153,21 @@ impl Sleep {
 pub struct LockKey {
     /// Its address; that of the eight bytes around it where it may be one of two words of a lock.
     pub word: u64,
-    /// The process of the thread that waits.
+    /// The process of the thread that waits; 0: any that shares the word.
     pub tgid: u64,
 }
 
 impl LockKey {
     /// The lock that a word belongs to. Those for readers and writers (Rust's, glibc's) let these wait at one word and those at the next; who releases one of
-    /// them wakes at one word, and is charged with both. A word that is a lock by its value has no second one.
+    /// them wakes at one word, and is charged with both. A word that is a lock by its value has no second one; and where processes share it, those that wait there in
+    /// each of them wait for one lock, which they have at one address if they were forked with it. (Where others know it by another address, their waits are settled
+    /// apart.)
     #[inline(always)]
-    pub fn new(word: u64, class: u16, tgid: u32) -> Self {
-        let word = if class as u64 == CLASS_LOCK { word } else { word & !7 };
-        Self { word, tgid: tgid as u64 }
+    pub fn new(word: u64, class: u16, reach: u16, tgid: u32) -> Self {
+        if class as u64 != CLASS_LOCK {
+            return Self { word: word & !7, tgid: tgid as u64 };
+        }
+        Self { word, tgid: if reach == REACH_SHARED { 0 } else { tgid as u64 } }
     }
 }
 
@@ -267,9 +271,13 @@ mod tests {
 
     #[test]
     fn both_words_of_a_lock_for_readers_and_writers_are_one() {
-        let unsure = |word| LockKey::new(word, CLASS_UNSURE as u16, 7);
+        let unsure = |word| LockKey::new(word, CLASS_UNSURE as u16, REACH_PRIVATE, 7);
         assert_eq!(unsure(0x1008), unsure(0x100c));
         assert_ne!(unsure(0x1008), unsure(0x1010));
-        assert_ne!(LockKey::new(0x1008, CLASS_LOCK as u16, 7), LockKey::new(0x100c, CLASS_LOCK as u16, 7));
+        let lock = |word, reach, tgid| LockKey::new(word, CLASS_LOCK as u16, reach, tgid);
+        assert_ne!(lock(0x1008, REACH_PRIVATE, 7), lock(0x100c, REACH_PRIVATE, 7));
+        // One that processes share is one lock.
+        assert_eq!(lock(0x1008, REACH_SHARED, 7), lock(0x1008, REACH_SHARED, 8));
+        assert_ne!(lock(0x1008, REACH_PRIVATE, 7), lock(0x1008, REACH_PRIVATE, 8));
     }
 }

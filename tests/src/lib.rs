@@ -2,6 +2,7 @@
 //! reads the profiles back with a decoder of its own, which shares no line with the product's encoder.
 
 pub mod cgroup;
+pub mod contended;
 pub mod forged;
 pub mod gdb;
 pub mod house;

@@ -2,99 +2,17 @@
 //! CPython and PostgreSQL.
 
 use anyhow::{Context as _, Result, ensure};
+use profiler_tests::contended::{SHARE, Seen, numbers, read, record, record_meanwhile, through};
 use profiler_tests::postgres::{self, Postgres};
 use profiler_tests::profile::{Profile, Sample};
-use profiler_tests::run::{Outcome, Profiler};
+use profiler_tests::run::Profiler;
 use profiler_tests::skip::{Need, can_record, find, ready, skip};
 use profiler_tests::subject::{Build, Subject, build, build_crate};
 use rustix::process::Signal;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
-
-/// What sums may differ by.
-const SHARE: f64 = 0.02;
-/// What the share of a holder may differ by from its share of the time in which the lock was held: who lets it go rests for a moment, and does not wait.
-const HOLDER: f64 = 0.05;
-
-/// What was recorded of a program that prints what it has waited, and by itself what of it those waited that only want the lock, and how long it was held.
-struct Seen {
-    truth: f64,
-    wanted: Option<f64>,
-    held: Option<[f64; 3]>,
-    block: Profile,
-    mutex: Profile,
-}
-
-impl Seen {
-    /// The waits below this function are what the program has measured.
-    fn waited(&self, function: &str) -> Result<()> {
-        let waited = through(&self.block, function);
-        ensure!((waited / self.truth - 1.0).abs() < SHARE, "block: {waited} of {}", self.truth);
-        Ok(())
-    }
-
-    /// All of it was charged to locks.
-    fn charged(&self) -> Result<f64> {
-        let charged = self.mutex.total(1) as f64;
-        ensure!((charged / self.truth - 1.0).abs() < SHARE, "mutex: {charged} of {}", self.truth);
-        Ok(charged)
-    }
-
-    /// Each holder is charged in proportion to how long it held the lock.
-    fn charged_in_shares(&self) -> Result<()> {
-        let charged = self.charged()?;
-        let held = self.held.context("it does not say how long the lock was held")?;
-        for (holder, held_ns) in ["holds_one", "holds_three", "holds_six"].into_iter().zip(held) {
-            let share = held_ns / held.iter().sum::<f64>();
-            let its = through(&self.mutex, holder);
-            ensure!((its / charged - share).abs() < HOLDER, "mutex: {holder} has {its} of {charged}, not {share}");
-        }
-        Ok(())
-    }
-
-    /// Nothing of it is a lock.
-    fn is_no_lock(&self) -> Result<()> {
-        ensure!(self.mutex.samples.is_empty(), "mutex: {:?}", self.mutex.cumulative());
-        Ok(())
-    }
-}
-
-fn through(profile: &Profile, function: &str) -> f64 {
-    profile.only(|sample| profile.names(sample).iter().any(|name| name.contains(function))).total(1) as f64
-}
-
-fn read(run: &Outcome, kind: &str) -> Result<Profile> {
-    let profile = Profile::read(&run.folder.join(format!("{kind}.prof"))).with_context(|| format!("{kind}: {}", run.stderr))?;
-    ensure!(profile.balance()?.difference == 0 && profile.own_losses()?.is_empty(), "{kind}: {:#?}", profile.comments);
-    Ok(profile)
-}
-
-/// Records both kinds while a program contends that is told to begin, and does something to it meanwhile.
-fn record_meanwhile(program: &Path, words: &[&str], meanwhile: impl FnOnce(&Subject) -> Result<()>) -> Result<Seen> {
-    let mut command = Command::new(program);
-    command.args(words);
-    let (mut subject, mut stdin) = Subject::start_told(command)?;
-    let mut recording = Profiler::record()?.pid(subject.pid()).args(["-e", "block,mutex"]).start()?;
-    recording.wait_until_recording()?;
-    stdin.write_all(b"go\n")?;
-    meanwhile(&subject)?;
-    let line = subject.wait_for_line("waited")?;
-    let run = recording.interrupt()?.success()?;
-    let [truth, wanted, held] = ["waited", "wanted", "held"].map(|word| numbers(&line, word));
-    let (wanted, held) = (wanted.first().copied(), <[f64; 3]>::try_from(held).ok());
-    Ok(Seen { truth: *truth.first().context("what it waited")?, wanted, held, block: read(&run, "block")?, mutex: read(&run, "mutex")? })
-}
-
-/// The numbers behind a word of a line.
-fn numbers(line: &str, word: &str) -> Vec<f64> {
-    line.split_whitespace().skip_while(|other| *other != word).skip(1).map_while(|number| number.parse().ok()).collect()
-}
-
-fn record(program: &Path, words: &[&str]) -> Result<Seen> {
-    record_meanwhile(program, words, |_| Ok(()))
-}
 
 fn in_c(word: &str) -> Result<Seen> {
     record(&build("locks", Build::CBare)?, &[word])

@@ -62,7 +62,7 @@ fn sleeps(task: *mut task_struct, tgid: u32, began_ns: u64) {
         }
     }
     if sleep.word != 0 && setting!(waits) & WAITS_MUTEX != 0 {
-        let key = LockKey::new(sleep.word, sleep.class, tgid);
+        let key = LockKey::new(sleep.word, sleep.class, sleep.reach, tgid);
         (sleep.lock, sleep.lock_word) = (lock::place(&key), key.word);
         lock::begins(sleep.lock, began_ns);
     }

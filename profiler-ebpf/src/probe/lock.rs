@@ -1,11 +1,9 @@
 //! Words of memory at which threads wait: how long they all have, and who is charged with it: the one that lets them go on.
 
 use crate::maps::{LOCK_PLACES, LOCKS, LOCKS_USED};
-use crate::place::{OfProbe, Place as _, add_atomically, fetch_add, swap};
+use crate::place::{add_atomically, fetch_add, swap};
 use crate::settings::setting;
 use profiler_common::limits::LOCKS_MAX;
-use profiler_common::loss::Loss;
-use profiler_common::source::Source;
 use profiler_common::wait::{LOCK_UNIT_BITS, Lock, LockKey};
 
 /// `BPF_NOEXIST` of include/uapi/linux/bpf.h.
@@ -14,18 +12,9 @@ const NEW_ONLY: u64 = 1;
 /// No place: nothing is kept of the word.
 pub const NOWHERE: u32 = 0;
 
-/// The place of what is kept of a word, new or known. A word keeps its place, so a thread that waits there again needs not look it up.
+/// The place of what is kept of a word, new or known; [`NOWHERE`]: there is no room. A word keeps its place, so a thread that waits there again needs not look it up.
 #[inline(always)]
 pub fn place(key: &LockKey) -> u32 {
-    let place = known_place(key);
-    if place == NOWHERE {
-        OfProbe::lose(Source::MUTEX, Loss::WaitsFull);
-    }
-    place
-}
-
-#[inline(always)]
-fn known_place(key: &LockKey) -> u32 {
     if let Some(place) = LOCKS.get_ptr(key) {
         // SAFETY: a live map value, which is never changed.
         return unsafe { *place };
@@ -75,9 +64,6 @@ fn time(now_ns: u64) -> u64 {
 /// What threads have waited there since it was charged last, ns.
 #[inline(always)]
 pub fn charge(place: u32, now_ns: u64) -> u64 {
-    if place == NOWHERE {
-        return UNKNOWN;
-    }
     let Some(lock) = LOCK_PLACES.get_ptr_mut(place) else { return UNKNOWN };
     // SAFETY: a live map value; the word is read whole, and written by atomic operations.
     unsafe {

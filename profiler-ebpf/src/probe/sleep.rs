@@ -53,7 +53,7 @@ pub fn leaves(context: &RawTracePointContext) {
     if context.arg::<u64>(3) & DEAD != 0 {
         return; // It does not come back.
     }
-    let Some(sleep) = sleep_of(tid, task) else { return OfProbe::lose(source(), Loss::WaitsFull) };
+    let Some(sleep) = sleep_of(tid, task) else { return lose(source()) };
     // SAFETY: no arguments, no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
     // SAFETY: a live map value. It is this thread's own but for two words, which nobody else writes until it sleeps.
@@ -94,6 +94,13 @@ pub fn leaves(context: &RawTracePointContext) {
     }
 }
 
+/// A wait, or the end of one, for which there is no room.
+#[inline(always)]
+fn lose(source: Source) {
+    OfProbe::add(source, Counter::Runs, 1);
+    OfProbe::lose(source, Loss::WaitsFull);
+}
+
 /// Whether a thread is still off its CPU by what is kept of it: it had come back before that was noted (`asleep`).
 #[inline(always)]
 fn may_be_off(tid: u32) -> bool {
@@ -128,7 +135,7 @@ pub fn mark(tid: u32) {
 /// It begins to wait for its lock, whose place it knows if it was the same one the last time.
 #[inline(always)]
 fn begins_at(sleep: &mut Sleep) {
-    let key = LockKey::new(sleep.word, sleep.class, sleep.tgid);
+    let key = LockKey::new(sleep.word, sleep.class, sleep.reach, sleep.tgid);
     if sleep.lock_word != key.word || sleep.lock == lock::NOWHERE {
         (sleep.lock, sleep.lock_word) = (lock::place(&key), key.word);
     }
@@ -305,13 +312,24 @@ pub fn woken(context: &BtfTracePointContext) {
     }
     // By an interrupt the thread that happens to run is in no such call, or in one of another word.
     let Some(call) = waking_call() else { return };
-    // SAFETY: as above.
-    unsafe { (*sleep).is_released = 1 };
     // SAFETY: no arguments, no preconditions.
     let tgid = (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32;
     let waiter = Waiter { word: sleep_then.word, reach: sleep_then.reach, is_foreign: sleep_then.tgid != tgid };
-    if call.wakes(&waiter) && setting!(waits) & WAITS_MUTEX != 0 {
+    let wakes = call.wakes(&waiter);
+    if !wakes && waiter.is_foreign {
+        return;
+    }
+    // SAFETY: as above.
+    unsafe { (*sleep).is_released = 1 };
+    if setting!(waits) & WAITS_MUTEX == 0 {
+        return;
+    }
+    if wakes {
         mutex(context.as_ptr(), &sleep_then, tgid, now);
+    } else {
+        // It was moved to that word meanwhile, from that of a condition variable to its lock's; since when is not seen.
+        OfProbe::add(Source::MUTEX, Counter::LeftOut, 1);
+        OfProbe::add(Source::MUTEX, Counter::LeftOutNs, now.saturating_sub(sleep_then.left_ns));
     }
 }
 
@@ -328,6 +346,9 @@ fn waking_call() -> Option<Call> {
 /// Charges the thread that runs with what was waited for at a word since that was charged last.
 #[inline(always)]
 fn mutex(context: *mut c_void, waiter: &Sleep, tgid: u32, now_ns: u64) {
+    if waiter.lock == lock::NOWHERE {
+        return lose(Source::MUTEX);
+    }
     OfProbe::add(Source::MUTEX, Counter::Runs, 1);
     let waited = lock::charge(waiter.lock, now_ns);
     let fraction = setting!(mutex_fraction);

@@ -108,6 +108,7 @@ impl Closing<'_> {
             _ => vec![Event::PageFaults],
         };
         let mut notes: Vec<_> = self.still_waiting(source).into_iter().chain(self.left_out(source, &counted)).collect();
+        notes.extend(not_seen(source).map(str::to_owned));
         notes.extend(self.go_waits.notes(source));
         let window = |event: Event| Window {
             kind: self.config.kind_of(event),
@@ -131,13 +132,16 @@ impl Closing<'_> {
             .then(|| format!("still waiting: {threads} threads were {waits} at the end, for {seconds:.3} s in all, which {is_counted}"))
     }
 
-    /// Says what a filter has left out of time off the CPU.
+    /// Says what a filter has left out of time off the CPU, and which waits nobody is charged with.
     fn left_out(&self, source: Source, counted: &Counted) -> Option<String> {
         let ongoing = if source == Source::OFF_CPU { self.beside.left_out } else { Asleep::default() };
         let (waits, ns) = (counted.left_out + ongoing.threads, counted.left_out_ns + ongoing.ns);
         let seconds = Duration::from_nanos(ns).as_secs_f64();
-        let what = "which --state, --min-block-time and --max-block-time exclude";
-        (waits > 0).then(|| format!("left out: {waits} times off the CPU, {seconds:.3} s of them, {what}"))
+        let (what, why) = match source {
+            Source::OFF_CPU => ("times off the CPU", "which --state, --min-block-time and --max-block-time exclude"),
+            _ => ("waits", "which ended at another word than they began at, as of threads that a condition variable hands on to its lock"),
+        };
+        (waits > 0).then(|| format!("left out: {waits} {what}, {seconds:.3} s of them, {why}"))
     }
 
     /// Closes the windows of descriptors: of those that are open. What was closed again was looked at for nothing.
@@ -287,4 +291,10 @@ fn life_notes(config: &Config) -> impl Iterator<Item = String> {
         .temporary
         .map(|most| format!("lifetime=temporary: what was freed within {most:?}; what has no such label lived longer"));
     age.into_iter().chain(temporary)
+}
+
+/// What a source cannot show.
+fn not_seen(source: Source) -> Option<&'static str> {
+    let waits = matches!(source, Source::BLOCK | Source::MUTEX);
+    waits.then_some("not seen: waits that did not sleep (a thread that spins at a lock is on its CPU: look at -e cpu)")
 }

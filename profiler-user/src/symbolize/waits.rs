@@ -7,7 +7,7 @@ use profiler_common::wait::{CLASS_BLOCKED, CLASS_EXISTING, CLASS_LOCK, CLASS_ONG
 
 /// Functions that let a lock go, by a part of their name: locks of glibc and musl for readers and writers, of Rust's library, of `parking_lot` (whose own
 /// function calls its last one in its place, so that only what it is inlined in may be left), CPython's global lock, PostgreSQL's, Go's runtime's own.
-const RELEASES: [&str; 15] = [
+const RELEASES: [&str; 17] = [
     "pthread_mutex_unlock",
     "pthread_rwlock_unlock",
     "pthread_spin_unlock",
@@ -21,12 +21,23 @@ const RELEASES: [&str; 15] = [
     "mutex::futex::Mutex",
     "drop_gil",
     "PyThread_release_lock",
+    "PyMutex_Unlock",
+    "_PyMutex_",
     "LWLockRelease",
     "runtime.unlock",
 ];
 
-/// Functions that wake what waits for something else than a lock, however the values look.
-const NOTIFIES: [&str; 6] = ["pthread_cond_", "Condvar::notify", "sem_post", "pthread_barrier", "condvar::futex", "pthread_exit"];
+/// Functions that wake what waits for something else than a lock, however the values look. (Who begins to wait at a condition variable lets its lock go.)
+const NOTIFIES: [&str; 8] = [
+    "pthread_cond_signal",
+    "pthread_cond_broadcast",
+    "private_cond_signal",
+    "Condvar::notify",
+    "sem_post",
+    "pthread_barrier",
+    "condvar::futex",
+    "pthread_exit",
+];
 
 /// Where runtimes park threads that have nothing to do, and do nothing else there: Go's, and the workers of tokio.
 const IDLES: [&str; 4] = ["runtime.stopm", "runtime.notetsleepg", "runtime.templateThread", "multi_thread::park::"];
@@ -78,6 +89,9 @@ const INTERRUPTS: [&str; 4] = ["asm_sysvec_", "asm_common_interrupt", "el1_inter
 pub(super) fn waker(comm: &str, names: &[&str]) -> String {
     let interrupt = names.iter().position(|name| INTERRUPTS.iter().any(|entry| name.starts_with(entry)));
     let (whose, names) = interrupt.map_or((comm, names), |at| ("[interrupt]", &names[..at]));
+    // What lies above is how our own program is called.
+    let woken_at = names.iter().position(|name| name.starts_with("try_to_wake_up")).unwrap_or(0);
+    let names = &names[woken_at..];
     std::iter::once(whose).chain(names.iter().rev().copied()).collect::<Vec<_>>().join(" > ")
 }
 
@@ -135,6 +149,10 @@ mod tests {
         assert!(told(Kind::Mutex, CLASS_UNSURE, &["<parking_lot::raw_mutex::RawMutex>::unlock_slow", "main"]));
         assert!(!told(Kind::Mutex, CLASS_UNSURE, &["pthread_cond_signal", "main"]));
         assert!(!told(Kind::Mutex, CLASS_LOCK, &["std::sync::Condvar::notify_one", "main"]));
+        // musl's, and a lock of glibc's that is let go by who begins to wait, where the function of its own has no name.
+        assert!(!told(Kind::Mutex, CLASS_LOCK, &["__private_cond_signal", "main"]));
+        assert!(told(Kind::Mutex, CLASS_LOCK, &["pthread_cond_timedwait", "main"]));
+        assert!(!told(Kind::Mutex, CLASS_LOCK, &["pthread_cond_signal", "main"]));
         assert!(told(Kind::Block, CLASS_UNSURE, &["pthread_cond_wait", "main"]));
     }
 

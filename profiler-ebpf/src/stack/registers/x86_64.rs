@@ -8,6 +8,8 @@ use profiler_common::unwind::Registers;
 
 /// `__USER_CS` of arch/x86/include/asm/segment.h: 64-bit user code. A 32-bit process has another selector.
 const USER_CODE_64: u64 = 0x33;
+/// `__USER32_CS`.
+const USER_CODE_32: u64 = 0x23;
 
 /// Whether a call leaves its return address on the stack, or in a register.
 pub const RETURN_ADDRESS_ON_STACK: bool = true;
@@ -71,11 +73,14 @@ pub fn system_call(regs: *const Saved) -> i64 {
     unsafe { (*regs).orig_rax as i64 }
 }
 
-/// The system call that they stand for; 32-bit code has other numbers, and is left out.
+/// The system call that they stand for.
 #[inline(always)]
 pub fn called(regs: *const Saved) -> Option<Call> {
     // SAFETY: as in `native`.
     let (number, cs) = unsafe { ((*regs).orig_rax, (*regs).cs & 0xffff) };
+    if cs == USER_CODE_32 {
+        return Some(called_by_32_bits(regs, number));
+    }
     if cs != USER_CODE_64 {
         return None;
     }
@@ -94,4 +99,24 @@ pub fn called(regs: *const Saved) -> Option<Call> {
     // SAFETY: as above.
     let (arguments, other_word) = unsafe { ([(*regs).rdi, (*regs).rsi, (*regs).rdx], (*regs).r8) };
     Some(Call { number, arguments, other_word })
+}
+
+/// The same of 32-bit code, which has other numbers and other registers.
+#[inline(always)]
+fn called_by_32_bits(regs: *const Saved, number: u64) -> Call {
+    // arch/x86/entry/syscalls/syscall_32.tbl; with times of 32 bits and of 64.
+    let number = match number {
+        240 | 422 => Number::Futex,
+        449 => Number::WaitV,
+        454 => Number::Wake,
+        455 => Number::Wait,
+        456 => Number::Requeue,
+        1 => Number::Exit,
+        252 => Number::ExitAll,
+        0 => Number::Restart,
+        _ => Number::None,
+    };
+    // SAFETY: as in `native`.
+    let (arguments, other_word) = unsafe { ([(*regs).rbx, (*regs).rcx, (*regs).rdx], (*regs).rdi) };
+    Call { number, arguments: arguments.map(|argument| argument & 0xffff_ffff), other_word: other_word & 0xffff_ffff }
 }

@@ -1,0 +1,150 @@
+// releases: who lets others go where that is not plain. When a line arrives it does what its first word says, prints `waited NS`, what it has waited by its own clock,
+// and ends with the next line.
+// `condition`: a thread has a lock for 20 ms, and lets it go by beginning to wait at a condition variable, for nothing. `shared`: of six processes three have a lock that
+// all want, for 2, 6 and 12 ms. `words`: it waits at 70,000 words in turn, and then two threads contend.
+#define _GNU_SOURCE
+#include <linux/futex.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PLAIN __attribute__((noinline, noclone))
+#define WORDS 70000
+#define ROUNDS 40
+
+struct shared {
+    pthread_mutex_t lock;
+    uint64_t waited;
+    int over;
+};
+
+static struct shared *shared;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t never = PTHREAD_COND_INITIALIZER;
+static uint64_t waited;
+static int over;
+
+static uint64_t now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+static void nap_us(long us) {
+    struct timespec time = {us / 1000000, us % 1000000 * 1000};
+    nanosleep(&time, NULL);
+}
+
+// Waits for a lock, and counts how long.
+PLAIN static void acquire(pthread_mutex_t *it, uint64_t *sum) {
+    uint64_t before = now();
+    pthread_mutex_lock(it);
+    __atomic_fetch_add(sum, now() - before, __ATOMIC_RELAXED);
+}
+
+PLAIN static void begins_to_wait(void) {
+    struct timespec soon;
+    pthread_mutex_lock(&lock);
+    nap_us(20000);
+    clock_gettime(CLOCK_REALTIME, &soon);
+    soon.tv_nsec += 1000000;
+    if (soon.tv_nsec >= 1000000000) soon.tv_nsec -= 1000000000, soon.tv_sec++;
+    pthread_cond_timedwait(&never, &lock, &soon);
+    pthread_mutex_unlock(&lock);
+}
+
+static void *wants(void *unused) {
+    while (!__atomic_load_n(&over, __ATOMIC_RELAXED)) {
+        acquire(&lock, &waited);
+        pthread_mutex_unlock(&lock);
+        nap_us(500);
+    }
+    return unused;
+}
+
+static void condition(void) {
+    pthread_t threads[2];
+    for (int i = 0; i < 2; i++) pthread_create(&threads[i], NULL, wants, NULL);
+    for (int i = 0; i < 2 * ROUNDS; i++) begins_to_wait();
+    __atomic_store_n(&over, 1, __ATOMIC_RELAXED);
+    for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+}
+
+static void has(long us) {
+    acquire(&shared->lock, &shared->waited);
+    if (us) nap_us(us);
+    pthread_mutex_unlock(&shared->lock);
+}
+
+PLAIN static void holds_one(void) { has(2000); }
+PLAIN static void holds_three(void) { has(6000); }
+PLAIN static void holds_six(void) { has(12000); }
+PLAIN static void only_wants(void) { has(0); }
+
+static void processes(void) {
+    void (*does[])(void) = {holds_one, holds_three, holds_six, only_wants, only_wants, only_wants};
+    pthread_mutexattr_t kind;
+    pthread_mutexattr_init(&kind);
+    pthread_mutexattr_setpshared(&kind, PTHREAD_PROCESS_SHARED);
+    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (shared == MAP_FAILED) abort();
+    pthread_mutex_init(&shared->lock, &kind);
+    for (int i = 0; i < 6; i++) {
+        if (!fork()) {
+            while (!__atomic_load_n(&shared->over, __ATOMIC_RELAXED)) {
+                does[i]();
+                nap_us(200);
+            }
+            _exit(0);
+        }
+    }
+    nap_us(3000000);
+    __atomic_store_n(&shared->over, 1, __ATOMIC_RELAXED);
+    while (wait(NULL) > 0) {}
+    waited = shared->waited;
+}
+
+PLAIN static void contends(void) {
+    acquire(&lock, &waited);
+    nap_us(10000);
+    pthread_mutex_unlock(&lock);
+}
+
+static void *contender(void *unused) {
+    for (int i = 0; i < ROUNDS; i++) {
+        contends();
+        nap_us(200);
+    }
+    return unused;
+}
+
+static void words(void) {
+    struct timespec soon = {0, 1000};
+    uint64_t *at = calloc(WORDS, sizeof *at);
+    pthread_t threads[2];
+    for (long i = 0; i < WORDS; i++) syscall(SYS_futex, at + i, FUTEX_WAIT_PRIVATE, 0, &soon, NULL, 0);
+    for (int i = 0; i < 2; i++) pthread_create(&threads[i], NULL, contender, NULL);
+    for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+}
+
+int main(int argc, char **argv) {
+    char line[16];
+    if (argc < 2) return 2;
+    puts("ready");
+    fflush(stdout);
+    if (!fgets(line, sizeof line, stdin)) return 1;
+    if (!strcmp(argv[1], "condition")) condition();
+    else if (!strcmp(argv[1], "shared")) processes();
+    else if (!strcmp(argv[1], "words")) words();
+    else return 2;
+    printf("waited %llu\n", (unsigned long long)waited);
+    fflush(stdout);
+    return !fgets(line, sizeof line, stdin);
+}

@@ -1,0 +1,119 @@
+//! `-e block` and `-e mutex` where the values at a word, or the names of a library, do not say plainly what waits there and who ends it.
+
+use anyhow::{Context as _, Result, ensure};
+use profiler_tests::contended::{SHARE, read, record, through};
+use profiler_tests::profile::Profile;
+use profiler_tests::run::{Folder, Profiler};
+use profiler_tests::skip::{Need, can_record, ready};
+use profiler_tests::subject::{Build, Subject, build};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+#[test]
+fn a_result_that_is_waited_for_is_no_lock() -> Result<()> {
+    if !can_record(&[Build::CxxBare]) {
+        return Ok(());
+    }
+    let seen = record(&build("futures", Build::CxxBare)?, &[])?;
+    seen.waited("gets")?;
+    seen.is_no_lock()
+}
+
+#[test]
+fn a_lock_that_processes_share_is_charged_to_who_holds_it_in_shares() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let seen = record(&build("releases", Build::CBare)?, &["shared"])?;
+    seen.waited("acquire")?;
+    let charged = seen.charged()?;
+    for (holder, share) in [("holds_one", 0.1), ("holds_three", 0.3), ("holds_six", 0.6)] {
+        let its = through(&seen.mutex, holder);
+        ensure!((its / charged - share).abs() < 0.05, "{holder} has {its} of {charged}");
+    }
+    // Who has it for no time at all lets the next one go all the same, and is not charged with what that one has waited for others.
+    ensure!(through(&seen.mutex, "only_wants") < 0.02 * charged, "{:?}", seen.mutex.cumulative());
+    Ok(())
+}
+
+/// A copy of the C library in a folder of its own, by which no debug symbols are found: as it is on most machines.
+fn without_debug_symbols(program: &Path) -> Result<Folder> {
+    let listed = Command::new("ldd").arg(program).output()?;
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let library = listed.lines().find_map(|line| line.trim().strip_prefix("libc.so.6 => ")?.split(' ').next());
+    let library = PathBuf::from(library.with_context(|| listed.clone())?);
+    let folder = Folder::create()?;
+    let sections = ["--remove-section=.note.gnu.build-id", "--remove-section=.gnu_debuglink", "--strip-all"];
+    let status = Command::new("objcopy").args(sections).arg(library).arg(folder.join("libc.so.6")).status()?;
+    ensure!(status.success(), "objcopy: {status}");
+    Ok(folder)
+}
+
+#[test]
+fn who_lets_a_lock_go_by_beginning_to_wait_is_charged_with_it() -> Result<()> {
+    if !can_record(&[Build::CBare]) || !ready(&[Need::Program("ldd"), Need::Program("objcopy")]) {
+        return Ok(());
+    }
+    let program = build("releases", Build::CBare)?;
+    let folder = without_debug_symbols(&program)?;
+    for is_bare in [false, true] {
+        let mut command = Command::new(&program);
+        command.arg("condition");
+        if is_bare {
+            command.env("LD_LIBRARY_PATH", folder.path());
+        }
+        let (mut subject, mut stdin) = Subject::start_told(command)?;
+        let mut recording = Profiler::record()?.pid(subject.pid()).args(["-e", "mutex"]).start()?;
+        recording.wait_until_recording()?;
+        stdin.write_all(b"go\n")?;
+        let line = subject.wait_for_line("waited")?;
+        let waited: f64 = line.trim_start_matches("waited").trim().parse()?;
+        let mutex = read(&recording.interrupt()?.success()?, "mutex")?;
+        let charged = through(&mutex, "begins_to_wait");
+        ensure!((charged / waited - 1.0).abs() < SHARE, "bare {is_bare}: {charged} of {waited}: {:#?}", mutex.comments);
+        // What it is not is said.
+        ensure!(mutex.comment("not seen: waits that did not sleep").is_some(), "{:#?}", mutex.comments);
+    }
+    Ok(())
+}
+
+#[test]
+fn where_there_is_no_room_for_more_words_what_is_lost_is_counted() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let mut command = Command::new(build("releases", Build::CBare)?);
+    command.arg("words");
+    let (mut subject, mut stdin) = Subject::start_told(command)?;
+    let mut recording = Profiler::record()?.pid(subject.pid()).args(["-e", "mutex"]).start()?;
+    recording.wait_until_recording()?;
+    stdin.write_all(b"go\n")?;
+    subject.wait_for_line("waited")?;
+    let run = recording.interrupt()?.success()?;
+    let mutex = Profile::read(&run.folder.join("mutex.prof"))?;
+    let lost = mutex.losses()?.get("waits map full").copied().unwrap_or(0);
+    // Two threads let each other go some eighty times, and each of those is lost; the words themselves nobody lets go.
+    ensure!((40..=90).contains(&lost) && mutex.samples.is_empty(), "{lost} lost: {:#?}", mutex.comments);
+    ensure!(mutex.balance()?.difference == 0, "{:#?}", mutex.comments);
+    Ok(())
+}
+
+#[test]
+fn waits_of_32_bit_programs_are_seen() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    let folder = Folder::create()?;
+    let program = folder.join("waits32");
+    let source = profiler_tests::subject::source("waits32", Build::C);
+    let flags = ["-m32", "-O1", "-static", "-nostdlib", "-ffreestanding", "-fno-pie", "-no-pie", "-fno-stack-protector"];
+    let status = Command::new("gcc").args(flags).arg("-o").arg(&program).arg(source).status()?;
+    ensure!(status.success(), "gcc -m32: {status}");
+    let run = Profiler::record()?.args(["-e", "block", "--", &program.to_string_lossy()]).run()?.success()?;
+    let block = read(&run, "block")?;
+    // Twenty waits of 50 ms at one word, which nobody ends: one wait.
+    let seconds = block.total(1) as f64 / 1e9;
+    ensure!((0.98..1.2).contains(&seconds) && block.total(0) == 1, "{} of {seconds} s: {:#?}", block.total(0), block.comments);
+    Ok(())
+}
