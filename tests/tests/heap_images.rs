@@ -5,6 +5,7 @@ use profiler_tests::profile::Profile;
 use profiler_tests::run::Profiler;
 use profiler_tests::skip::can_record;
 use profiler_tests::subject::{Build, Subject, build};
+use profiler_tests::waiting;
 
 /// Blocks of each image.
 const BLOCKS: i64 = 3000;
@@ -49,6 +50,24 @@ fn a_process_is_counted_on_without_its_first_thread() -> Result<()> {
         ensure!(figures == [500, 50_000, 500, 50_000], "{ended}: {figures:?}: {:#?}", profile.comments);
         ensure!(left.label_values("ended").into_keys().eq([ended.to_owned()]), "{:?}", left.label_values("ended"));
     }
+    Ok(())
+}
+
+#[test]
+fn why_a_process_that_has_lost_its_first_thread_is_not_counted_is_said() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let mut child = std::process::Command::new(build("leaderless", Build::CBare)?).spawn()?;
+    let pid = child.id();
+    waiting::until("the end of its first thread", || {
+        Ok(std::fs::read_to_string(format!("/proc/{pid}/stat"))?.contains(") Z ").then_some(()))
+    })?;
+    let run = Profiler::record()?.pid(pid).args(["-e", "heap", "-d", "1"]).run()?.success()?;
+    child.wait()?;
+    let profile = Profile::read(&run.folder.join("heap.prof"))?;
+    let why = profile.comment(&format!("process {pid}: "));
+    ensure!(why == Some("its first thread has ended, and the kernel traps no such process"), "{:#?}", profile.comments);
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use crate::model::go_heap::{GoHeapPlaces, NoGoHeap};
 use crate::model::mapping::{MappedRange, MappingKind, ObjectId};
 use crate::model::process::Pid;
 use crate::object::ObjectStore;
-use crate::process::{AddressSpace, Processes};
+use crate::process::{AddressSpace, Processes, has_lost_its_first_thread};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -291,10 +291,12 @@ impl Arming {
 
     /// What there is to say of processes: where nothing could be probed, an empty profile would be a lie.
     pub(super) fn notes(&self) -> impl Iterator<Item = String> + '_ {
-        let without = self
-            .without
-            .iter()
-            .map(|pid| format!("process {}: no allocator's functions were found (a static program without symbols?)", pid.0));
+        let why = |pid: &Pid| match has_lost_its_first_thread(*pid) {
+            // `uprobe_multi_link_filter` of kernel/trace/bpf_trace.c compares with the address space of the first thread, which is gone (Linux 6.18).
+            true => "its first thread has ended, and the kernel traps no such process",
+            false => "no allocator's functions were found (a static program without symbols?)",
+        };
+        let without = self.without.iter().map(move |pid| format!("process {}: {}", pid.0, why(pid)));
         without
             .chain(self.given.missing())
             .chain(self.given.unmapped())

@@ -11,10 +11,20 @@ const NO_LEADER: Tid = Tid(0);
 /// What counts is that one of its threads does.
 pub fn lives(pid: Pid) -> bool {
     let tasks = Path::new("/proc").join(pid.0.to_string()).join("task");
-    let is_dead = |stat: String| stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']));
     std::fs::read_dir(tasks).is_ok_and(|mut tasks| {
-        tasks.any(|task| task.is_ok_and(|task| std::fs::read_to_string(task.path().join("stat")).is_ok_and(|stat| !is_dead(stat))))
+        tasks.any(|task| task.is_ok_and(|task| std::fs::read_to_string(task.path().join("stat")).is_ok_and(|stat| !is_dead(&stat))))
     })
+}
+
+/// Whether a process goes on without its first thread.
+pub fn has_lost_its_first_thread(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.0));
+    stat.is_ok_and(|stat| is_dead(&stat)) && lives(pid)
+}
+
+/// By the state in the line of a thread (proc_pid_stat(5)).
+fn is_dead(stat: &str) -> bool {
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
 }
 
 /// Tells the end of a process from that of its first thread: `main` may end alone, and a thread that becomes another program ends all others of its process.

@@ -14,7 +14,7 @@ mod table;
 pub use address_space::{AddressSpace, Range};
 pub use cpu_time::{CpuTime, cpu_time, ticks_since_boot};
 pub use kernel_layout::{KernelLayout, LINKED_TEXT};
-pub use life::{Ends, lives};
+pub use life::{Ends, has_lost_its_first_thread, lives};
 pub use maps_file::read_ranges;
 pub use normalize::{Context, Met, Normalized, Tables, Threads};
 pub use resident::{ProcessMemory, memory_of};

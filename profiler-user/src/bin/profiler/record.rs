@@ -4,6 +4,8 @@ use crate::args::RecordArgs;
 use crate::snapshots;
 use crate::summary::{self, NamingLine, ProgressLine};
 use anyhow::Context as _;
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
 use profiler::capability;
 use profiler::config::Tick;
 use profiler::encode::encode;
@@ -43,7 +45,8 @@ pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
         return Err(Failure { error: anyhow::anyhow!(why), code: MISUSED });
     }
     if let Some(misfit) = args.misfit() {
-        let kinds: Vec<&str> = args.config().kinds().iter().map(|kind| kind.name()).collect();
+        let kinds: Vec<PossibleValue> = args.kinds.iter().filter_map(ValueEnum::to_possible_value).collect();
+        let kinds: Vec<&str> = kinds.iter().map(PossibleValue::get_name).collect();
         let error = anyhow::anyhow!("-e {}: {misfit}", kinds.join(","));
         return Err(Failure { error, code: MISUSED });
     }
