@@ -171,6 +171,15 @@ impl LockKey {
     }
 }
 
+/// Cells that count places of words: those that were given away.
+pub const LOCKS_TAKEN: u32 = 0;
+/// Those that were given back, which only user space writes.
+pub const LOCKS_GIVEN_BACK: u32 = 1;
+/// Those that were given away for the first time: 1 is the first.
+pub const LOCKS_NEW: u32 = 2;
+/// How many cells there are.
+pub const LOCKS_CELLS: u32 = 3;
+
 /// How long threads have waited at a word, all together: at the time t it is `balance + waiting * t`, for each wait takes its beginning from the balance, and adds
 /// its end. Both stand in one word, so that they change and are read at one moment. (As two words they were read apart now and then, and each time a thread's
 /// wait was longer by the time since boot.)

@@ -2,7 +2,7 @@
 
 use crate::pending::Pending;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf, Stack};
 use profiler_common::counter::COUNTERS;
 use profiler_common::custom::CustomSite;
 use profiler_common::descriptor::{Descriptor, DescriptorKey};
@@ -20,7 +20,7 @@ use profiler_common::unwind::Registers;
 use profiler_common::unwind::known::{KNOWN_FRAMES_MAX, KNOWN_POINTERS_MAX};
 use profiler_common::unwind::range::ProcessRanges;
 use profiler_common::unwind::table::Head;
-use profiler_common::wait::{DelayCounts, Lock, LockKey, Sleep};
+use profiler_common::wait::{DelayCounts, LOCKS_CELLS, Lock, LockKey, Sleep};
 
 /// `BPF_F_NO_PREALLOC` of include/uapi/linux/bpf.h: entries cost memory only while they are used.
 const NO_PREALLOC: u32 = 1;
@@ -303,7 +303,8 @@ pub static MARKS: Array<u64> = Array::with_max_entries(MARK_WORDS, 0);
 /// Words of marks.
 pub const MARK_WORDS: u32 = 1024;
 
-/// Words of memory at which threads wait: the place of each in [`LOCK_PLACES`], from 1 on. Entries are never removed.
+/// Words of memory at which threads wait: the place of each in [`LOCK_PLACES`], from 1 on. Those of processes that have
+/// ended are removed by user space.
 #[map]
 pub static LOCKS: HashMap<LockKey, u32> = HashMap::with_max_entries(LOCKS_MAX, NO_PREALLOC);
 
@@ -311,9 +312,13 @@ pub static LOCKS: HashMap<LockKey, u32> = HashMap::with_max_entries(LOCKS_MAX, N
 #[map]
 pub static LOCK_PLACES: Array<Lock> = Array::with_max_entries(LOCKS_MAX, 0);
 
-/// Places that were given away.
+/// How many places were given away, by the `LOCKS_*` of `wait.rs`.
 #[map]
-pub static LOCKS_USED: Array<u64> = Array::with_max_entries(1, 0);
+pub static LOCKS_USED: Array<u64> = Array::with_max_entries(LOCKS_CELLS, 0);
+
+/// Places that user space has given back.
+#[map]
+pub static LOCKS_FREE: Stack<u32> = Stack::with_max_entries(LOCKS_MAX, 0);
 
 /// Waits by stack and class.
 #[map]

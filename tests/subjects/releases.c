@@ -1,7 +1,7 @@
 // releases: who lets others go where that is not plain. When a line arrives it does what its first word says, prints `waited NS`, what it has waited by its own clock,
 // and ends with the next line.
 // `condition`: a thread has a lock for 20 ms, and lets it go by beginning to wait at a condition variable, for nothing. `shared`: of six processes three have a lock that
-// all want, for 2, 6 and 12 ms. `words`: it waits at 70,000 words in turn, and then two threads contend.
+// all want, for 2, 6 and 12 ms. `words N`: it waits at N words in turn, and then two threads contend.
 #define _GNU_SOURCE
 #include <linux/futex.h>
 #include <pthread.h>
@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #define PLAIN __attribute__((noinline, noclone))
-#define WORDS 70000
 #define ROUNDS 40
 
 struct shared {
@@ -125,11 +124,11 @@ static void *contender(void *unused) {
     return unused;
 }
 
-static void words(void) {
+static void words(long count) {
     struct timespec soon = {0, 1000};
-    uint64_t *at = calloc(WORDS, sizeof *at);
+    uint64_t *at = calloc(count, sizeof *at);
     pthread_t threads[2];
-    for (long i = 0; i < WORDS; i++) syscall(SYS_futex, at + i, FUTEX_WAIT_PRIVATE, 0, &soon, NULL, 0);
+    for (long i = 0; i < count; i++) syscall(SYS_futex, at + i, FUTEX_WAIT_PRIVATE, 0, &soon, NULL, 0);
     for (int i = 0; i < 2; i++) pthread_create(&threads[i], NULL, contender, NULL);
     for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
 }
@@ -142,7 +141,7 @@ int main(int argc, char **argv) {
     if (!fgets(line, sizeof line, stdin)) return 1;
     if (!strcmp(argv[1], "condition")) condition();
     else if (!strcmp(argv[1], "shared")) processes();
-    else if (!strcmp(argv[1], "words")) words();
+    else if (!strcmp(argv[1], "words") && argc > 2) words(atol(argv[2]));
     else return 2;
     printf("waited %llu\n", (unsigned long long)waited);
     fflush(stdout);

@@ -1,7 +1,7 @@
 //! `-e block` and `-e mutex` where the values at a word, or the names of a library, do not say plainly what waits there and who ends it.
 
 use anyhow::{Context as _, Result, ensure};
-use profiler_tests::contended::{SHARE, read, record, through};
+use profiler_tests::contended::{SHARE, numbers, read, record, through};
 use profiler_tests::profile::Profile;
 use profiler_tests::run::{Folder, Profiler};
 use profiler_tests::skip::{Need, can_record, ready};
@@ -84,7 +84,7 @@ fn where_there_is_no_room_for_more_words_what_is_lost_is_counted() -> Result<()>
         return Ok(());
     }
     let mut command = Command::new(build("releases", Build::CBare)?);
-    command.arg("words");
+    command.args(["words", "70000"]);
     let (mut subject, mut stdin) = Subject::start_told(command)?;
     let mut recording = Profiler::record()?.pid(subject.pid()).args(["-e", "mutex"]).start()?;
     recording.wait_until_recording()?;
@@ -96,6 +96,22 @@ fn where_there_is_no_room_for_more_words_what_is_lost_is_counted() -> Result<()>
     // Two threads let each other go some eighty times, and each of those is lost; the words themselves nobody lets go.
     ensure!((40..=90).contains(&lost) && mutex.samples.is_empty(), "{lost} lost: {:#?}", mutex.comments);
     ensure!(mutex.balance()?.difference == 0, "{:#?}", mutex.comments);
+    Ok(())
+}
+
+#[test]
+fn words_of_processes_that_have_ended_make_room_for_others() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let program = build("releases", Build::CBare)?;
+    // Of three of them there is room for one and a half.
+    let script = format!("for i in 1 2 3; do printf 'go\\nend\\n' | {} words 40000; done", program.display());
+    let run = Profiler::record()?.args(["-e", "mutex", "--", "sh", "-c", &script]).run()?.success()?;
+    let mutex = read(&run, "mutex")?;
+    let waited: Vec<f64> = String::from_utf8_lossy(&run.stdout).lines().flat_map(|line| numbers(line, "waited")).collect();
+    let (charged, truth) = (through(&mutex, "contends"), waited.iter().sum::<f64>());
+    ensure!(waited.len() == 3 && (charged / truth - 1.0).abs() < SHARE, "{charged} of {waited:?}: {:#?}", mutex.comments);
     Ok(())
 }
 

@@ -1,10 +1,10 @@
 //! Words of memory at which threads wait: how long they all have, and who is charged with it: the one that lets them go on.
 
-use crate::maps::{LOCK_PLACES, LOCKS, LOCKS_USED};
+use crate::maps::{LOCK_PLACES, LOCKS, LOCKS_FREE, LOCKS_USED};
 use crate::place::{add_atomically, fetch_add, swap};
 use crate::settings::setting;
 use profiler_common::limits::LOCKS_MAX;
-use profiler_common::wait::{LOCK_UNIT_BITS, Lock, LockKey};
+use profiler_common::wait::{LOCK_UNIT_BITS, LOCKS_GIVEN_BACK, LOCKS_NEW, LOCKS_TAKEN, Lock, LockKey};
 
 /// `BPF_NOEXIST` of include/uapi/linux/bpf.h.
 const NEW_ONLY: u64 = 1;
@@ -19,16 +19,35 @@ pub fn place(key: &LockKey) -> u32 {
         // SAFETY: a live map value, which is never changed.
         return unsafe { *place };
     }
-    let Some(used) = LOCKS_USED.get_ptr_mut(0) else { return NOWHERE };
-    // SAFETY: a live map value, which is only written by atomic operations.
-    let place = unsafe { fetch_add(used, 1) }.wrapping_add(1);
-    if place >= LOCKS_MAX as u64 {
+    let place = new_place();
+    if place == NOWHERE {
         return NOWHERE;
     }
     // Where another thread was faster, the word has that one's place, and this one stays unused.
-    let _ = LOCKS.insert(key, place as u32, NEW_ONLY);
+    let _ = LOCKS.insert(key, place, NEW_ONLY);
     // SAFETY: as above.
     LOCKS.get_ptr(key).map_or(NOWHERE, |place| unsafe { *place })
+}
+
+/// A place that no word has: one that was given back, or a new one.
+#[inline(always)]
+fn new_place() -> u32 {
+    let (Some(taken), Some(back)) = (LOCKS_USED.get_ptr_mut(LOCKS_TAKEN), LOCKS_USED.get_ptr(LOCKS_GIVEN_BACK)) else { return NOWHERE };
+    // SAFETY: live map values; the first one is only written by atomic operations, the other one by user space.
+    unsafe {
+        let used = fetch_add(taken, 1).wrapping_sub(core::ptr::read_volatile(back));
+        if used >= LOCKS_MAX as u64 - 1 {
+            fetch_add(taken, u64::MAX);
+            return NOWHERE;
+        }
+    }
+    if let Ok(Some(place)) = LOCKS_FREE.pop() {
+        return place;
+    }
+    let Some(new) = LOCKS_USED.get_ptr_mut(LOCKS_NEW) else { return NOWHERE };
+    // SAFETY: as above.
+    let place = unsafe { fetch_add(new, 1) }.wrapping_add(1);
+    if place < LOCKS_MAX as u64 { place as u32 } else { NOWHERE }
 }
 
 /// A thread begins to wait.

@@ -44,6 +44,7 @@ pub(super) fn load_object(options: &CaptureOptions) -> Result<Ebpf, BpfError> {
         .map_max_entries("SLEEPS", if options.settings.waits != 0 { SLEEPS_MAX } else { 1 })
         .map_max_entries("LOCKS", if options.settings.waits & WAITS_MUTEX != 0 { LOCKS_MAX } else { 1 })
         .map_max_entries("LOCK_PLACES", if options.settings.waits & WAITS_MUTEX != 0 { LOCKS_MAX } else { 1 })
+        .map_max_entries("LOCKS_FREE", if options.settings.waits & WAITS_MUTEX != 0 { LOCKS_MAX } else { 1 })
         .map_max_entries("DELAYS", if waits::are_counted(options) { options.tallies } else { 1 })
         .map_max_entries("SITES", if options.calls.is_some() { SITES_MAX } else { 1 })
         .map_max_entries("CUSTOM_SITES", if are_probed { CUSTOM_SITES_MAX } else { 1 })
@@ -73,7 +74,9 @@ pub(super) fn map_descriptors(ebpf: &Ebpf) -> Vec<(String, RawFd)> {
 /// What all maps that the programs refer to have in common.
 fn data_of(map: &Map) -> Option<&MapData> {
     match map {
-        Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => Some(data),
+        Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) | Map::Stack(data) => {
+            Some(data)
+        }
         _ => None,
     }
 }

@@ -22,6 +22,7 @@ mod hold_capture;
 mod hotplug;
 mod live_blocks;
 mod live_capture;
+mod lock_words;
 mod map_memory;
 mod mmap_ring;
 mod options;

@@ -8,6 +8,7 @@ use super::embedded::{EMBEDDED_OBJECT, declared, describe, load_object, map, map
 use super::error::{BpfError, is_before_probes};
 use super::hold::Hold;
 use super::live_blocks::LiveBlocks;
+use super::lock_words::{LockMaps, LockWords};
 use super::options::CaptureOptions;
 use super::probes::Probes;
 use super::spaces::Spaces;
@@ -26,6 +27,7 @@ use profiler_common::limits::OWN_PROCESSES_MAX;
 use profiler_common::tally::{COUNTING_ALL, COUNTING_NOTHING, COUNTING_RETURNS};
 use profiler_common::target::TARGET_PROCESSES;
 use profiler_common::unwind::range::ProcessRanges;
+use profiler_common::wait::WAITS_MUTEX;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 /// The loaded programs and the maps that we use.
@@ -54,6 +56,11 @@ pub(super) struct Programs {
 /// A [`ProcessRanges`] as the map's value.
 const RANGES_WORDS: usize = size_of::<ProcessRanges>() / 8;
 
+fn lock_words(ebpf: &mut Ebpf) -> Result<LockWords, BpfError> {
+    let (places_of, places) = (map(ebpf, "LOCKS")?, map(ebpf, "LOCK_PLACES")?);
+    Ok(LockWords::new(LockMaps { places_of, places, used: map(ebpf, "LOCKS_USED")?, free: map(ebpf, "LOCKS_FREE")? }))
+}
+
 impl Programs {
     /// Loads everything; nothing runs yet but the followers of a target's children.
     pub(super) fn load(options: &CaptureOptions) -> Result<Self, BpfError> {
@@ -72,7 +79,8 @@ impl Programs {
         let descriptors = map(&mut ebpf, "DESCRIPTORS")?;
         let counting = map(&mut ebpf, "COUNTING")?;
         let began = map(&mut ebpf, "BEGAN")?;
-        let waits = Waits::new(map(&mut ebpf, "DELAYS")?, map(&mut ebpf, "SLEEPS")?);
+        let words = (options.settings.waits & WAITS_MUTEX != 0).then(|| lock_words(&mut ebpf)).transpose()?;
+        let waits = Waits::new(map(&mut ebpf, "DELAYS")?, map(&mut ebpf, "SLEEPS")?, words);
         let spaces = Spaces::new(map(&mut ebpf, "ADDRESS_SPACES")?);
         let sites = map(&mut ebpf, "SITES")?;
         let probes = options.calls.map(|calls| Probes::load((calls, options.budget), EMBEDDED_OBJECT, &numbers, sites)).transpose()?;

@@ -6,6 +6,14 @@ use super::sleepers::{Sleeper, Sleepers};
 use super::threads::SeenThread;
 
 impl Capture {
+    /// Makes room for words at which threads wait, where it is short.
+    ///
+    /// # Errors
+    /// The maps of the kernel side cannot be written.
+    pub fn tidy(&mut self) -> Result<(), BpfError> {
+        self.programs.waits.tidy()
+    }
+
     /// Threads that were there when the recording began, where they are asked for.
     pub fn existing(&mut self) -> Vec<SeenThread> {
         self.sleepers.as_mut().map(Sleepers::existing).unwrap_or_default()

@@ -1,6 +1,7 @@
 //! Waits that were counted in the kernel.
 
 use super::error::BpfError;
+use super::lock_words::LockWords;
 use super::options::CaptureOptions;
 use crate::config::Traced;
 use aya::maps::{HashMap, MapData, MapError};
@@ -26,11 +27,18 @@ pub(super) type Sleeps = HashMap<MapData, u32, [u64; SLEEP_WORDS]>;
 pub(super) struct Waits {
     delays: Delays,
     sleeps: Sleeps,
+    /// Where who ends waits is charged.
+    words: Option<LockWords>,
 }
 
 impl Waits {
-    pub(super) fn new(delays: Delays, sleeps: Sleeps) -> Self {
-        Self { delays, sleeps }
+    pub(super) fn new(delays: Delays, sleeps: Sleeps, words: Option<LockWords>) -> Self {
+        Self { delays, sleeps, words }
+    }
+
+    /// Gives back what processes have left that have ended.
+    pub(super) fn tidy(&mut self) -> Result<(), BpfError> {
+        self.words.as_mut().map_or(Ok(()), LockWords::tidy)
     }
 
     /// Whether a thread that slept when the counting stopped has come back since, or is gone.

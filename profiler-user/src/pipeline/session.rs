@@ -208,6 +208,7 @@ impl Session {
     pub(super) fn drain(&mut self, last: Last) -> Result<(), BpfError> {
         self.window_bytes[1] = self.memory.window(self.window_bytes[0]);
         let batch = self.capture.drain(last);
+        self.capture.tidy()?;
         self.processes.arrived(&batch.arrived, &mut World { objects: &mut self.objects });
         for drained in batch.ordered {
             match drained {
