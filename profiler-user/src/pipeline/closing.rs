@@ -137,11 +137,14 @@ impl Closing<'_> {
         let ongoing = if source == Source::OFF_CPU { self.beside.left_out } else { Asleep::default() };
         let (waits, ns) = (counted.left_out + ongoing.threads, counted.left_out_ns + ongoing.ns);
         let seconds = Duration::from_nanos(ns).as_secs_f64();
-        let (what, why) = match source {
-            Source::OFF_CPU => ("times off the CPU", "which --state, --min-block-time and --max-block-time exclude"),
-            _ => ("waits", "which ended at another word than they began at, as of threads that a condition variable hands on to its lock"),
-        };
-        (waits > 0).then(|| format!("left out: {waits} {what}, {seconds:.3} s of them, {why}"))
+        (waits > 0).then(|| match source {
+            Source::OFF_CPU => {
+                format!("left out: {waits} times off the CPU, {seconds:.3} s of them, which --state, --min-block-time and --max-block-time exclude")
+            }
+            _ => format!(
+                "not charged: {waits} waits of {seconds:.3} s, which ended while their process woke others at another word (a condition variable hands threads on to its lock)"
+            ),
+        })
     }
 
     /// Closes the windows of descriptors: of those that are open. What was closed again was looked at for nothing.
