@@ -5,6 +5,7 @@
 mod dump;
 mod folded;
 mod frame;
+mod go_stack;
 mod lost;
 mod pprof;
 mod proto;

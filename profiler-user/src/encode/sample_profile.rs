@@ -19,7 +19,8 @@ fn mapping(start: u64, limit: u64, filename: &str, build_id: &str) -> ProfileMap
 }
 
 fn at(mapping: usize, address: u64, lines: Result<&[(usize, u32)], Unresolved>) -> Location {
-    let lines = lines.map(|lines| lines.iter().map(|(function, line)| Line { function: *function, line: *line, column: 0 }).collect());
+    let lines =
+        lines.map(|lines| lines.iter().map(|(function, line)| Line { function: *function, line: *line, column: 0, go: None }).collect());
     Location { mapping: Some(mapping), address, lines }
 }
 

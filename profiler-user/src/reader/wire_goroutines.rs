@@ -1,6 +1,7 @@
-//! The place of Go's goroutines on the wire.
+//! The place of Go's goroutines on the wire, and what Go's table says of a place in its code.
 
 use super::wire::{In, Malformed, Out};
+use crate::model::answer::GoPlace;
 use crate::model::goroutines::{GoroutinePlaces, Goroutines};
 
 impl Out {
@@ -17,6 +18,13 @@ impl Out {
             }
         }
     }
+
+    pub(super) fn go_place(&mut self, place: Option<GoPlace>) {
+        self.u8(place.map_or(0, |place| 1 | u8::from(place.is_wrapper) << 1 | u8::from(place.is_inlined) << 2));
+        if let Some(place) = place {
+            self.u32(place.offset as usize);
+        }
+    }
 }
 
 impl In<'_> {
@@ -26,6 +34,14 @@ impl In<'_> {
             1 => Err(self.no_go_heap()?),
             _ => return Err(Malformed("an unknown answer about goroutines")),
         })
+    }
+
+    pub(super) fn go_place(&mut self) -> Result<Option<GoPlace>, Malformed> {
+        match self.u8()? {
+            0 => Ok(None),
+            kind @ (1 | 3 | 5 | 7) => Ok(Some(GoPlace { offset: self.u32()?, is_wrapper: kind & 2 != 0, is_inlined: kind & 4 != 0 })),
+            _ => Err(Malformed("an unknown kind of place")),
+        }
     }
 }
 
