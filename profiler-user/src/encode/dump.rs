@@ -5,7 +5,7 @@ use super::frame::unresolved;
 use super::go_stack;
 use crate::model::dump::{Creator, Dump, Entry};
 use crate::model::kind::Kind;
-use crate::model::profile::{Location, Profile, Sample};
+use crate::model::profile::{Line, Location, Profile, Sample};
 use crate::model::text::printable;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -47,7 +47,7 @@ pub fn dump_parts(dump: &Dump, shape: Shape) -> impl Iterator<Item = String> + '
 }
 
 fn push_entry(profile: &Profile, (entry, sample): (&Entry, &Sample), shape: Shape, out: &mut String) {
-    let frames = frames(profile, &sample.locations, shape);
+    let frames = frames(profile, &sample.locations);
     push_header(profile.kind, entry, (shape, frames.is_empty()), out);
     let elided = frames.len().saturating_sub(FRAMES_MAX);
     for (at, frame) in frames.iter().enumerate() {
@@ -55,7 +55,7 @@ fn push_entry(profile: &Profile, (entry, sample): (&Entry, &Sample), shape: Shap
             let _ = writeln!(out, "...{elided} frames elided...");
         }
         if elided == 0 || at < FRAMES_MAX / 2 || at >= FRAMES_MAX / 2 + elided {
-            frame.iter().for_each(|line| push_line(out, line));
+            push_frame(profile, *frame, shape, out);
         }
     }
     match (&entry.trouble, shape) {
@@ -86,7 +86,7 @@ pub fn grouped(profile: &Profile) -> String {
         let noun = profile.kind.event();
         let noun = if sample.values[0] == 1 { &noun[..noun.len() - 1] } else { noun };
         let _ = writeln!(out, "{} {noun} [{}]:", sample.values[0], labels.join(", "));
-        frames(profile, &sample.locations, Shape::Plain).iter().flatten().for_each(|line| push_line(&mut out, line));
+        frames(profile, &sample.locations).into_iter().for_each(|frame| push_frame(profile, frame, Shape::Plain, &mut out));
     }
     out
 }
@@ -120,51 +120,53 @@ fn push_line(out: &mut String, line: &str) {
     out.push('\n');
 }
 
-/// The two lines of each frame, innermost first; Go leaves its runtime's own out.
-fn frames(profile: &Profile, locations: &[usize], shape: Shape) -> Vec<Vec<String>> {
-    match profile.kind {
-        Kind::Goroutine => {
-            let mut frames = frames_if(profile, locations, shape, go_stack::is_shown);
-            // As Go does where there would be none.
-            if frames.is_empty() {
-                frames = frames_if(profile, locations, shape, |_, _| true);
-            }
-            frames
+/// A function at a location, or a place without one.
+type Frame<'a> = (&'a Location, Option<&'a Line>);
+
+/// What is shown, innermost first; Go leaves its runtime's own out.
+fn frames<'a>(profile: &'a Profile, locations: &[usize]) -> Vec<Frame<'a>> {
+    let mut frames: Vec<Frame<'_>> = Vec::new();
+    let is_of_goroutine = profile.kind == Kind::Goroutine;
+    for (location, line) in all_frames(profile, locations) {
+        let is_shown = |line: &Line| {
+            // What is not Go's has no name of Go's.
+            line.go.is_none() || go_stack::is_shown(&profile.functions[line.function].name, frames.is_empty())
+        };
+        if !is_of_goroutine || line.is_none_or(is_shown) {
+            frames.push((location, line));
         }
-        _ => frames_if(profile, locations, shape, |_, _| true),
     }
+    // As Go does where there would be none.
+    if frames.is_empty() { all_frames(profile, locations).collect() } else { frames }
 }
 
-/// Those that are shown: of a function by its name, and by whether it would be the first one.
-fn frames_if(profile: &Profile, locations: &[usize], shape: Shape, is_shown: impl Fn(&str, bool) -> bool) -> Vec<Vec<String>> {
-    let mut frames = Vec::new();
-    for at in locations {
+fn all_frames<'a>(profile: &'a Profile, locations: &[usize]) -> impl Iterator<Item = Frame<'a>> {
+    locations.iter().flat_map(|at| {
         let location = &profile.locations[*at];
-        match &location.lines {
-            Ok(lines) => {
-                for line in lines {
-                    let function = &profile.functions[line.function];
-                    // What is not Go's has no name of Go's.
-                    if line.go.is_none() || is_shown(&function.name, frames.is_empty()) {
-                        let place = match shape {
-                            Shape::Go => go_stack::place(&function.filename, line),
-                            Shape::Plain if function.filename.is_empty() => format!("{}:0", file(profile, location)),
-                            Shape::Plain => format!("{}:{}", printable(&function.filename), line.line),
-                        };
-                        frames.push(vec![call(&function.name, line.go.is_some(), shape), format!("\t{place}")]);
-                    }
-                }
-            }
-            Err(why) => {
-                let place = match shape {
-                    Shape::Go => go_stack::UNKNOWN.to_owned(),
-                    Shape::Plain => format!("{}:0 +{:#x}", why.label().replace(' ', "-"), location.address),
-                };
-                frames.push(vec![call(&unresolved(profile, location), false, shape), format!("\t{place}")]);
-            }
-        }
-    }
-    frames
+        let lines = location.lines.as_deref().unwrap_or_default();
+        let unnamed = lines.is_empty().then_some((location, None));
+        unnamed.into_iter().chain(lines.iter().map(move |line| (location, Some(line))))
+    })
+}
+
+/// The two lines of a frame.
+fn push_frame(profile: &Profile, (location, line): Frame<'_>, shape: Shape, out: &mut String) {
+    let Some(line) = line else {
+        let why = location.lines.as_ref().err().map_or("", |why| why.label()).replace(' ', "-");
+        let place = match shape {
+            Shape::Go => go_stack::UNKNOWN.to_owned(),
+            Shape::Plain => format!("{why}:0 +{:#x}", location.address),
+        };
+        push_line(out, &format!("{}\n\t{place}", call(&unresolved(profile, location), false, shape)));
+        return;
+    };
+    let function = &profile.functions[line.function];
+    let place = match shape {
+        Shape::Go => go_stack::place(&function.filename, line),
+        Shape::Plain if function.filename.is_empty() => format!("{}:0", file(profile, location)),
+        Shape::Plain => format!("{}:{}", printable(&function.filename), line.line),
+    };
+    push_line(out, &format!("{}\n\t{place}", call(&function.name, line.go.is_some(), shape)));
 }
 
 fn file<'a>(profile: &'a Profile, location: &Location) -> std::borrow::Cow<'a, str> {

@@ -73,6 +73,8 @@ pub enum UserStack {
         at: LastAddress,
         /// The thread's stack, word by word, from `registers.sp` (rounded down to a word) on.
         words: Vec<u64>,
+        /// Most frames that it is walked to.
+        frames_max: usize,
     },
 }
 

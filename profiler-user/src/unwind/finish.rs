@@ -7,7 +7,6 @@ use crate::model::stack::{LastAddress, UserStack};
 use crate::process::AddressSpace;
 use crate::sys::address_bits;
 use profiler_common::ended::Ended;
-use profiler_common::limits::USER_FRAMES_MAX;
 use profiler_common::unwind::arm64::code_address;
 use profiler_common::unwind::rule::Rule;
 use profiler_common::unwind::{Registers, caller_word, step};
@@ -33,7 +32,7 @@ pub fn by_frame_pointers(stack: &UserStack) -> UserStack {
 
 /// Walks an unfinished stack to its end, with the rule for each of its frames; or the table that is needed first.
 fn walk_on(stack: &UserStack, mut rule_at: impl FnMut(&Registers, LastAddress) -> Result<Rule, Stopped>) -> Result<UserStack, Finished> {
-    let UserStack::Unfinished { addresses, registers, at, words } = stack else { return Ok(stack.clone()) };
+    let UserStack::Unfinished { addresses, registers, at, words, frames_max } = stack else { return Ok(stack.clone()) };
     let (mut addresses, mut registers, mut last) = (addresses.clone(), *registers, *at);
     let bits = address_bits();
     let memory = Copied { base: registers.sp & !7, words };
@@ -51,7 +50,7 @@ fn walk_on(stack: &UserStack, mut rule_at: impl FnMut(&Registers, LastAddress) -
             Err(ended) => break ended,
         }
         last = if rule.leads_to_interrupted() { LastAddress::Interrupted } else { LastAddress::ReturnedTo };
-        if addresses.len() >= USER_FRAMES_MAX {
+        if addresses.len() >= *frames_max {
             break Ended::DepthLimit;
         }
         addresses.push(caller_word(registers.ip, u64::from(last == LastAddress::Interrupted)));
