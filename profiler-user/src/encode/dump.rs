@@ -121,19 +121,25 @@ fn push_line(out: &mut String, line: &str) {
 }
 
 /// A function at a location, or a place without one.
-type Frame<'a> = (&'a Location, Option<&'a Line>);
+#[derive(Clone, Copy)]
+struct Frame<'a> {
+    location: &'a Location,
+    line: Option<&'a Line>,
+    /// The program was interrupted there, and has called nothing.
+    is_interrupted: bool,
+}
 
 /// What is shown, innermost first; Go leaves its runtime's own out.
 fn frames<'a>(profile: &'a Profile, locations: &[usize]) -> Vec<Frame<'a>> {
     let mut frames: Vec<Frame<'_>> = Vec::new();
     let is_of_goroutine = profile.kind == Kind::Goroutine;
-    for (location, line) in all_frames(profile, locations) {
+    for frame in all_frames(profile, locations) {
         let is_shown = |line: &Line| {
             // What is not Go's has no name of Go's.
             line.go.is_none() || go_stack::is_shown(&profile.functions[line.function].name, frames.is_empty())
         };
-        if !is_of_goroutine || line.is_none_or(is_shown) {
-            frames.push((location, line));
+        if !is_of_goroutine || frame.line.is_none_or(is_shown) {
+            frames.push(frame);
         }
     }
     // As Go does where there would be none.
@@ -141,16 +147,20 @@ fn frames<'a>(profile: &'a Profile, locations: &[usize]) -> Vec<Frame<'a>> {
 }
 
 fn all_frames<'a>(profile: &'a Profile, locations: &[usize]) -> impl Iterator<Item = Frame<'a>> {
-    locations.iter().flat_map(|at| {
+    let mut is_fault = false;
+    locations.iter().flat_map(move |at| {
         let location = &profile.locations[*at];
         let lines = location.lines.as_deref().unwrap_or_default();
-        let unnamed = lines.is_empty().then_some((location, None));
-        unnamed.into_iter().chain(lines.iter().map(move |line| (location, Some(line))))
+        let is_interrupted = is_fault;
+        is_fault = lines.last().is_some_and(|line| go_stack::is_fault(&profile.functions[line.function].name));
+        let unnamed = lines.is_empty().then_some(Frame { location, line: None, is_interrupted });
+        unnamed.into_iter().chain(lines.iter().map(move |line| Frame { location, line: Some(line), is_interrupted }))
     })
 }
 
 /// The two lines of a frame.
-fn push_frame(profile: &Profile, (location, line): Frame<'_>, shape: Shape, out: &mut String) {
+fn push_frame(profile: &Profile, frame: Frame<'_>, shape: Shape, out: &mut String) {
+    let Frame { location, line, is_interrupted } = frame;
     let Some(line) = line else {
         let why = location.lines.as_ref().err().map_or("", |why| why.label()).replace(' ', "-");
         let place = match shape {
@@ -162,7 +172,7 @@ fn push_frame(profile: &Profile, (location, line): Frame<'_>, shape: Shape, out:
     };
     let function = &profile.functions[line.function];
     let place = match shape {
-        Shape::Go => go_stack::place(&function.filename, line),
+        Shape::Go => go_stack::place(&function.filename, line, is_interrupted),
         Shape::Plain if function.filename.is_empty() => format!("{}:0", file(profile, location)),
         Shape::Plain => format!("{}:{}", printable(&function.filename), line.line),
     };
@@ -192,4 +202,54 @@ fn push_creator(creator: &Creator, out: &mut String) {
         true => writeln!(out, "\t{}:{}{behind}", printable(&creator.file), creator.line),
         false => writeln!(out, "\t{}", go_stack::UNKNOWN),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encode::sample_profile::sample_profile;
+
+    fn entry(trouble: Option<&str>) -> Entry {
+        let (name, state) = ("\"x\n".into(), "waits\n".to_owned());
+        Entry { id: 7, name, state, since: None, is_locked: false, trouble: trouble.map(str::to_owned), creator: None }
+    }
+
+    fn of(sample: usize, trouble: Option<&str>, shape: Shape) -> String {
+        let mut profile = sample_profile();
+        profile.kind = Kind::Threads;
+        profile.functions[0].name = "A<int>::operator/(int, %s)".into();
+        profile.samples = vec![profile.samples.swap_remove(sample)];
+        dump(&Dump { profile, entries: vec![entry(trouble)], took: Duration::ZERO }, shape)
+    }
+
+    #[test]
+    fn what_is_missing_is_said_where_gos_parsers_do_not_stop_at_it() {
+        let go = of(0, Some("depth limit"), Shape::Go);
+        let (header, rest) = go.split_once('\n').unwrap();
+        assert!(header.starts_with("goroutine 7 [waits") && header.ends_with("]:"), "{header}");
+        assert_eq!(
+            rest,
+            "A<int>::operator_(int, _s)(...)\n\t??:0\nouter(...)\n\t??:0\nmain(...)\n\t??:0\n...additional frames elided...\n"
+        );
+        assert!(of(0, Some("depth limit"), Shape::Plain).ends_with("\n\t(depth limit)\n"));
+        let go = of(2, None, Shape::Go);
+        assert!(go.contains("\n[app](...)\n\t??:0\n"), "{go}");
+    }
+
+    #[test]
+    fn where_there_is_no_stack_the_header_says_why() {
+        let (go, plain) = (of(3, Some("its stack cannot be read"), Shape::Go), of(3, None, Shape::Go));
+        assert!(go.ends_with(", its stack cannot be read]:\n\tgoroutine running on other thread; stack unavailable\n"), "{go}");
+        assert!(plain.ends_with("]:\n\tgoroutine running on other thread; stack unavailable\n"), "{plain}");
+    }
+
+    #[test]
+    fn the_middle_of_a_long_stack_is_left_out_and_counted() {
+        let mut profile = sample_profile();
+        profile.kind = Kind::Threads;
+        profile.samples.truncate(1);
+        profile.samples[0].locations = vec![1; 2001];
+        let text = dump(&Dump { profile, entries: vec![entry(None)], took: Duration::ZERO }, Shape::Go);
+        assert_eq!((text.lines().count(), text.lines().nth(101)), (202, Some("...1901 frames elided...")));
+    }
 }

@@ -10,7 +10,7 @@ mod lost;
 mod pprof;
 mod proto;
 #[cfg(test)]
-mod sample_profile;
+pub(crate) mod sample_profile;
 mod svg;
 mod tabs;
 mod text;

@@ -37,7 +37,7 @@ fn sample(locations: &[usize], events: i64, process: usize) -> Sample {
 }
 
 /// Two processes, the kernel, inlining, a binary of which a part has no names, a stack without frames, and losses.
-pub(in crate::encode) fn sample_profile() -> Profile {
+pub(crate) fn sample_profile() -> Profile {
     let (mut losses, mut endings) = (Losses::default(), Endings::default());
     losses.add(Loss::RingFull, 3);
     losses.add(Loss::ProcessEvents, 7);

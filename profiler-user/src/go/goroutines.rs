@@ -8,7 +8,7 @@ use crate::memory::{MemoryReader, RANGE_MAX_BYTES, Range, Unreadable};
 use crate::model::go_heap::NoGoHeap;
 use crate::model::goroutines::GoroutinePlaces;
 use crate::model::process::Pid;
-use crate::model::stack::{LastAddress, UserStack};
+use crate::model::stack::{LastAddress, Manner, UserStack};
 use profiler_common::ended::Ended;
 use profiler_common::unwind::Registers;
 use std::time::Instant;
@@ -163,7 +163,8 @@ impl Found {
             let before = self.read(memory, &open.iter().map(|at| Range { address: *at, length: layout::BYTES }).collect::<Vec<_>>())?;
             let stacks: Vec<Option<(u64, u64)>> = before.iter().map(|one| self.stack_of(one.as_deref())).collect();
             let is_read_now = |stack: &(u64, u64)| stack.1 <= STACK_MAX || batch.len() == 1;
-            let wanted: Vec<Vec<Range>> = stacks.iter().map(|stack| stack.filter(is_read_now).map(parts).unwrap_or_default()).collect();
+            let wanted: Vec<Vec<Range>> =
+                stacks.iter().map(|stack| stack.filter(is_read_now).map(|stack| parts(stack, self.left)).unwrap_or_default()).collect();
             let mut read = self.read(memory, &wanted.concat())?.into_iter();
             let after = self.read(memory, &open.iter().map(|at| Range { address: *at, length: layout::BYTES }).collect::<Vec<_>>())?;
             let mut again = Vec::new();
@@ -171,7 +172,7 @@ impl Found {
                 open.iter().zip(before.into_iter().zip(after).zip(stacks.into_iter().zip(wanted)))
             {
                 let bytes = joined(&wanted, read.by_ref().take(wanted.len()).collect());
-                if stack.is_some() && wanted.is_empty() {
+                if stack.is_some_and(|stack| !is_read_now(&stack)) {
                     self.deep.push(*at);
                     continue;
                 }
@@ -268,7 +269,8 @@ impl Found {
     fn unfinished(&mut self, bytes: &[u8], stack: &[u8]) -> Result<UserStack, NoStack> {
         let registers = self.registers(bytes).ok_or(NoStack::Running)?;
         self.left = self.left.checked_sub(stack.len()).ok_or(NoStack::NoRoom)?;
-        let text = (self.request.places.text.0.wrapping_add(self.request.bias), self.request.places.text.1.wrapping_add(self.request.bias));
+        let moved = |(first, end): (u64, u64)| (first.wrapping_add(self.request.bias), end.wrapping_add(self.request.bias));
+        let (text, faults) = (moved(self.request.places.text), moved(self.request.places.faults));
         let is_new = registers.ip == word(bytes, self.layout.begins_at);
         let (at, leaf) =
             if is_new { (LastAddress::Interrupted, registers.ip) } else { (LastAddress::ReturnedTo, registers.ip.wrapping_sub(1)) };
@@ -276,7 +278,7 @@ impl Found {
             return Ok(UserStack::Walked { addresses: vec![leaf], ended: Ended::NoMapping });
         }
         let words = stack.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap_or_default())).collect();
-        Ok(UserStack::Unfinished { addresses: vec![leaf], registers, at, words, frames_max: FRAMES_MAX })
+        Ok(UserStack::Unfinished { addresses: vec![leaf], registers, at, words, manner: Manner { frames_max: FRAMES_MAX, faults } })
     }
 
     /// The id of a thread of the runtime's.
@@ -291,8 +293,9 @@ impl Found {
 }
 
 /// What is read of a stack, in parts that can be read.
-fn parts((address, length): (u64, u64)) -> Vec<Range> {
-    let length = length.min(DEEP_STACK_MAX);
+fn parts((address, length): (u64, u64), left: usize) -> Vec<Range> {
+    // With no room left, that is found out by little.
+    let length = length.min(DEEP_STACK_MAX).min(left.max(8) as u64);
     let part = |from: u64| Range { address: address + from, length: (length - from).min(u64::from(RANGE_MAX_BYTES)) as u32 };
     (0..length).step_by(RANGE_MAX_BYTES as usize).map(part).collect()
 }

@@ -168,7 +168,7 @@ fn creator(origins: &Profile, origin: &Counted, known: Option<Creator>) -> Optio
         function: Arc::clone(&of(itself).name),
         file: Arc::clone(&of(innermost).filename),
         line: innermost.line,
-        offset: innermost.go.map_or(0, |go| go.offset + 1),
+        offset: innermost.go.map_or(0, |go| go.offset.saturating_add(1)),
         ..known
     })
 }

@@ -35,3 +35,46 @@ pub(super) fn leave_out(profile: &mut Profile) {
 fn is_left_out(profile: &Profile, line: &Line, callee: Option<usize>) -> bool {
     line.go.is_some_and(|go| go.is_wrapper) && !callee.is_some_and(|callee| PANICS.contains(&&*profile.functions[callee].name))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encode::sample_profile::sample_profile;
+    use crate::model::answer::GoPlace;
+
+    /// A profile of one stack: of each location the functions by their numbers, those from 100 on as wrappers; names are those of the numbers.
+    fn profile(stack: &[&[usize]]) -> Profile {
+        let mut profile = sample_profile();
+        let line = |number: &usize| {
+            let go = Some(GoPlace { offset: 1, is_wrapper: *number >= 100, is_inlined: false });
+            Line { function: number % 100, line: 1, column: 0, go }
+        };
+        profile.locations.truncate(1);
+        profile.locations = vec![profile.locations[0].clone(); stack.len()];
+        for (location, numbers) in profile.locations.iter_mut().zip(stack) {
+            location.lines = Ok(numbers.iter().map(line).collect());
+        }
+        profile.functions[3].name = "runtime.panicwrap".into();
+        profile.samples.truncate(1);
+        profile.samples[0].locations = (0..stack.len()).collect();
+        profile
+    }
+
+    fn left(stack: &[&[usize]]) -> Vec<Vec<usize>> {
+        let mut profile = profile(stack);
+        leave_out(&mut profile);
+        let functions = |at: &usize| profile.locations[*at].lines.as_ref().unwrap().iter().map(|line| line.function).collect();
+        profile.samples[0].locations.iter().map(functions).collect()
+    }
+
+    #[test]
+    fn wrappers_are_left_out_but_for_those_that_panic_themselves() {
+        assert_eq!(left(&[&[0], &[101], &[2]]), [vec![0], vec![2]]);
+        // What it was made for is inlined into it.
+        assert_eq!(left(&[&[0, 101], &[2]]), [vec![0], vec![2]]);
+        // Wrappers of wrappers.
+        assert_eq!(left(&[&[0], &[101], &[102], &[1]]), [vec![0], vec![1]]);
+        assert_eq!(left(&[&[3], &[101], &[2]]), [vec![3], vec![1], vec![2]]);
+        assert_eq!(left(&[&[3, 101], &[2]]), [vec![3, 1], vec![2]]);
+    }
+}
