@@ -90,12 +90,22 @@ pub fn read(memory: &mut MemoryReader, request: &Request) -> Result<Vec<Goroutin
     let places = request.places;
     let layout = layout::of(places.minor).ok_or(GoHeapError::Implausible { address: 0, what: "its version is not known" })?;
     let table = table(memory, request)?;
-    let mut found = Found { layout, request: *request, goroutines: Vec::new(), odd: 0, left: request.bytes_max, deep: Vec::new() };
+    let mut found = Found {
+        layout,
+        request: *request,
+        goroutines: Vec::new(),
+        odd: 0,
+        left: request.bytes_max,
+        deep: Vec::new(),
+        share: STACK_MAX as usize,
+    };
     for batch in table.chunks(BATCH) {
         found.batch(memory, batch)?;
     }
-    for deep in std::mem::take(&mut found.deep) {
-        found.batch(memory, &[deep])?;
+    let deep = std::mem::take(&mut found.deep);
+    for (at, one) in deep.iter().enumerate() {
+        found.share = (found.left / (deep.len() - at)).clamp(STACK_MAX as usize, DEEP_STACK_MAX as usize);
+        found.batch(memory, &[*one])?;
     }
     // A program that runs has some that can be read, and next to none that cannot be one.
     if found.odd * 8 > table.len() || found.goroutines.is_empty() {
@@ -153,6 +163,8 @@ struct Found {
     left: usize,
     /// Those with much on their stacks, which are read one by one.
     deep: Vec<u64>,
+    /// Bytes that one of those may have.
+    share: usize,
 }
 
 impl Found {
@@ -163,8 +175,10 @@ impl Found {
             let before = self.read(memory, &open.iter().map(|at| Range { address: *at, length: layout::BYTES }).collect::<Vec<_>>())?;
             let stacks: Vec<Option<(u64, u64)>> = before.iter().map(|one| self.stack_of(one.as_deref())).collect();
             let is_read_now = |stack: &(u64, u64)| stack.1 <= STACK_MAX || batch.len() == 1;
-            let wanted: Vec<Vec<Range>> =
-                stacks.iter().map(|stack| stack.filter(is_read_now).map(|stack| parts(stack, self.left)).unwrap_or_default()).collect();
+            let wanted: Vec<Vec<Range>> = stacks
+                .iter()
+                .map(|stack| stack.filter(is_read_now).map(|stack| parts(stack, self.share.min(self.left))).unwrap_or_default())
+                .collect();
             let mut read = self.read(memory, &wanted.concat())?.into_iter();
             let after = self.read(memory, &open.iter().map(|at| Range { address: *at, length: layout::BYTES }).collect::<Vec<_>>())?;
             let mut again = Vec::new();
@@ -228,7 +242,7 @@ impl Found {
         layout::state(half(bytes, self.layout.status) & !layout::SCAN)?;
         let (low, high) = (word(bytes, layout::STACK_LOW), word(bytes, layout::STACK_HIGH));
         let sp = self.registers(bytes)?.sp;
-        (low < sp && sp < high && sp.is_multiple_of(8)).then_some((sp, high - sp))
+        (low < sp && sp < high && sp.is_multiple_of(8)).then(|| (sp, high - sp))
     }
 
     /// Keeps one, if it is one.
@@ -293,9 +307,9 @@ impl Found {
 }
 
 /// What is read of a stack, in parts that can be read.
-fn parts((address, length): (u64, u64), left: usize) -> Vec<Range> {
-    // With no room left, that is found out by little.
-    let length = length.min(DEEP_STACK_MAX).min(left.max(8) as u64);
+fn parts((address, length): (u64, u64), most: usize) -> Vec<Range> {
+    // That there is no room left is found out by little.
+    let length = length.min(most.max(8) as u64);
     let part = |from: u64| Range { address: address + from, length: (length - from).min(u64::from(RANGE_MAX_BYTES)) as u32 };
     (0..length).step_by(RANGE_MAX_BYTES as usize).map(part).collect()
 }
