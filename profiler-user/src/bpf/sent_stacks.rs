@@ -1,6 +1,6 @@
 //! The mirror of the kernel side's set of stacks that were sent: the same slots, so that what the kernel thinks we hold, we hold.
 
-use crate::model::stack::{LastAddress, RawAddresses, UserStack};
+use crate::model::stack::{LastAddress, Manner, RawAddresses, UserStack};
 use profiler_common::ended::Ended;
 use profiler_common::limits::SENT_STACK_SLOTS;
 use profiler_common::record::{FORM_UNFINISHED, FORM_WALKED, MoreHeader, StackHeader, UnfinishedAt};
@@ -102,7 +102,7 @@ fn unfinished(addresses: Vec<u64>, rest: &[u8]) -> Option<UserStack> {
     let stack = stack.get(..at.stack_bytes as usize)?;
     let registers = Registers { ip: at.ip, sp: at.sp, fp: at.fp, bx: at.bx };
     let last = if at.is_exact != 0 { LastAddress::Interrupted } else { LastAddress::ReturnedTo };
-    Some(UserStack::Unfinished { addresses, registers, at: last, words: words(stack).collect() })
+    Some(UserStack::Unfinished { addresses, registers, at: last, words: words(stack).collect(), manner: Manner::default() })
 }
 
 fn words(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {

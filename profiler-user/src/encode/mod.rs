@@ -5,11 +5,12 @@
 mod dump;
 mod folded;
 mod frame;
+mod go_stack;
 mod lost;
 mod pprof;
 mod proto;
 #[cfg(test)]
-mod sample_profile;
+pub(crate) mod sample_profile;
 mod svg;
 mod tabs;
 mod text;

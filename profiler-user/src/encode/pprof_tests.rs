@@ -158,7 +158,7 @@ prop_compose! {
         let mut profile = sample_profile();
         profile.functions = names.iter().map(|(name, system_name)| Function { name: name.as_str().into(), system_name: system_name.as_str().into(), filename: "".into(), start_line: 0 }).collect();
         profile.locations = locations.into_iter().map(|(mapping, address, lines)| {
-            let line = |(function, line): (prop::sample::Index, u32)| Line { function: function.index(names.len()), line, column: line };
+            let line = |(function, line): (prop::sample::Index, u32)| Line { function: function.index(names.len()), line, column: line, go: None };
             Location { mapping, address, lines: lines.map(|lines| lines.into_iter().map(line).collect()).ok_or(Unresolved::NoSymbol) }
         }).collect();
         let count = profile.locations.len();

@@ -19,7 +19,8 @@ fn mapping(start: u64, limit: u64, filename: &str, build_id: &str) -> ProfileMap
 }
 
 fn at(mapping: usize, address: u64, lines: Result<&[(usize, u32)], Unresolved>) -> Location {
-    let lines = lines.map(|lines| lines.iter().map(|(function, line)| Line { function: *function, line: *line, column: 0 }).collect());
+    let lines =
+        lines.map(|lines| lines.iter().map(|(function, line)| Line { function: *function, line: *line, column: 0, go: None }).collect());
     Location { mapping: Some(mapping), address, lines }
 }
 
@@ -36,7 +37,7 @@ fn sample(locations: &[usize], events: i64, process: usize) -> Sample {
 }
 
 /// Two processes, the kernel, inlining, a binary of which a part has no names, a stack without frames, and losses.
-pub(in crate::encode) fn sample_profile() -> Profile {
+pub(crate) fn sample_profile() -> Profile {
     let (mut losses, mut endings) = (Losses::default(), Endings::default());
     losses.add(Loss::RingFull, 3);
     losses.add(Loss::ProcessEvents, 7);

@@ -3,7 +3,7 @@
 //! It carries the first column, the events: a count profile's unit is fixed to `count`. A heap profile has a shape of its own, with the sampled blocks
 //! themselves: whoever reads it works out what they stand for. What starts with `#` is for people, pprof skips it.
 
-use super::{frame, lost, tabs};
+use super::{frame, go_stack, lost, tabs};
 use crate::model::kind::Kind;
 use crate::model::label::{Label, LabelValue};
 use crate::model::profile::{Line, Location, Profile, ProfileMapping, RawBlocks, Sample};
@@ -98,7 +98,7 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
 /// All stacks that have events, those with most first.
 fn rows(profile: &Profile) -> Vec<Row<'_>> {
     let kept = profile.samples.iter().map(|sample| {
-        let addresses: Vec<u64> = sample.locations.iter().map(|at| profile.locations[*at].address).take(MAX_ADDRESSES).collect();
+        let addresses: Vec<u64> = addresses(profile, sample).take(MAX_ADDRESSES).collect();
         let head = sample.raw.map_or_else(|| sample.values[0].to_string(), |raw| blocks(profile.kind, &raw));
         let events =
             sample.raw.map_or(sample.values[0], |raw| if profile.kind == Kind::Heap { raw.in_use_bytes } else { raw.allocated_bytes });
@@ -123,6 +123,16 @@ fn rows(profile: &Profile) -> Vec<Row<'_>> {
     rows
 }
 
+/// The addresses of a stack. Go's goroutine profile has one for each function, inlined or not.
+fn addresses<'a>(profile: &'a Profile, sample: &'a Sample) -> impl Iterator<Item = u64> + 'a {
+    let locations = sample.locations.iter().map(|at| &profile.locations[*at]);
+    let of = |location: &Location| match profile.kind {
+        Kind::Goroutine => go_stack::addresses(location),
+        _ => vec![location.address],
+    };
+    locations.flat_map(of)
+}
+
 /// The line that pprof reads, then the labels and the frames. pprof takes every address for a return address and subtracts 1, the leaf's too;
 /// ours lie within the instruction already, so each is printed one higher.
 fn push_row(profile: &Profile, row: &Row<'_>, out: &mut String) {
@@ -138,12 +148,30 @@ fn push_row(profile: &Profile, row: &Row<'_>, out: &mut String) {
             if !sample.labels.is_empty() {
                 line(out, format_args!("# labels: {}", labels(&sample.labels)));
             }
-            for at in sample.shown() {
-                push_frames(profile, &profile.locations[*at], &mut lines);
+            match profile.kind {
+                Kind::Goroutine => push_go_stack(profile, &sample.locations, &mut lines),
+                _ => sample.shown().iter().for_each(|at| push_frames(profile, &profile.locations[*at], &mut lines)),
             }
         }
     }
     tabs::align(&lines, out);
+}
+
+/// A line for each function that Go shows; each with its address, and how far it is behind the first one of the function.
+fn push_go_stack(profile: &Profile, locations: &[usize], lines: &mut Vec<Vec<String>>) {
+    for (at, line) in go_stack::listed(profile, locations) {
+        let location = &profile.locations[at];
+        let Some(line) = line else {
+            push_frames(profile, location, lines);
+            continue;
+        };
+        let mut cells = vec!["#".to_owned(), format!("{:#x}", go_stack::address(location, line))];
+        push_function(profile, line, &mut cells);
+        if let (Some(go), Some(name)) = (line.go, cells.get_mut(2)) {
+            let _ = write!(name, "+{:#x}", go.offset);
+        }
+        lines.push(cells);
+    }
 }
 
 /// A line for each function at the location, the innermost one first.

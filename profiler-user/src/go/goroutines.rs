@@ -4,19 +4,23 @@
 use super::error::GoHeapError;
 use super::goroutine_layout::{self as layout, Layout};
 use super::pages::Pages;
-use crate::memory::{MemoryReader, Range, Unreadable};
+use crate::memory::{MemoryReader, RANGE_MAX_BYTES, Range, Unreadable};
 use crate::model::go_heap::NoGoHeap;
 use crate::model::goroutines::GoroutinePlaces;
 use crate::model::process::Pid;
-use crate::model::stack::{LastAddress, UserStack};
+use crate::model::stack::{LastAddress, Manner, UserStack};
 use profiler_common::ended::Ended;
 use profiler_common::unwind::Registers;
 use std::time::Instant;
 
 /// Goroutines that are read; a program may say that it has more.
 const GOROUTINES_MAX: u64 = 4 << 20;
-/// Bytes of one stack that are read.
+/// Bytes of one stack that are read together with others ..
 const STACK_MAX: u64 = 256 << 10;
+/// .. and of one that has more. Go's own dumps tell the outermost frames of the deepest stack and how many are left out.
+const DEEP_STACK_MAX: u64 = 16 << 20;
+/// Frames of one stack: of a program that recurses without an end the outermost are missing.
+const FRAMES_MAX: usize = 1 << 17;
 /// Goroutines that are read together.
 const BATCH: usize = 128;
 /// Rounds for one that moves.
@@ -86,9 +90,22 @@ pub fn read(memory: &mut MemoryReader, request: &Request) -> Result<Vec<Goroutin
     let places = request.places;
     let layout = layout::of(places.minor).ok_or(GoHeapError::Implausible { address: 0, what: "its version is not known" })?;
     let table = table(memory, request)?;
-    let mut found = Found { layout, request: *request, goroutines: Vec::new(), odd: 0, left: request.bytes_max };
+    let mut found = Found {
+        layout,
+        request: *request,
+        goroutines: Vec::new(),
+        odd: 0,
+        left: request.bytes_max,
+        deep: Vec::new(),
+        share: STACK_MAX as usize,
+    };
     for batch in table.chunks(BATCH) {
         found.batch(memory, batch)?;
+    }
+    let deep = std::mem::take(&mut found.deep);
+    for (at, one) in deep.iter().enumerate() {
+        found.share = (found.left / (deep.len() - at)).clamp(STACK_MAX as usize, DEEP_STACK_MAX as usize);
+        found.batch(memory, &[*one])?;
     }
     // A program that runs has some that can be read, and next to none that cannot be one.
     if found.odd * 8 > table.len() || found.goroutines.is_empty() {
@@ -144,6 +161,10 @@ struct Found {
     /// What was listed and is no goroutine.
     odd: usize,
     left: usize,
+    /// Those with much on their stacks, which are read one by one.
+    deep: Vec<u64>,
+    /// Bytes that one of those may have.
+    share: usize,
 }
 
 impl Found {
@@ -152,13 +173,23 @@ impl Found {
         let mut open: Vec<u64> = batch.to_vec();
         for round in 1..=ROUNDS {
             let before = self.read(memory, &open.iter().map(|at| Range { address: *at, length: layout::BYTES }).collect::<Vec<_>>())?;
-            let stacks: Vec<Option<Range>> = before.iter().map(|one| self.stack_of(one.as_deref())).collect();
-            let wanted: Vec<Range> = stacks.iter().flatten().copied().collect();
-            let mut read = self.read(memory, &wanted)?.into_iter();
+            let stacks: Vec<Option<(u64, u64)>> = before.iter().map(|one| self.stack_of(one.as_deref())).collect();
+            let is_read_now = |stack: &(u64, u64)| stack.1 <= STACK_MAX || batch.len() == 1;
+            let wanted: Vec<Vec<Range>> = stacks
+                .iter()
+                .map(|stack| stack.filter(is_read_now).map(|stack| parts(stack, self.share.min(self.left))).unwrap_or_default())
+                .collect();
+            let mut read = self.read(memory, &wanted.concat())?.into_iter();
             let after = self.read(memory, &open.iter().map(|at| Range { address: *at, length: layout::BYTES }).collect::<Vec<_>>())?;
             let mut again = Vec::new();
-            for (at, ((before, after), stack)) in open.iter().zip(before.into_iter().zip(after).zip(stacks)) {
-                let bytes = if stack.is_some() { read.next().flatten() } else { None };
+            for (at, ((before, after), (stack, wanted))) in
+                open.iter().zip(before.into_iter().zip(after).zip(stacks.into_iter().zip(wanted)))
+            {
+                let bytes = joined(&wanted, read.by_ref().take(wanted.len()).collect());
+                if stack.is_some_and(|stack| !is_read_now(&stack)) {
+                    self.deep.push(*at);
+                    continue;
+                }
                 if self.has_moved(before.as_deref(), after.as_deref()) && round < ROUNDS {
                     again.push(*at);
                     continue;
@@ -205,13 +236,13 @@ impl Found {
         Some(Registers { ip, sp, fp, bx: 0 })
     }
 
-    /// Where its stack is to be read.
-    fn stack_of(&self, bytes: Option<&[u8]>) -> Option<Range> {
+    /// Where its stack is to be read: from which address on, and how many bytes.
+    fn stack_of(&self, bytes: Option<&[u8]>) -> Option<(u64, u64)> {
         let bytes = bytes?;
         layout::state(half(bytes, self.layout.status) & !layout::SCAN)?;
         let (low, high) = (word(bytes, layout::STACK_LOW), word(bytes, layout::STACK_HIGH));
         let sp = self.registers(bytes)?.sp;
-        (low < sp && sp < high && sp.is_multiple_of(8)).then(|| Range { address: sp, length: (high - sp).min(STACK_MAX) as u32 })
+        (low < sp && sp < high && sp.is_multiple_of(8)).then(|| (sp, high - sp))
     }
 
     /// Keeps one, if it is one.
@@ -252,7 +283,8 @@ impl Found {
     fn unfinished(&mut self, bytes: &[u8], stack: &[u8]) -> Result<UserStack, NoStack> {
         let registers = self.registers(bytes).ok_or(NoStack::Running)?;
         self.left = self.left.checked_sub(stack.len()).ok_or(NoStack::NoRoom)?;
-        let text = (self.request.places.text.0.wrapping_add(self.request.bias), self.request.places.text.1.wrapping_add(self.request.bias));
+        let moved = |(first, end): (u64, u64)| (first.wrapping_add(self.request.bias), end.wrapping_add(self.request.bias));
+        let (text, faults) = (moved(self.request.places.text), moved(self.request.places.faults));
         let is_new = registers.ip == word(bytes, self.layout.begins_at);
         let (at, leaf) =
             if is_new { (LastAddress::Interrupted, registers.ip) } else { (LastAddress::ReturnedTo, registers.ip.wrapping_sub(1)) };
@@ -260,7 +292,7 @@ impl Found {
             return Ok(UserStack::Walked { addresses: vec![leaf], ended: Ended::NoMapping });
         }
         let words = stack.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap_or_default())).collect();
-        Ok(UserStack::Unfinished { addresses: vec![leaf], registers, at, words })
+        Ok(UserStack::Unfinished { addresses: vec![leaf], registers, at, words, manner: Manner { frames_max: FRAMES_MAX, faults } })
     }
 
     /// The id of a thread of the runtime's.
@@ -272,6 +304,26 @@ impl Found {
         let read = self.read(memory, &[range])?.pop().flatten();
         Ok(read.filter(|bytes| bytes.len() == 8).and_then(|bytes| u32::try_from(word(&bytes, 0)).ok()))
     }
+}
+
+/// What is read of a stack, in parts that can be read.
+fn parts((address, length): (u64, u64), most: usize) -> Vec<Range> {
+    // That there is no room left is found out by little.
+    let length = length.min(most.max(8) as u64);
+    let part = |from: u64| Range { address: address + from, length: (length - from).min(u64::from(RANGE_MAX_BYTES)) as u32 };
+    (0..length).step_by(RANGE_MAX_BYTES as usize).map(part).collect()
+}
+
+/// What was read of the parts; what is missing in the middle ends it.
+fn joined(wanted: &[Range], read: Vec<Option<Vec<u8>>>) -> Option<Vec<u8>> {
+    let mut bytes = read.first()?.clone()?;
+    for (at, part) in read.into_iter().enumerate().skip(1) {
+        match part {
+            Some(part) if bytes.len() as u64 == wanted[at].address - wanted[0].address => bytes.extend(part),
+            _ => break,
+        }
+    }
+    Some(bytes)
 }
 
 /// The labels, since 1.24 a slice of pairs. What cannot be read is no label.

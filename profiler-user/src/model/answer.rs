@@ -63,6 +63,19 @@ pub struct SymbolLine {
     pub column: u32,
     /// Line on which the function is declared, or 0.
     pub start_line: u32,
+    /// What Go's own table says beyond that.
+    pub go: Option<GoPlace>,
+}
+
+/// Where in a Go function a place is, and what it is to Go's tracebacks.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct GoPlace {
+    /// Distance from the first byte of the function, of a function that is inlined there: from that of the one around.
+    pub offset: u32,
+    /// The compiler made the function to call another one (`abi.FuncIDWrapper`).
+    pub is_wrapper: bool,
+    /// It is inlined there.
+    pub is_inlined: bool,
 }
 
 /// The text cut to at most [`TEXT_MAX_BYTES`], at the border of a character.

@@ -43,6 +43,8 @@ pub struct Creator {
     pub file: Arc<str>,
     /// The line of the call.
     pub line: u32,
+    /// How far behind the function's first byte the call returns to; 0: not known.
+    pub offset: u32,
     /// By which goroutine; 0: not known.
     pub goroutine: u64,
 }

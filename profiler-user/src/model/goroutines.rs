@@ -14,4 +14,6 @@ pub struct GoroutinePlaces {
     pub minor: u32,
     /// Go's code: its first address, and the one behind its last.
     pub text: (u64, u64),
+    /// The same of `runtime.sigpanic`, which stands on a stack as if what has faulted had called it.
+    pub faults: (u64, u64),
 }

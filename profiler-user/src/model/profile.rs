@@ -1,5 +1,6 @@
 //! A symbolized profile, in no format yet: the last noun before bytes.
 
+use super::answer::GoPlace;
 use super::entry_points::EntryPoints;
 use super::kind::{Kind, ValueType};
 use super::label::Label;
@@ -65,6 +66,8 @@ pub struct Line {
     pub line: u32,
     /// Column, or 0.
     pub column: u32,
+    /// What Go's own table says of it.
+    pub go: Option<GoPlace>,
 }
 
 /// A mapping as the profile shows it: no two overlap.

@@ -5,6 +5,7 @@ use super::event::MonotonicNs;
 use super::mapping::MappingId;
 use super::process::{ProcessKey, Tid};
 use profiler_common::ended::Ended;
+use profiler_common::limits::USER_FRAMES_MAX;
 use profiler_common::source::Source;
 use profiler_common::tally::TallyKey;
 use profiler_common::unwind::Registers;
@@ -73,7 +74,24 @@ pub enum UserStack {
         at: LastAddress,
         /// The thread's stack, word by word, from `registers.sp` (rounded down to a word) on.
         words: Vec<u64>,
+        /// How it is walked.
+        manner: Manner,
     },
+}
+
+/// What is particular about the walk of a stack.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Manner {
+    /// Most frames.
+    pub frames_max: usize,
+    /// The first address and the one behind the last of the function that stands above code that was interrupted by a fault: Go's signal handler makes it look called.
+    pub faults: (u64, u64),
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Self { frames_max: USER_FRAMES_MAX, faults: (0, 0) }
+    }
 }
 
 /// What the address of a frame is.

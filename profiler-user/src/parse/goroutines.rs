@@ -12,6 +12,8 @@ use std::collections::BTreeSet;
 
 /// The function that appends.
 const ALLGADD: &str = "runtime.allgadd";
+/// What a fault becomes.
+const SIGPANIC: &str = "runtime.sigpanic";
 /// The slice.
 const ALLGS: &str = "runtime.allgs";
 /// Symbols that are looked at.
@@ -35,7 +37,12 @@ pub fn places(bytes: &[u8], symbols: Symbols) -> Goroutines {
         (file.architecture() == Architecture::X86_64).then(|| slice(&used.collect(), &|address| is_zero(&file, address)))?
     };
     let all = named.or_else(decoded).ok_or(NoGoHeap::NotFound(Variable::Goroutines))?;
-    Ok(GoroutinePlaces { all, minor, text: go_heap::text(&table, bytes).ok_or(NoGoHeap::NotFound(Variable::Functions))? })
+    let text = go_heap::text(&table, bytes).ok_or(NoGoHeap::NotFound(Variable::Functions))?;
+    // Of those that have an id of their own.
+    let mut known = table.functions(bytes).filter(|(function, _)| table.id(bytes, *function) != 0);
+    let faults =
+        known.find(|(function, _)| table.name(bytes, *function) == SIGPANIC).map_or((0, 0), |(function, end)| (function.entry, end));
+    Ok(GoroutinePlaces { all, minor, text, faults })
 }
 
 fn named(file: &object::File<'_>) -> Option<u64> {

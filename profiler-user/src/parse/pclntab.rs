@@ -41,6 +41,8 @@ pub struct GoTable {
     /// The address that functions count from; 0 before 1.18.
     pub(super) text: u64,
     pub(super) inline_trees: InlineTrees,
+    /// The id of functions that the compiler made to call another one.
+    pub(super) wrapper: Option<u8>,
 }
 
 /// Where the trees of inlined functions are.
@@ -65,6 +67,12 @@ pub struct GoLine {
     pub line: u32,
     /// Line of the function's declaration, or 0 (before 1.20).
     pub start_line: u32,
+    /// Distance from the first byte of the function that is not inlined.
+    pub offset: u32,
+    /// The compiler made it to call another one.
+    pub is_wrapper: bool,
+    /// It is inlined there.
+    pub is_inlined: bool,
 }
 
 /// The entry of one function.
@@ -80,6 +88,7 @@ struct Inlined {
     name: u32,
     parent_pc: u64,
     start_line: u32,
+    id: u8,
 }
 
 impl GoTable {
@@ -117,6 +126,7 @@ impl GoTable {
             lines,
             text: 0,
             inline_trees: InlineTrees::Unknown,
+            wrapper: None,
         })
     }
 
@@ -128,12 +138,11 @@ impl GoTable {
         while lines.len() < LINES_MAX {
             match self.inlined_at(bytes, function, at) {
                 Some(inlined) => {
-                    lines.push(self.line(bytes, function, at, inlined.name, inlined.start_line));
+                    lines.push(GoLine { is_inlined: true, ..self.line(bytes, (function, at), &inlined) });
                     at = inlined.parent_pc;
                 }
                 None => {
-                    let name = self.field(bytes, function, 1).unwrap_or(0);
-                    lines.push(self.line(bytes, function, at, name, self.start_line(bytes, function)));
+                    lines.push(self.line(bytes, (function, at), &self.itself(bytes, function)));
                     break;
                 }
             }
@@ -142,13 +151,22 @@ impl GoTable {
         lines
     }
 
-    fn line(&self, bytes: &[u8], function: Function, at: u64, name: u32, start_line: u32) -> GoLine {
+    /// What an inline tree would say of the function itself.
+    fn itself(&self, bytes: &[u8], function: Function) -> Inlined {
+        let name = self.field(bytes, function, 1).unwrap_or(0);
+        Inlined { name, parent_pc: 0, start_line: self.start_line(bytes, function), id: self.id(bytes, function) }
+    }
+
+    fn line(&self, bytes: &[u8], (function, at): (Function, u64), of: &Inlined) -> GoLine {
         let line = self.value(bytes, function, 6, at).and_then(|line| u32::try_from(line).ok());
         GoLine {
-            name: self.printed(self.text_at(bytes, &self.function_names, name)),
+            name: self.printed(self.text_at(bytes, &self.function_names, of.name)),
             filename: self.filename(bytes, function, at).unwrap_or_default(),
             line: line.unwrap_or(0),
-            start_line,
+            start_line: of.start_line,
+            offset: u32::try_from(at.wrapping_sub(function.entry)).unwrap_or(0),
+            is_wrapper: self.wrapper == Some(of.id),
+            is_inlined: false,
         }
     }
 
@@ -214,6 +232,11 @@ impl GoTable {
     pub(super) fn writes_stack_pointer(&self, bytes: &[u8], function: Function) -> bool {
         const SP_WRITE: u8 = 1 << 1;
         self.field(bytes, function, self.counts_field()).is_some_and(|counts| counts.to_le_bytes()[1] & SP_WRITE != 0)
+    }
+
+    /// Which of the functions that the runtime treats in its own way it is (`abi.FuncID`); 0: none.
+    pub(super) fn id(&self, bytes: &[u8], function: Function) -> u8 {
+        self.field(bytes, function, self.counts_field()).map_or(0, |counts| counts.to_le_bytes()[0])
     }
 
     /// The field that holds the function's id, its flags, and (last) how many tables of data it has.
@@ -328,8 +351,9 @@ impl GoTable {
             Version::Go120 => u32_at(bytes, at.checked_add(12)?)?,
             _ => 0,
         };
+        let id = if self.version == Version::Go120 { *bytes.get(at)? } else { 0 };
         let parent_pc = function.entry.checked_add(u64::from(u32_at(bytes, at.checked_add(parent)?)?))?;
-        Some(Inlined { name: u32_at(bytes, at.checked_add(name)?)?, parent_pc, start_line })
+        Some(Inlined { name: u32_at(bytes, at.checked_add(name)?)?, parent_pc, start_line, id })
     }
 
     /// Whether the inline trees make sense: the first record of each of some functions names a function and a place in its own code.

@@ -1,6 +1,7 @@
 //! From stacks that were taken one by one to a dump with names. Equal ones have one number while names are looked up, in the place of a thread's: of 50,000 threads
 //! most stand where many do.
 
+use super::wrappers;
 use crate::model::dump::{Creator, Dump, Entry};
 use crate::model::kind::Kind;
 use crate::model::label::{Label, LabelValue};
@@ -85,6 +86,9 @@ pub(super) fn dump(kind: Kind, stacks: Vec<Stack>, with: (Arc<Dictionary>, Durat
     let mut profiles = symbolize(&windows, sources).into_iter();
     drop(windows);
     let Some(mut profile) = profiles.next() else { unreachable!("a window gives a profile") };
+    if kind == Kind::Goroutine {
+        wrappers::leave_out(&mut profile);
+    }
     let by_number = take_samples(&mut profile);
     let origins = profiles.next().map(|mut profile| (take_samples(&mut profile), profile, origins.which));
     let (mut entries, mut texts) = (Vec::with_capacity(stacks.len()), Texts::default());
@@ -154,12 +158,19 @@ fn name_at(profile: &Profile, at: usize, which: impl Fn(&[Line]) -> Option<&Line
     which(lines).map_or("", |line| &*profile.functions[line.function].name)
 }
 
-/// Where it was started; of the first goroutine the runtime tells nothing.
+/// Where it was started, which the runtime tells by the function's own name; of the first goroutine it tells nothing.
 fn creator(origins: &Profile, origin: &Counted, known: Option<Creator>) -> Option<Creator> {
     let (known, at) = (known?, *origin.locations.first()?);
-    let line = *origins.locations[at].lines.as_deref().ok()?.first()?;
-    let function = &origins.functions[line.function];
-    Some(Creator { function: Arc::clone(&function.name), file: Arc::clone(&function.filename), line: line.line, ..known })
+    let lines = origins.locations[at].lines.as_deref().ok()?;
+    let (innermost, itself) = (lines.first()?, lines.last()?);
+    let of = |line: &Line| &origins.functions[line.function];
+    Some(Creator {
+        function: Arc::clone(&of(itself).name),
+        file: Arc::clone(&of(innermost).filename),
+        line: innermost.line,
+        offset: innermost.go.map_or(0, |go| go.offset.saturating_add(1)),
+        ..known
+    })
 }
 
 /// Takes the samples out, by their numbers, which are taken off.

@@ -70,7 +70,7 @@ pub(super) fn origins(goroutine: &Goroutine) -> UserStack {
 /// What there is to say of one, and its labels.
 pub(super) fn entry(goroutine: &Goroutine, now: u64, trouble: Option<String>) -> (Entry, Vec<Label>) {
     let waits = goroutine.wait_since != 0;
-    let unknown = Creator { function: "".into(), file: "".into(), line: 0, goroutine: goroutine.parent };
+    let unknown = Creator { function: "".into(), file: "".into(), line: 0, offset: 0, goroutine: goroutine.parent };
     let entry = Entry {
         id: goroutine.id,
         name: "".into(),

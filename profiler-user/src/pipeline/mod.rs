@@ -45,6 +45,7 @@ mod waits;
 mod wakers;
 mod wall;
 mod watch;
+mod wrappers;
 
 pub use command::CommandEnd;
 pub use recorder::{Control, Progress, RecordError, Recorder, Recording};

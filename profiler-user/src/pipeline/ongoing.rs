@@ -11,7 +11,7 @@ use crate::bpf::{BpfError, Last, Sleeper};
 use crate::config::{Config, Mode};
 use crate::memory::{MemoryError, MemoryReader, RANGE_MAX_BYTES, Range};
 use crate::model::process::Pid;
-use crate::model::stack::{LastAddress, RawStack, Tally, UserStack};
+use crate::model::stack::{LastAddress, Manner, RawStack, Tally, UserStack};
 use crate::unwind::by_frame_pointers;
 use foldhash::HashMap;
 use profiler_common::ended::Ended;
@@ -117,7 +117,7 @@ fn without_memory(record: &ThreadRecord, mode: Mode) -> Option<UserStack> {
 fn unfinished(record: &ThreadRecord, bytes: &[u8]) -> UserStack {
     let registers = record.walk_from();
     let words = bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default())).collect();
-    UserStack::Unfinished { addresses: vec![registers.ip], registers, at: LastAddress::Interrupted, words }
+    UserStack::Unfinished { addresses: vec![registers.ip], registers, at: LastAddress::Interrupted, words, manner: Manner::default() }
 }
 
 impl Session {

@@ -5,7 +5,7 @@ use super::sandbox;
 use super::wire::{Answer, Presence, REQUEST_MAX_BYTES, Request, lines_allowed};
 use crate::model::allocator::GivenFunction;
 use crate::model::answer::Detail;
-use crate::model::answer::{LINES_MAX, LINES_MEAN, LoadSegment, SymbolLine, bounded};
+use crate::model::answer::{GoPlace, LINES_MAX, LINES_MEAN, LoadSegment, SymbolLine, bounded};
 use crate::model::mapping::ObjectId;
 use crate::model::probe_points::WantedPoints;
 use crate::model::profile::Unresolved;
@@ -222,7 +222,7 @@ impl ObjectSymbols {
         let linkage = self.linkage.get_or_insert_with(|| Linkage::find(self.object.bytes()));
         let (name, system_name) = names(&linkage.name(self.object.bytes(), address)?);
         let (name, system_name) = (format!("{name}@plt").into(), format!("{system_name}@plt").into());
-        Some(SymbolLine { name, system_name, filename: String::new().into(), line: 0, column: 0, start_line: 0 })
+        Some(SymbolLine { name, system_name, filename: String::new().into(), ..SymbolLine::default() })
     }
 
     fn go_lines(&self, address: u64) -> Vec<SymbolLine> {
@@ -230,7 +230,8 @@ impl ObjectSymbols {
         let line = |line: GoLine| {
             let (name, system_name) = names(&line.name);
             let (name, system_name, filename) = (name.into(), system_name.into(), line.filename.into());
-            SymbolLine { name, system_name, filename, line: line.line, column: 0, start_line: line.start_line }
+            let go = Some(GoPlace { offset: line.offset, is_wrapper: line.is_wrapper, is_inlined: line.is_inlined });
+            SymbolLine { name, system_name, filename, line: line.line, column: 0, start_line: line.start_line, go }
         };
         lines.into_iter().map(line).collect()
     }
@@ -338,6 +339,7 @@ fn symbol_line(raw: RawLine, declared: &Declared) -> SymbolLine {
         line: raw.line,
         column: raw.column,
         start_line: declared.start_line,
+        go: None,
     }
 }
 

@@ -294,9 +294,8 @@ impl Out {
                                 texts.len() - 1
                             }));
                         }
-                        for number in [line.line, line.column, line.start_line] {
-                            body.u32(number as usize);
-                        }
+                        [line.line, line.column, line.start_line].into_iter().for_each(|number| body.u32(number as usize));
+                        body.go_place(line.go);
                     }
                 }
                 Err(why) => {
@@ -391,7 +390,8 @@ impl<'a> In<'a> {
             texts.get(index).cloned().ok_or(Malformed("a text that is not there"))
         };
         let (name, system_name, filename) = (text()?, text()?, text()?);
-        Ok(SymbolLine { name, system_name, filename, line: self.u32()?, column: self.u32()?, start_line: self.u32()? })
+        let [line, column, start_line] = [self.u32()?, self.u32()?, self.u32()?];
+        Ok(SymbolLine { name, system_name, filename, line, column, start_line, go: self.go_place()? })
     }
 }
 

@@ -1,14 +1,15 @@
-//! The place of Go's goroutines on the wire.
+//! The place of Go's goroutines on the wire, and what Go's table says of a place in its code.
 
 use super::wire::{In, Malformed, Out};
+use crate::model::answer::GoPlace;
 use crate::model::goroutines::{GoroutinePlaces, Goroutines};
 
 impl Out {
     pub(super) fn goroutines(&mut self, answer: &Goroutines) {
         match answer {
-            Ok(GoroutinePlaces { all, minor, text }) => {
+            Ok(GoroutinePlaces { all, minor, text, faults }) => {
                 self.u8(0);
-                [*all, text.0, text.1].into_iter().for_each(|number| self.u64(number));
+                [*all, text.0, text.1, faults.0, faults.1].into_iter().for_each(|number| self.u64(number));
                 self.u32(*minor as usize);
             }
             Err(why) => {
@@ -17,15 +18,33 @@ impl Out {
             }
         }
     }
+
+    pub(super) fn go_place(&mut self, place: Option<GoPlace>) {
+        self.u8(place.map_or(0, |place| 1 | u8::from(place.is_wrapper) << 1 | u8::from(place.is_inlined) << 2));
+        if let Some(place) = place {
+            self.u32(place.offset as usize);
+        }
+    }
 }
 
 impl In<'_> {
     pub(super) fn goroutines(&mut self) -> Result<Goroutines, Malformed> {
         Ok(match self.u8()? {
-            0 => Ok(GoroutinePlaces { all: self.u64()?, text: (self.u64()?, self.u64()?), minor: self.u32()? }),
+            0 => {
+                let (all, text, faults) = (self.u64()?, (self.u64()?, self.u64()?), (self.u64()?, self.u64()?));
+                Ok(GoroutinePlaces { all, text, faults, minor: self.u32()? })
+            }
             1 => Err(self.no_go_heap()?),
             _ => return Err(Malformed("an unknown answer about goroutines")),
         })
+    }
+
+    pub(super) fn go_place(&mut self) -> Result<Option<GoPlace>, Malformed> {
+        match self.u8()? {
+            0 => Ok(None),
+            kind @ (1 | 3 | 5 | 7) => Ok(Some(GoPlace { offset: self.u32()?, is_wrapper: kind & 2 != 0, is_inlined: kind & 4 != 0 })),
+            _ => Err(Malformed("an unknown kind of place")),
+        }
     }
 }
 
@@ -37,7 +56,7 @@ mod tests {
 
     #[test]
     fn what_is_said_of_goroutines_reads_back() {
-        let places = GoroutinePlaces { all: 7, minor: 26, text: (1, u64::MAX) };
+        let places = GoroutinePlaces { all: 7, minor: 26, text: (1, u64::MAX), faults: (5, 6) };
         for answer in [Ok(places), Err(NoGoHeap::NotGo), Err(NoGoHeap::NotFound(Variable::Goroutines))] {
             let answer = Answer::Goroutines(answer);
             let bytes = answer.encode();

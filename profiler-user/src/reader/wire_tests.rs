@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::allocator::{AllocatorCall, AllocatorFunction, AllocatorMark, GivenFunction, Marks, ProbePlace, Told, UselessMarks};
-use crate::model::answer::LoadSegment;
+use crate::model::answer::{GoPlace, LoadSegment};
 use crate::model::probe_points::{MarkArgument, MarkPlace};
 use proptest::prelude::*;
 
@@ -14,6 +14,7 @@ fn line(text: &str, number: u32) -> SymbolLine {
         line: number,
         column: number / 2,
         start_line: 7,
+        go: (number > 1).then_some(GoPlace { offset: number, is_wrapper: number.is_multiple_of(2), is_inlined: number.is_multiple_of(3) }),
     }
 }
 

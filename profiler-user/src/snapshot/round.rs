@@ -3,7 +3,7 @@
 use crate::bpf::{BpfError, Capture, SeenThread};
 use crate::memory::{MemoryError, MemoryReader, RANGE_MAX_BYTES, Range};
 use crate::model::process::Pid;
-use crate::model::stack::{LastAddress, UserStack};
+use crate::model::stack::{LastAddress, Manner, UserStack};
 use profiler_common::snapshot::{ThreadRecord, USER_COMPAT, USER_NATIVE};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -155,7 +155,8 @@ fn taken(record: &ThreadRecord, read: Option<(u32, Result<Vec<u8>, Missing>)>) -
     let (asked, bytes) = read.ok_or(Missing::Moved)?;
     let (bytes, registers) = (bytes?, record.walk_from());
     let words = bytes.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap_or_default())).collect();
-    let stack = UserStack::Unfinished { addresses: vec![registers.ip], registers, at: LastAddress::Interrupted, words };
+    let stack =
+        UserStack::Unfinished { addresses: vec![registers.ip], registers, at: LastAddress::Interrupted, words, manner: Manner::default() };
     Ok(Taken { stack, is_part: bytes.len() >= asked as usize && asked < BYTES_MAX })
 }
 

@@ -216,12 +216,13 @@ impl<'a> Builder<'a> {
 
     /// Leaves out the frames of functions that were inlined into the next ones: the address of the innermost one unfolds to all of them.
     fn without_repeated(&self, locations: Vec<usize>) -> Vec<usize> {
+        let plain = |line: &Line| (line.function, line.line);
         let mut kept: Vec<usize> = Vec::with_capacity(locations.len());
         // What the last address that was kept unfolds to, beyond the function that is reached by now.
         let mut rest: &[Line] = &[];
         for location in locations {
             let lines = self.locations[location].lines.as_deref().unwrap_or_default();
-            if !rest.is_empty() && lines == rest {
+            if !rest.is_empty() && lines.iter().map(plain).eq(rest.iter().map(plain)) {
                 rest = &rest[1..];
                 continue;
             }
@@ -339,7 +340,7 @@ impl<'a> Builder<'a> {
                 filename: self.text(&line.filename),
                 start_line: line.start_line,
             };
-            lines.push(Line { function: self.function(function), line: line.line, column: line.column });
+            lines.push(Line { function: self.function(function), line: line.line, column: line.column, go: line.go });
         }
         if lines.is_empty() { Err(Unresolved::NoSymbol) } else { Ok(lines) }
     }
@@ -347,7 +348,7 @@ impl<'a> Builder<'a> {
     fn named(&mut self, name: &str) -> Line {
         let name = self.text(name);
         let function = Function { system_name: Arc::clone(&name), name, filename: self.text(""), start_line: 0 };
-        Line { function: self.function(function), line: 0, column: 0 }
+        Line { function: self.function(function), line: 0, column: 0, go: None }
     }
 
     fn function(&mut self, function: Function) -> usize {

@@ -35,6 +35,7 @@ fn line(name: String) -> SymbolLine {
         line: 7,
         column: 2,
         start_line: 5,
+        go: None,
     }
 }
 

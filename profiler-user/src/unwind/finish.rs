@@ -7,7 +7,6 @@ use crate::model::stack::{LastAddress, UserStack};
 use crate::process::AddressSpace;
 use crate::sys::address_bits;
 use profiler_common::ended::Ended;
-use profiler_common::limits::USER_FRAMES_MAX;
 use profiler_common::unwind::arm64::code_address;
 use profiler_common::unwind::rule::Rule;
 use profiler_common::unwind::{Registers, caller_word, step};
@@ -33,11 +32,12 @@ pub fn by_frame_pointers(stack: &UserStack) -> UserStack {
 
 /// Walks an unfinished stack to its end, with the rule for each of its frames; or the table that is needed first.
 fn walk_on(stack: &UserStack, mut rule_at: impl FnMut(&Registers, LastAddress) -> Result<Rule, Stopped>) -> Result<UserStack, Finished> {
-    let UserStack::Unfinished { addresses, registers, at, words } = stack else { return Ok(stack.clone()) };
+    let UserStack::Unfinished { addresses, registers, at, words, manner } = stack else { return Ok(stack.clone()) };
     let (mut addresses, mut registers, mut last) = (addresses.clone(), *registers, *at);
     let bits = address_bits();
     let memory = Copied { base: registers.sp & !7, words };
     let ended = loop {
+        let is_fault = (manner.faults.0..manner.faults.1).contains(&registers.ip);
         let rule = match rule_at(&registers, last) {
             Ok(rule) => rule,
             Err(Stopped::Ended(ended)) => break ended,
@@ -50,8 +50,8 @@ fn walk_on(stack: &UserStack, mut rule_at: impl FnMut(&Registers, LastAddress) -
             Err(Ended::Unreadable) => break Ended::NoTable,
             Err(ended) => break ended,
         }
-        last = if rule.leads_to_interrupted() { LastAddress::Interrupted } else { LastAddress::ReturnedTo };
-        if addresses.len() >= USER_FRAMES_MAX {
+        last = if is_fault || rule.leads_to_interrupted() { LastAddress::Interrupted } else { LastAddress::ReturnedTo };
+        if addresses.len() >= manner.frames_max {
             break Ended::DepthLimit;
         }
         addresses.push(caller_word(registers.ip, u64::from(last == LastAddress::Interrupted)));

@@ -186,7 +186,7 @@ mod tests {
             let function = profile.functions.len();
             let name: std::sync::Arc<str> = format!("f{at}").into();
             profile.functions.push(Function { system_name: name.clone(), name, filename: "".into(), start_line: 0 });
-            let lines = Ok(vec![Line { function, line: 0, column: 0 }]);
+            let lines = Ok(vec![Line { function, line: 0, column: 0, go: None }]);
             profile.locations.push(Location { mapping: None, address: u64::from(at), lines });
         }
         let sample = |locations| Sample { locations, values: vec![1, 10_000_000], raw: None, hidden: 0, process: None, labels: Vec::new() };
