@@ -9,10 +9,12 @@ use profiler_common::wait::{LOCK_UNIT_BITS, LOCKS_GIVEN_BACK, LOCKS_NEW, LOCKS_T
 /// `BPF_NOEXIST` of include/uapi/linux/bpf.h.
 const NEW_ONLY: u64 = 1;
 
-/// No place: nothing is kept of the word.
+/// No place: nothing is kept of the word, or it is not known yet.
 pub const NOWHERE: u32 = 0;
+/// There is no room for it.
+pub const NO_ROOM: u32 = u32::MAX;
 
-/// The place of what is kept of a word, new or known; [`NOWHERE`]: there is no room. A word keeps its place, so a thread that waits there again needs not look it up.
+/// The place of what is kept of a word, new or known, or [`NO_ROOM`]. A word keeps its place, so a thread that waits there again needs not look it up.
 #[inline(always)]
 pub fn place(key: &LockKey) -> u32 {
     if let Some(place) = LOCKS.get_ptr(key) {
@@ -20,34 +22,34 @@ pub fn place(key: &LockKey) -> u32 {
         return unsafe { *place };
     }
     let place = new_place();
-    if place == NOWHERE {
-        return NOWHERE;
+    if place == NO_ROOM {
+        return NO_ROOM;
     }
     // Where another thread was faster, the word has that one's place, and this one stays unused.
     let _ = LOCKS.insert(key, place, NEW_ONLY);
     // SAFETY: as above.
-    LOCKS.get_ptr(key).map_or(NOWHERE, |place| unsafe { *place })
+    LOCKS.get_ptr(key).map_or(NO_ROOM, |place| unsafe { *place })
 }
 
 /// A place that no word has: one that was given back, or a new one.
 #[inline(always)]
 fn new_place() -> u32 {
-    let (Some(taken), Some(back)) = (LOCKS_USED.get_ptr_mut(LOCKS_TAKEN), LOCKS_USED.get_ptr(LOCKS_GIVEN_BACK)) else { return NOWHERE };
+    let (Some(taken), Some(back)) = (LOCKS_USED.get_ptr_mut(LOCKS_TAKEN), LOCKS_USED.get_ptr(LOCKS_GIVEN_BACK)) else { return NO_ROOM };
     // SAFETY: live map values; the first one is only written by atomic operations, the other one by user space.
     unsafe {
         let used = fetch_add(taken, 1).wrapping_sub(core::ptr::read_volatile(back));
         if used >= LOCKS_MAX as u64 - 1 {
             fetch_add(taken, u64::MAX);
-            return NOWHERE;
+            return NO_ROOM;
         }
     }
     if let Ok(Some(place)) = LOCKS_FREE.pop() {
         return place;
     }
-    let Some(new) = LOCKS_USED.get_ptr_mut(LOCKS_NEW) else { return NOWHERE };
+    let Some(new) = LOCKS_USED.get_ptr_mut(LOCKS_NEW) else { return NO_ROOM };
     // SAFETY: as above.
     let place = unsafe { fetch_add(new, 1) }.wrapping_add(1);
-    if place < LOCKS_MAX as u64 { place as u32 } else { NOWHERE }
+    if place < LOCKS_MAX as u64 { place as u32 } else { NO_ROOM }
 }
 
 /// A thread begins to wait.
@@ -83,6 +85,9 @@ fn time(now_ns: u64) -> u64 {
 /// What threads have waited there since it was charged last, ns.
 #[inline(always)]
 pub fn charge(place: u32, now_ns: u64) -> u64 {
+    if place == NOWHERE {
+        return UNKNOWN;
+    }
     let Some(lock) = LOCK_PLACES.get_ptr_mut(place) else { return UNKNOWN };
     // SAFETY: a live map value; the word is read whole, and written by atomic operations.
     unsafe {

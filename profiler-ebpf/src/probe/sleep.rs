@@ -136,7 +136,7 @@ pub fn mark(tid: u32) {
 #[inline(always)]
 fn begins_at(sleep: &mut Sleep) {
     let key = LockKey::new(sleep.word, sleep.class, sleep.reach, sleep.tgid);
-    if sleep.lock_word != key.word || sleep.lock == lock::NOWHERE {
+    if sleep.lock_word != key.word || sleep.lock == lock::NOWHERE || sleep.lock == lock::NO_ROOM {
         (sleep.lock, sleep.lock_word) = (lock::place(&key), key.word);
     }
     lock::begins(sleep.lock, sleep.left_ns);
@@ -346,7 +346,7 @@ fn waking_call() -> Option<Call> {
 /// Charges the thread that runs with what was waited for at a word since that was charged last.
 #[inline(always)]
 fn mutex(context: *mut c_void, waiter: &Sleep, tgid: u32, now_ns: u64) {
-    if waiter.lock == lock::NOWHERE {
+    if waiter.lock == lock::NO_ROOM {
         return lose(Source::MUTEX);
     }
     OfProbe::add(Source::MUTEX, Counter::Runs, 1);
