@@ -24,11 +24,11 @@ impl Told {
         self.subject.pid()
     }
 
-    /// The number in its answer, behind that word.
+    /// The first number in its answer, behind that word.
     pub(super) fn ask(&mut self, line: &str, word: &str) -> Result<f64> {
         writeln!(self.stdin, "{line}")?;
         let said = self.subject.wait_for_line(word)?;
-        said.trim_start_matches(word).trim().parse().with_context(|| said.clone())
+        said.trim_start_matches(word).split_whitespace().next().and_then(|number| number.parse().ok()).with_context(|| said.clone())
     }
 }
 
