@@ -116,6 +116,33 @@ fn words_of_processes_that_have_ended_make_room_for_others() -> Result<()> {
 }
 
 #[test]
+fn waits_of_which_few_are_taken_stand_for_all() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let mut command = Command::new(build("locks", Build::CBare)?);
+    command.arg("mutex");
+    let (mut subject, mut stdin) = Subject::start_told(command)?;
+    // No wait is as long as a rate of 100 ms: each is taken by chance.
+    let rates = ["-e", "block,mutex", "--block-rate", "100ms", "--mutex-fraction", "4"];
+    let mut recording = Profiler::record()?.pid(subject.pid()).args(rates).start()?;
+    recording.wait_until_recording()?;
+    stdin.write_all(b"go\n")?;
+    let truth = *numbers(&subject.wait_for_line("waited")?, "waited").first().context("what it waited")?;
+    let run = recording.interrupt()?.success()?;
+    let (block, mutex) = (read(&run, "block")?, read(&run, "mutex")?);
+    // Those that are taken stand for 100 ms each; some 150 of 900, so that a standard error is 8 %.
+    let (waited, taken) = (through(&block, "acquire"), block.balance()?.samples as f64);
+    ensure!((waited - truth).abs() < 5.0 * 1e8 * taken.sqrt(), "block: {waited} of {truth} from {taken} taken");
+    ensure!(taken < 0.4 * block.balance()?.ticks as f64 && block.total(0) as f64 > 2.0 * taken, "{:#?}", block.comments);
+    // Of releases one in four is, of delays that differ: a standard error of some 7 %.
+    let (charged, taken) = (mutex.total(1) as f64, mutex.balance()?.samples as f64);
+    ensure!((charged / truth - 1.0).abs() < 0.4, "mutex: {charged} of {truth} from {taken} taken");
+    ensure!(taken < 0.4 * mutex.balance()?.ticks as f64, "{:#?}", mutex.comments);
+    Ok(())
+}
+
+#[test]
 fn waits_of_32_bit_programs_are_seen() -> Result<()> {
     if !can_record(&[Build::C]) {
         return Ok(());
