@@ -59,8 +59,8 @@ const _: () = assert!(size_of::<SampleRecord>() == 48);
 pub struct TallyRecord {
     /// [`RecordKind::Tally`].
     pub kind: u16,
-    /// Zero: the key has it.
-    pub reserved: u16,
+    /// 1: another record of another key follows that has this stack.
+    pub is_shared: u16,
     /// Thread of the first event.
     pub tid: u32,
     /// The process image.

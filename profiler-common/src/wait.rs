@@ -74,7 +74,7 @@ impl SleepFilter {
     }
 }
 
-/// The bits of a class that stand for a waker, by the hash of its stack; 0 for none.
+/// The bits of a class that stand for who ended a wait, by the hash of its stack; 0 for none.
 #[inline(always)]
 pub const fn waker_bits(stack_hash: u64) -> u64 {
     stack_hash >> 20 << CLASS_BITS
@@ -87,7 +87,7 @@ pub const REACH_SHARED: u16 = 1;
 pub const REACH_LIST: u16 = 2;
 
 /// A thread and when it last left its CPU. Written by the thread itself as it leaves and comes back, or by who looks for those that sleep when a recording begins;
-/// `woken_ns` and `is_released` by who wakes it.
+/// what is said of its end by who wakes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Sleep {
@@ -121,10 +121,12 @@ pub struct Sleep {
     pub reach: u16,
     /// Where what is kept of the last word that it waited at stands in `LOCK_PLACES`; 0: nothing is.
     pub lock: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// 1: who woke it is charged with `charged_ns`, and that is counted when it is back: only then its own stack is known, which tells whether it was a lock.
+    pub is_charged: u32,
     /// That word, as [`LockKey`] has it.
     pub lock_word: u64,
+    /// What has been waited for at the word since it was charged last.
+    pub charged_ns: u64,
 }
 
 impl Sleep {

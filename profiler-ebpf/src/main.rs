@@ -102,7 +102,7 @@ pub fn schedule_returns(context: FExitContext) -> i32 {
 /// A thread is woken: `sched_waking(task)`, in the context of who wakes it.
 #[btf_tracepoint(function = "sched_waking")]
 pub fn thread_woken(context: BtfTracePointContext) -> i32 {
-    probe::sleep::woken(&context);
+    probe::wake::woken(&context);
     0
 }
 

@@ -2,13 +2,14 @@
 
 use crate::model::life::{self, Age};
 use crate::model::loss::{Endings, Loss, Losses};
+use crate::model::partner::{Partner, Partners};
 use crate::model::window::{Counts, SampleKey};
 use foldhash::HashMap;
 use profiler_common::ended::Ended;
 use profiler_common::sampling::ONE_BLOCK;
 use profiler_common::source::Source;
 use profiler_common::tally::{Blocks, TallyCounts, TallyKey};
-use profiler_common::wait::{CLASS_BITS, CLASS_BLOCKED, CLASS_ONGOING, CLASS_RUNNABLE, DelayCounts, waker_bits};
+use profiler_common::wait::{CLASS_BITS, CLASS_BLOCKED, CLASS_ONGOING, CLASS_RUNNABLE, DelayCounts, plain_class, waker_bits};
 
 /// Bytes of one key with its counts and the map's spare room.
 const KEY_BYTES: u64 = 2 * (size_of::<SampleKey>() + size_of::<Counts>()) as u64;
@@ -126,20 +127,19 @@ impl Aggregator {
     }
 
     /// The same of waits. Those of one stack that are told apart by what they are have a key each.
-    /// `wakers`: the number of each stack that ended waits, from 1, by its bits in a class.
-    pub fn settle_waits(&mut self, counted: &[(TallyKey, DelayCounts)], wakers: &HashMap<u64, u64>) {
+    /// `partners`: stacks that ended waits, by their bits in a class, and those of waits that were charged to them.
+    pub fn settle_waits(&mut self, counted: &[(TallyKey, DelayCounts)], partners: &Partners) {
         for (kernel_key, counts) in counted.iter().filter(|(_, counts)| counts.events > 0) {
-            let Some((key, ended)) = self.named.get(kernel_key).copied() else {
+            let shown = self.named.get(kernel_key).and_then(|(key, ended)| Some((shown_side(kernel_key, *key, partners)?, *ended)));
+            let Some((key, ended)) = shown else {
                 self.losses.add(Loss::StackMissing, counts.events);
                 continue;
             };
             self.events += counts.events;
             self.endings.add(ended, counts.events);
             let is_off_cpu = kernel_key.source() == Source::OFF_CPU.number();
-            let (own_bits, others) = (key.class & ((1 << CLASS_BITS) - 1), key.class >> CLASS_BITS << CLASS_BITS);
-            let waker = wakers.get(&others).map_or(0, |number| number << CLASS_BITS);
-            let ongoing = own_bits & CLASS_ONGOING;
-            let class = waker | if is_off_cpu { CLASS_BLOCKED | ongoing } else { own_bits };
+            let ongoing = key.class & CLASS_ONGOING;
+            let class = if is_off_cpu { of_partner(key.class) | CLASS_BLOCKED | ongoing } else { key.class };
             let parts =
                 [(class, counts.events_for, counts.ns_for), (CLASS_RUNNABLE | ongoing, counts.runnable_for, counts.runnable_ns_for)];
             for (class, events_for, ns) in parts.into_iter().filter(|(_, events, ns)| events + ns > 0) {
@@ -153,6 +153,11 @@ impl Aggregator {
     /// What has been named, and nothing else: stacks that ended waits, each with its bits in a class.
     pub fn into_wakers(self) -> Vec<(u64, SampleKey)> {
         self.named.into_iter().map(|(kernel_key, (key, _))| (waker_bits(kernel_key.stack_hash), key)).collect()
+    }
+
+    /// What has been named of waits that others have ended, whose stacks are named by bits in the class.
+    pub fn with_wakers(&self) -> impl Iterator<Item = SampleKey> {
+        self.named.iter().filter(|(kernel_key, _)| of_partner(kernel_key.class()) != 0).map(|(_, (key, _))| *key)
     }
 
     /// Counts events that the window has no room for.
@@ -185,6 +190,25 @@ impl Aggregator {
     }
 }
 
+/// The bits of a class that stand for the other side.
+const fn of_partner(class: u64) -> u64 {
+    class >> CLASS_BITS << CLASS_BITS
+}
+
+/// How a wait that was counted by the stack of who waited is shown: by that, and the number of who ended it; or, where who ended it is charged, by that one's stack,
+/// and the number of who waited. None: who ended it is not known.
+fn shown_side(kernel_key: &TallyKey, key: SampleKey, partners: &Partners) -> Option<SampleKey> {
+    let (own_bits, bits) = (key.class & ((1 << CLASS_BITS) - 1), of_partner(key.class));
+    let other = partners.of_bits(bits);
+    if kernel_key.source() != Source::MUTEX.number() || bits == 0 {
+        return Some(SampleKey { class: other.map_or(0, |(number, _)| number << CLASS_BITS) | own_bits, ..key });
+    }
+    let Partner { process, thread, stack } = other?.1;
+    // It is over, whether or not the one that waited is back.
+    let class = partners.number(&key.side()) << CLASS_BITS | plain_class(own_bits);
+    Some(SampleKey { process, thread, stack, class })
+}
+
 /// What was counted without what was freed soon, and that alone. Where not all is followed it is an estimate, and no more than what was freed at all.
 fn without_temporary(counts: &TallyCounts) -> (TallyCounts, TallyCounts) {
     let gone = counts.allocated.beyond(&counts.in_use());
@@ -198,6 +222,7 @@ mod tests {
     use super::*;
     use crate::model::process::ProcessId;
     use crate::model::stack::StackId;
+    use profiler_common::wait::CLASS_UNSURE;
 
     #[test]
     fn equal_keys_are_counted_together() {
@@ -210,6 +235,37 @@ mod tests {
         let done = aggregator.finish();
         assert_eq!(done.tallies[&key(1)], Counts { events: 2, weight: 10 });
         assert_eq!((done.events, done.losses.of(Loss::WindowFull)), (3, 4));
+    }
+
+    #[test]
+    fn a_wait_that_is_charged_is_shown_by_who_ended_it_and_who_waited_beside_it() {
+        let key = |process, stack| SampleKey { process: ProcessId(process), thread: None, stack: StackId(stack), class: CLASS_UNSURE };
+        let (waiter, waker) = (key(0, 1), key(7, 2));
+        let mut partners = Partners::default();
+        let bits = waker_bits(0x1234_5678_9abc_def0);
+        partners.add_as(bits, waker.side());
+        let number = partners.add(waiter.side());
+        let wait = |source, bits| {
+            (
+                TallyKey::new(source, 5, CLASS_UNSURE | bits),
+                DelayCounts { events: 1, events_for: ONE_BLOCK, ns_for: 40, ..DelayCounts::default() },
+            )
+        };
+        let shown = |wait: (TallyKey, DelayCounts)| {
+            let mut aggregator = Aggregator::default();
+            aggregator.name(wait.0, SampleKey { class: wait.0.class(), ..waiter }, Ended::Root);
+            aggregator.settle_waits(&[wait], &partners);
+            let done = aggregator.finish();
+            (done.tallies.into_iter().collect::<Vec<_>>(), done.losses.of(Loss::StackMissing))
+        };
+        let counts = Counts { events: 1, weight: 40 };
+        let charged = SampleKey { class: CLASS_UNSURE | number << CLASS_BITS, ..waker };
+        assert_eq!(shown(wait(Source::MUTEX, bits)), (vec![(charged, counts)], 0));
+        let blocked = SampleKey { class: CLASS_UNSURE | 1 << CLASS_BITS, ..waiter };
+        assert_eq!(shown(wait(Source::BLOCK, bits)), (vec![(blocked, counts)], 0));
+        // Of one whose end is not known there is nobody to be charged; of a lock by its value, what was counted is the end.
+        assert_eq!(shown(wait(Source::MUTEX, waker_bits(1 << 30))), (vec![], 1));
+        assert_eq!(shown(wait(Source::MUTEX, 0)), (vec![(waiter, counts)], 0));
     }
 
     #[test]

@@ -299,7 +299,8 @@ impl Config {
         let of_wall = self.events.contains(&Event::Wall).then_some([Source::CLOCK, Source::OFF_CPU]);
         let mut sources: BTreeSet<Source> =
             self.events.iter().filter_map(|event| event.source()).chain(of_wall.into_iter().flatten()).collect();
-        if self.waiting.pairs && (sources.contains(&Source::OFF_CPU) || sources.contains(&Source::BLOCK)) {
+        let shows = self.waiting.pairs && (sources.contains(&Source::OFF_CPU) || sources.contains(&Source::BLOCK));
+        if shows || sources.contains(&Source::MUTEX) {
             sources.insert(Source::WAKERS);
         }
         sources
@@ -332,9 +333,9 @@ impl Config {
         [Event::Heap, Event::Allocs].into_iter().find(|event| self.events.contains(event))
     }
 
-    /// Whether it is kept who ends sleeps.
+    /// Whether it is kept who ends each sleep.
     pub(crate) fn wakers(&self) -> bool {
-        self.sources().contains(&Source::WAKERS)
+        self.waiting.pairs && self.sources().contains(&Source::WAKERS)
     }
 
     /// What the programs of the scheduler count: bits of [`profiler_common::wait`].

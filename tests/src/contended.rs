@@ -93,10 +93,18 @@ pub fn read(run: &Outcome, kind: &str) -> Result<Profile> {
 /// # Errors
 /// It could not be recorded, or does not say what it waited.
 pub fn record_meanwhile(program: &Path, words: &[&str], meanwhile: impl FnOnce(&Subject) -> Result<()>) -> Result<Seen> {
+    record_as(program, words, &["-e", "block,mutex"], meanwhile)
+}
+
+/// The same with options of our own.
+///
+/// # Errors
+/// As there.
+pub fn record_as(program: &Path, words: &[&str], options: &[&str], meanwhile: impl FnOnce(&Subject) -> Result<()>) -> Result<Seen> {
     let mut command = Command::new(program);
     command.args(words);
     let (mut subject, mut stdin) = Subject::start_told(command)?;
-    let mut recording = Profiler::record()?.pid(subject.pid()).args(["-e", "block,mutex"]).start()?;
+    let mut recording = Profiler::record()?.pid(subject.pid()).args(options.iter().copied()).start()?;
     recording.wait_until_recording()?;
     stdin.write_all(b"go\n")?;
     meanwhile(&subject)?;

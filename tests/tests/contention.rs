@@ -67,15 +67,11 @@ fn locks_that_park_threads_are_charged_to_who_wakes_them() -> Result<()> {
         return Ok(());
     }
     let program = build_crate("parking")?;
-    let seen = record(&program, &["rwlock"])?;
-    seen.waited("acquire")?;
-    seen.charged()?;
-    // There is no word for each lock: of which release a wait was the queue is not known, only who woke it.
-    let seen = record(&program, &["mutex"])?;
-    seen.waited("acquire")?;
-    let (charged, left_out) = (through(&seen.mutex, "holds_"), left_out(&seen.mutex)?);
-    ensure!(charged > 0.3 * seen.truth, "mutex: {charged} of {}", seen.truth);
-    ensure!(((charged + left_out) / seen.truth - 1.0).abs() < SHARE, "mutex: {charged} and {left_out} of {}", seen.truth);
+    for word in ["rwlock", "mutex"] {
+        let seen = record(&program, &[word])?;
+        // There is no word for each lock: of which release a wait was the queue is not known, only who woke it.
+        seen.waited("acquire").and_then(|()| seen.charged()).context(word)?;
+    }
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! `-e block` and `-e mutex` where the values at a word, or the names of a library, do not say plainly what waits there and who ends it.
 
 use anyhow::{Context as _, Result, ensure};
-use profiler_tests::contended::{SHARE, numbers, read, record, through};
+use profiler_tests::contended::{SHARE, numbers, read, record, record_as, through};
 use profiler_tests::profile::Profile;
 use profiler_tests::run::{Folder, Profiler};
 use profiler_tests::skip::{Need, can_record, ready};
@@ -18,6 +18,26 @@ fn a_result_that_is_waited_for_is_no_lock() -> Result<()> {
     let seen = record(&build("futures", Build::CxxBare)?, &[])?;
     seen.waited("gets")?;
     seen.is_no_lock()
+}
+
+#[test]
+fn who_waited_stands_beside_each_release_when_it_is_asked_for() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let seen = record_as(&build("locks", Build::CBare)?, &["mutex"], &["-e", "off-cpu,block,mutex", "--pairs"], |_| Ok(()))?;
+    seen.waited("acquire").and_then(|()| seen.charged_in_shares())?;
+    let is_by = |label: &str, function: &str| label.split(" > ").any(|name| name == function);
+    for holder in ["holds_one", "holds_three", "holds_six"] {
+        let waiters = seen.mutex.only(|sample| seen.mutex.names(sample).contains(&holder)).label_values("waiter");
+        ensure!(waiters.keys().all(|waiter| waiter.starts_with("locks > ") && is_by(waiter, "acquire")), "{holder}: {waiters:?}");
+        // Who lets it go is not who wants it.
+        ensure!(waiters.len() >= 2 && !waiters.keys().any(|waiter| is_by(waiter, holder)), "{holder}: {waiters:?}");
+    }
+    // A release is shown by the program's part of its stack, though who ends sleeps is kept with the kernel's.
+    let is_kernels = |name: &&str| ["do_syscall_64", "try_to_wake_up"].contains(name);
+    ensure!(!seen.mutex.samples.iter().any(|sample| seen.mutex.names(sample).iter().any(is_kernels)), "{:?}", seen.mutex.cumulative());
+    Ok(())
 }
 
 #[test]

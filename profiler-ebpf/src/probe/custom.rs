@@ -221,7 +221,7 @@ impl<'a> Hit<'a> {
         // SAFETY: no arguments, no preconditions.
         let time_ns = unsafe { bpf_ktime_get_ns() };
         let (kind, tid) = (RecordKind::Tally as u16, self.id as u32);
-        let record = TallyRecord { kind, reserved: 0, tid, process: self.process, time_ns, key };
+        let record = TallyRecord { kind, is_shared: 0, tid, process: self.process, time_ns, key };
         let is_begun = has_room(self.source, record.process.tgid)
             && emit::tally(self.source, &record, &stack)
             && begin(self.source, &key, self.process.tgid);

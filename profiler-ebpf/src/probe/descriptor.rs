@@ -230,7 +230,7 @@ fn named_in(place: OfProbe, process: &ProcessKey, what: DescriptorType) -> Optio
     }
     // SAFETY: no arguments, no preconditions.
     let (time_ns, id) = unsafe { (bpf_ktime_get_ns(), bpf_get_current_pid_tgid()) };
-    let record = TallyRecord { kind: RecordKind::Tally as u16, reserved: 0, tid: id as u32, process: *process, time_ns, key };
+    let record = TallyRecord { kind: RecordKind::Tally as u16, is_shared: 0, tid: id as u32, process: *process, time_ns, key };
     let is_begun = has_room(SOURCE, process.tgid) && emit::tally(SOURCE, &record, &stack) && begin(SOURCE, &key, process.tgid);
     is_begun.then_some(key)
 }

@@ -157,7 +157,7 @@ fn named(place: OfProbe, process: &ProcessKey, size: u64, is_entry: bool) -> Opt
     }
     // SAFETY: no arguments, no preconditions.
     let (time_ns, id) = unsafe { (bpf_ktime_get_ns(), bpf_get_current_pid_tgid()) };
-    let record = TallyRecord { kind: RecordKind::Tally as u16, reserved: 0, tid: id as u32, process: *process, time_ns, key };
+    let record = TallyRecord { kind: RecordKind::Tally as u16, is_shared: 0, tid: id as u32, process: *process, time_ns, key };
     let is_begun =
         has_room(Source::CALLS, process.tgid) && emit::tally(Source::CALLS, &record, &stack) && begin(Source::CALLS, &key, process.tgid);
     is_begun.then_some(key)

@@ -12,3 +12,4 @@ pub mod process;
 pub mod sleep;
 pub mod snapshot;
 pub mod thread;
+pub mod wake;

@@ -1,9 +1,9 @@
-//! Threads that are not running: since when, what woke them, and who is charged with it.
+//! Threads that are not running: since when, and what is counted of it.
 //!
 //! A thread is noted when it leaves its CPU and looked at when it is back, in its own context: its stack is what it was all the while, and how long that was is
 //! known, so that a wait is taken with the odds of its length. Nothing is walked for a wait that is not taken.
 
-use super::lock;
+use super::{lock, wake};
 use crate::delay::{self, is_counting};
 use crate::maps::{MARK_WORDS, MARKS, SLEEPS};
 use crate::place::{OfProbe, Place as _, set_atomically};
@@ -14,13 +14,12 @@ use crate::task::{Current, Task};
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_prandom_u32, bpf_ktime_get_ns};
-use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext};
+use aya_ebpf::programs::RawTracePointContext;
 use profiler_common::counter::Counter;
-use profiler_common::futex::{Call, Number, Waiter};
+use profiler_common::futex::Number;
 use profiler_common::loss::Loss;
-use profiler_common::sampling::{ONE_BLOCK, delay_odds, delay_stands_for, delay_weight};
+use profiler_common::sampling::{delay_odds, delay_stands_for, delay_weight};
 use profiler_common::source::Source;
-use profiler_common::target::TARGET_CGROUPS;
 use profiler_common::wait::{
     DelayCounts, LockKey, STATE_INTERRUPTIBLE, STATE_RUNNABLE, STATE_STOPPED, STATE_UNINTERRUPTIBLE, STATES_ALL, Sleep, SleepFilter,
     WAITS_BLOCK, WAITS_MUTEX, WAITS_OFF_CPU, waker_bits,
@@ -96,7 +95,7 @@ pub fn leaves(context: &RawTracePointContext) {
 
 /// A wait, or the end of one, for which there is no room.
 #[inline(always)]
-fn lose(source: Source) {
+pub fn lose(source: Source) {
     OfProbe::add(source, Counter::Runs, 1);
     OfProbe::lose(source, Loss::WaitsFull);
 }
@@ -116,7 +115,7 @@ fn mark_of(tid: u32) -> (u32, u64) {
 
 /// Whether anything may be kept of a thread: of most that switch nothing is, and a look-up in a map of many costs far more.
 #[inline(always)]
-fn is_marked(tid: u32) -> bool {
+pub fn is_marked(tid: u32) -> bool {
     let (word, bit) = mark_of(tid);
     // SAFETY: a live map value; the word is read whole.
     MARKS.get_ptr(word).is_some_and(|word| unsafe { core::ptr::read_volatile(word) } & bit != 0)
@@ -199,40 +198,38 @@ pub fn returned(context: *mut c_void) {
     }
     let Some(kept) = SLEEPS.get_ptr_mut(&tid) else { return };
     // SAFETY: a live map value, which this thread alone writes now.
-    let sleep = unsafe { *kept };
+    let sleep = unsafe { &mut *kept };
     if !sleep.is_off() {
         return;
     }
     if !is_counting() {
-        // SAFETY: as above.
-        unsafe { (*kept).has_gone_on = 1 };
+        sleep.has_gone_on = 1;
         return;
     }
-    // SAFETY: as above.
-    unsafe { (*kept).returns = sleep.leaves };
+    sleep.returns = sleep.leaves;
     // SAFETY: no arguments, no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
     if sleep.word != 0 && setting!(waits) & WAITS_MUTEX != 0 {
         lock::ends(sleep.lock, now);
     }
     if setting!(waits) & WAITS_OFF_CPU != 0 {
-        off_cpu(context, &sleep, now);
+        off_cpu(context, sleep, now);
     }
-    if setting!(waits) & WAITS_BLOCK != 0 && sleep.word != 0 {
-        block(context, &sleep, now);
+    if setting!(waits) & (WAITS_BLOCK | WAITS_MUTEX) != 0 {
+        at_word(context, sleep, now);
     }
 }
 
-/// Whether a wait of that length is taken: how many it stands for then.
+/// How many waits one of that length stands for; 0: it is not taken.
 #[inline(always)]
-fn taken(source: Source, delay_ns: u64, longest_ns: u64) -> Option<u64> {
+fn taken(source: Source, delay_ns: u64, longest_ns: u64) -> u64 {
     OfProbe::add(source, Counter::Runs, 1);
     // SAFETY: no arguments, no preconditions.
     if delay_ns >= longest_ns || u64::from(unsafe { bpf_get_prandom_u32() }) < delay_odds(delay_ns, longest_ns) {
-        return Some(delay_stands_for(delay_ns, longest_ns));
+        return delay_stands_for(delay_ns, longest_ns);
     }
     OfProbe::add(source, Counter::Filtered, 1);
-    None
+    0
 }
 
 /// Counts time off the CPU: until it was woken, and from then on.
@@ -241,15 +238,23 @@ fn off_cpu(context: *mut c_void, sleep: &Sleep, now_ns: u64) {
     let (slept, waited) = sleep.parts(now_ns);
     let delay = slept + waited;
     let Some((slept, waited)) = kept(sleep, slept, waited) else { return };
-    let Some(stands_for) = taken(Source::OFF_CPU, delay, setting!(sleep_ns)) else { return };
-    let wait = DelayCounts {
-        events: 1,
-        events_for: if slept != 0 { stands_for } else { 0 },
-        ns_for: delay_weight(slept, stands_for),
-        runnable_for: if waited != 0 { stands_for } else { 0 },
-        runnable_ns_for: delay_weight(waited, stands_for),
-    };
-    delay::count(Source::OFF_CPU, waker_bits(sleep.waker), &From::Kernel { context, kernel: true }, &wait);
+    let taken = taken(Source::OFF_CPU, delay, setting!(sleep_ns));
+    delay::count(&From::Kernel { context, kernel: true }, [(Source::OFF_CPU, taken)], |_, stands_for| {
+        let counts = DelayCounts {
+            events: 1,
+            events_for: if slept != 0 { stands_for } else { 0 },
+            ns_for: delay_weight(slept, stands_for),
+            runnable_for: if waited != 0 { stands_for } else { 0 },
+            runnable_ns_for: delay_weight(waited, stands_for),
+        };
+        (shown_waker(sleep), counts)
+    });
+}
+
+/// The bits of who ended a wait, where the user has asked for them.
+#[inline(always)]
+fn shown_waker(sleep: &Sleep) -> u64 {
+    if setting!(wakers) != 0 { waker_bits(sleep.waker) } else { 0 }
 }
 
 /// What is counted of a time off the CPU, where the user has asked for some of it; None: nothing. What is left out is counted.
@@ -273,103 +278,24 @@ fn kept(sleep: &Sleep, slept: u64, waited: u64) -> Option<(u64, u64)> {
     None
 }
 
-/// Counts a wait for another thread.
+/// Counts a wait at a word: for another thread, and who is charged with it where that was left to be counted now.
 #[inline(always)]
-fn block(context: *mut c_void, sleep: &Sleep, now_ns: u64) {
+fn at_word(context: *mut c_void, sleep: &mut Sleep, now_ns: u64) {
     let delay = now_ns.saturating_sub(sleep.left_ns);
-    let Some(stands_for) = taken(Source::BLOCK, delay, setting!(block_ns)) else { return };
-    // A timed wait that is repeated at the same word is one.
-    let events_for = if sleep.unreleased == sleep.word { 0 } else { stands_for };
-    let wait = DelayCounts { events: 1, events_for, ns_for: delay_weight(delay, stands_for), ..DelayCounts::default() };
-    delay::count(Source::BLOCK, u64::from(sleep.class) | waker_bits(sleep.waker), &From::Kernel { context, kernel: false }, &wait);
-}
-
-/// `sched_waking(task)`.
-#[inline(always)]
-pub fn woken(context: &BtfTracePointContext) {
-    // Of its type, so that its id is loaded and not read by a helper: this runs wherever anybody is woken.
-    let tid = Current::of(context.arg(0)).tid();
-    if !is_marked(tid) {
-        return;
-    }
-    let Some(sleep) = SLEEPS.get_ptr_mut(&tid) else { return };
-    // SAFETY: a live map value; what is read here was written before the thread slept.
-    let sleep_then = unsafe { *sleep };
-    if !sleep_then.is_off() || !is_counting() {
-        return;
-    }
-    // SAFETY: no arguments, no preconditions.
-    let now = unsafe { bpf_ktime_get_ns() };
-    // SAFETY: as above; a word that is written whole.
-    unsafe { (*sleep).woken_ns = now };
-    if setting!(wakers) != 0 {
-        let waker = delay::seen(Source::WAKERS, &From::Kernel { context: context.as_ptr(), kernel: true });
-        // SAFETY: as above.
-        unsafe { (*sleep).waker = waker };
-    }
-    if sleep_then.word == 0 {
-        return;
-    }
-    // By an interrupt the thread that happens to run is in no such call, or in one of another word.
-    let Some(call) = waking_call() else { return };
-    // SAFETY: no arguments, no preconditions.
-    let tgid = (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32;
-    let waiter = Waiter { word: sleep_then.word, reach: sleep_then.reach, is_foreign: sleep_then.tgid != tgid };
-    let wakes = call.wakes(&waiter);
-    if !wakes && waiter.is_foreign {
-        return;
-    }
-    // SAFETY: as above.
-    unsafe { (*sleep).is_released = 1 };
-    if setting!(waits) & WAITS_MUTEX == 0 {
-        return;
-    }
-    if wakes {
-        mutex(context.as_ptr(), &sleep_then, tgid, now);
-    } else {
-        // It was moved to that word meanwhile, from that of a condition variable to its lock's; since when is not seen.
-        OfProbe::add(Source::MUTEX, Counter::LeftOut, 1);
-        OfProbe::add(Source::MUTEX, Counter::LeftOutNs, now.saturating_sub(sleep_then.left_ns));
-    }
-}
-
-/// What the thread that runs does to others, if it is known to wake any. One that a signal has killed is in whatever call it was in.
-#[inline(always)]
-fn waking_call() -> Option<Call> {
-    let mut call = current_call()?;
-    if call.number != Number::Exit && Current::task().is_ending() {
-        call.number = Number::ExitAll;
-    }
-    if call.is_waking() { Some(call) } else { None }
-}
-
-/// Charges the thread that runs with what was waited for at a word since that was charged last.
-#[inline(always)]
-fn mutex(context: *mut c_void, waiter: &Sleep, tgid: u32, now_ns: u64) {
-    if waiter.lock == lock::NO_ROOM {
-        return lose(Source::MUTEX);
-    }
-    OfProbe::add(Source::MUTEX, Counter::Runs, 1);
-    let waited = lock::charge(waiter.lock, now_ns);
-    let fraction = setting!(mutex_fraction);
-    // SAFETY: no arguments, no preconditions.
-    let is_one_of = fraction <= 1 || unsafe { bpf_get_prandom_u32() }.checked_rem(fraction).unwrap_or(0) == 0;
-    let is_taken = is_one_of && is_charged(waiter, tgid);
-    if waited == lock::UNKNOWN || !is_taken {
-        return OfProbe::add(Source::MUTEX, Counter::Filtered, 1);
-    }
-    let fraction = u64::from(fraction);
-    let wait = DelayCounts { events: 1, events_for: fraction * ONE_BLOCK, ns_for: waited * fraction, ..DelayCounts::default() };
-    delay::count(Source::MUTEX, u64::from(waiter.class), &From::Kernel { context, kernel: false }, &wait);
-}
-
-/// Whether the thread that runs is one that the user has asked for. The waiter is; threads of one process differ in nothing but their control groups.
-#[inline(always)]
-fn is_charged(waiter: &Sleep, tgid: u32) -> bool {
-    if waiter.tgid == tgid && setting!(target) & TARGET_CGROUPS == 0 {
-        return true;
-    }
-    !(setting!(own_count) != 0 && is_own(tgid)) && is_wanted(Current::task(), tgid)
+    let is_block = setting!(waits) & WAITS_BLOCK != 0 && sleep.word != 0;
+    let block = if is_block { taken(Source::BLOCK, delay, setting!(block_ns)) } else { 0 };
+    let mutex = if setting!(waits) & WAITS_MUTEX != 0 && sleep.is_charged != 0 { wake::charge_stands_for() } else { 0 };
+    sleep.is_charged = 0;
+    let sleep = &*sleep;
+    delay::count(&From::Kernel { context, kernel: false }, [(Source::BLOCK, block), (Source::MUTEX, mutex)], |source, stands_for| {
+        if source == Source::MUTEX {
+            return (u64::from(sleep.class) | waker_bits(sleep.waker), wake::charge(sleep.charged_ns, stands_for));
+        }
+        // A timed wait that is repeated at the same word is one.
+        let events_for = if sleep.unreleased == sleep.word { 0 } else { stands_for };
+        let counts = DelayCounts { events: 1, events_for, ns_for: delay_weight(delay, stands_for), ..DelayCounts::default() };
+        (u64::from(sleep.class) | shown_waker(sleep), counts)
+    });
 }
 
 /// `sched_process_free(task)`: an id that is another's by now is kept.

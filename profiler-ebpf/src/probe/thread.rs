@@ -29,7 +29,8 @@ pub fn started(context: &RawTracePointContext) {
     if (setting!(own_count) != 0 && is_own(tgid)) || !is_wanted(task, tgid) {
         return OfProbe::add(Source::THREADS, Counter::Filtered, 1);
     }
-    let one = DelayCounts { events: 1, events_for: ONE_BLOCK, ns_for: 1, ..DelayCounts::default() };
     // C libraries say nothing of the frame at a clone, for it would be wrong in the child: it is that of an entry.
-    delay::count(Source::THREADS, 0, &From::Probe { is_entry: true }, &one);
+    delay::count(&From::Probe { is_entry: true }, [(Source::THREADS, ONE_BLOCK)], |_, events_for| {
+        (0, DelayCounts { events: 1, events_for, ns_for: 1, ..DelayCounts::default() })
+    });
 }

@@ -250,20 +250,22 @@ impl Programs {
         self.began.set(0, began_ns, 0).map_err(|error| map_error("BEGAN", &error))
     }
 
-    /// Attaches the first of the programs whose hook this kernel has.
+    /// Attaches the first of the programs whose hook this kernel has. If none is to be had, the error says why of each.
     fn hook(&mut self, hooks: &[(&'static str, Hook)]) -> Result<(), BpfError> {
-        let mut result = Ok(());
+        let mut reasons = Vec::new();
         for (name, hook) in hooks {
-            result = match hook {
+            let result = match hook {
                 Hook::Tracepoint(tracepoint) => self.attach(name, tracepoint),
                 Hook::TypedTracepoint(tracepoint) => self.attach_typed(name, tracepoint),
                 Hook::Return(function) => self.attach_to_return(name, function),
             };
-            if result.is_ok() {
-                break;
+            match result {
+                Ok(()) => return Ok(()),
+                Err(BpfError::Load(reason)) => reasons.push(format!("{name}: {reason}")),
+                Err(error) => return Err(error),
             }
         }
-        result
+        Err(BpfError::Load(reasons.join("; ")))
     }
 
     fn attach_to_return(&mut self, name: &'static str, function: &str) -> Result<(), BpfError> {

@@ -42,7 +42,7 @@ pub(super) fn take_record(bytes: &[u8], sent: &mut SentStacks, order: &mut Order
 fn sample(bytes: &[u8], sent: &mut SentStacks) -> Result<Tally<RawStack>, (Source, Loss)> {
     let (record, _) = SampleRecord::read_from_prefix(bytes).map_err(|_| (Source::TARGET, Loss::Malformed))?;
     let source = Source::try_from(record.source).map_err(|_| (Source::TARGET, Loss::Malformed))?;
-    let addresses = sent.find(record.stack_hash).ok_or((source, Loss::StackMissing))?;
+    let addresses = sent.find(record.stack_hash, false).ok_or((source, Loss::StackMissing))?;
     let of = RawStack { process: record.process, tid: Tid(record.tid), time: MonotonicNs(record.time_ns), addresses };
     let (weight, class) = (record.weight & !WEIGHT_LESS, if record.weight & WEIGHT_LESS == 0 { 0 } else { CLASS_LESS });
     Ok(Tally { of, events: 1, weight, source, class, counted_under: None })
@@ -51,7 +51,7 @@ fn sample(bytes: &[u8], sent: &mut SentStacks) -> Result<Tally<RawStack>, (Sourc
 fn named(bytes: &[u8], sent: &mut SentStacks) -> Result<Option<Tally<RawStack>>, (Source, Loss)> {
     let (record, _) = TallyRecord::read_from_prefix(bytes).map_err(|_| (Source::TARGET, Loss::Malformed))?;
     let source = Source::try_from(record.key.source()).map_err(|_| (Source::TARGET, Loss::Malformed))?;
-    Ok(sent.find(record.key.stack_hash).map(|addresses| {
+    Ok(sent.find(record.key.stack_hash, record.is_shared != 0).map(|addresses| {
         let of = RawStack { process: record.process, tid: Tid(record.tid), time: MonotonicNs(record.time_ns), addresses };
         Tally { of, events: 0, weight: 0, source, class: 0, counted_under: Some(record.key) }
     }))

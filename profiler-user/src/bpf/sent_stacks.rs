@@ -57,11 +57,11 @@ impl SentStacks {
         Some(())
     }
 
-    /// The stack of a hash, if it is still held. An unfinished one belongs to one sample alone, and is held no longer.
-    pub(super) fn find(&mut self, hash: u64) -> Option<Arc<RawAddresses>> {
+    /// The stack of a hash, if it is still held. An unfinished one belongs to one sample alone, and is held no longer, unless another one follows that shares it.
+    pub(super) fn find(&mut self, hash: u64, is_shared: bool) -> Option<Arc<RawAddresses>> {
         let slot = &mut self.slots[(hash as usize) & (SENT_STACK_SLOTS - 1)];
         let stack = slot.as_ref().filter(|stack| stack.hash == hash)?;
-        if matches!(stack.user, UserStack::Walked { .. }) {
+        if is_shared || matches!(stack.user, UserStack::Walked { .. }) {
             return Some(Arc::clone(stack));
         }
         self.addresses -= length(stack);
@@ -113,7 +113,7 @@ fn words(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use zerocopy::IntoBytes as _;
+    use zerocopy::{FromZeros as _, IntoBytes as _};
 
     fn record(hash: u64, frames: &[u64]) -> Vec<u8> {
         let header = StackHeader {
@@ -136,10 +136,25 @@ mod tests {
         let mut sent = SentStacks::new();
         let (a, b) = (5, 5 + SENT_STACK_SLOTS as u64);
         sent.insert(&record(a, &[1, 2, 3])).expect("whole");
-        assert_eq!(sent.find(a).expect("held").kernel, [1]);
+        assert_eq!(sent.find(a, false).expect("held").kernel, [1]);
         sent.insert(&record(b, &[4, 5])).expect("whole");
-        assert!(sent.find(a).is_none());
-        assert_eq!(sent.find(b).expect("held").user, UserStack::Walked { addresses: vec![5], ended: Ended::Root });
+        assert!(sent.find(a, false).is_none());
+        assert_eq!(sent.find(b, false).expect("held").user, UserStack::Walked { addresses: vec![5], ended: Ended::Root });
+    }
+
+    #[test]
+    fn an_unfinished_stack_is_held_for_those_that_share_it() {
+        let mut sent = SentStacks::new();
+        let mut bytes = record(5, &[1]);
+        let at = std::mem::offset_of!(StackHeader, form);
+        bytes[at] = FORM_UNFINISHED;
+        bytes.extend(UnfinishedAt::new_zeroed().as_bytes());
+        bytes.extend([0; 64]);
+        sent.insert(&bytes).expect("whole");
+        let shared = sent.find(5, true).expect("held");
+        assert!(matches!(shared.user, UserStack::Unfinished { .. }));
+        assert_eq!(sent.find(5, false), Some(shared));
+        assert_eq!((sent.find(5, false), sent.addresses), (None, 0));
     }
 
     #[test]
@@ -150,7 +165,7 @@ mod tests {
             sent.insert(&record(hash, &deep)).expect("whole");
             assert!(sent.addresses <= ADDRESSES_MAX);
         }
-        assert!(sent.find(2_000).is_some() && sent.find(1).is_none());
+        assert!(sent.find(2_000, false).is_some() && sent.find(1, false).is_none());
     }
 
     proptest! {

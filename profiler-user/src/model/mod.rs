@@ -17,6 +17,7 @@ pub mod label;
 pub mod life;
 pub mod loss;
 pub mod mapping;
+pub mod partner;
 pub mod probe_points;
 pub mod process;
 pub mod profile;

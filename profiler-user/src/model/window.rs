@@ -3,6 +3,7 @@
 use super::kind::Kind;
 use super::loss::{Balance, Endings, Losses};
 use super::mapping::{Mapping, MappingId};
+use super::partner::{Partner, Partners};
 use super::process::{ProcessId, ProcessInfo, Tid};
 use super::stack::{Frame, StackId};
 use foldhash::{HashMap, HashSet};
@@ -23,7 +24,7 @@ pub struct SampleKey {
     pub stack: StackId,
     /// What tells apart what has one stack: bytes of the size class, where blocks of memory are counted, and above them how long
     /// those live ([`super::life`]); a `CLASS_*` of [`profiler_common::wait`], where waits
-    /// are, and above it which waker, from 1; [`CLASS_LESS`], where an address space has shrunk; else 0.
+    /// are, and above it the other side of the wait, from 1; [`CLASS_LESS`], where an address space has shrunk; else 0.
     pub class: u64,
 }
 
@@ -34,19 +35,15 @@ pub const CLASS_GOROUTINE: u64 = (1 << CLASS_BITS) - 1;
 pub const CLASS_LESS: u64 = 1;
 
 impl SampleKey {
-    /// Who ended a wait: an index into [`Dictionary::wakers`].
-    pub fn waker(&self) -> Option<usize> {
-        ((self.class >> CLASS_BITS) as usize).checked_sub(1)
+    /// Its own side of a wait.
+    pub fn side(&self) -> Partner {
+        Partner { process: self.process, thread: self.thread, stack: self.stack }
     }
-}
 
-/// A stack that ended waits.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Waker {
-    /// Whose it is.
-    pub process: ProcessId,
-    /// The stack.
-    pub stack: StackId,
+    /// The other side of a wait: its number in [`Dictionary::partners`]; 0: none.
+    pub fn partner(&self) -> u64 {
+        self.class >> CLASS_BITS
+    }
 }
 
 /// Events and their weight.
@@ -186,8 +183,10 @@ pub struct Dictionary {
     pub records_own_locks: HashSet<ProcessId>,
     /// Allocators' functions that make blocks and that the user has named, by their symbols.
     pub entry_points: Vec<String>,
-    /// Stacks that ended waits, where that was asked for, by [`SampleKey::waker`].
-    pub wakers: Vec<Waker>,
+    /// The other sides of waits, by [`SampleKey::partner`]: where the user has asked for them, and where they tell what a wait was.
+    pub partners: Partners,
+    /// Whether the user has asked for them.
+    pub shows_partners: bool,
 }
 
 /// What one profile covers.

@@ -52,14 +52,19 @@ impl Beside {
         }
         for source in [Source::OFF_CPU, Source::BLOCK, Source::MUTEX].into_iter().filter(|source| sources.contains(source)) {
             if is_blocked && (source == Source::OFF_CPU || sleep.word != 0) {
+                if source == Source::MUTEX && sleep.is_released != 0 {
+                    continue; // It waits for a CPU.
+                }
                 let asleep = self.asleep.entry(source).or_default();
                 *asleep = Asleep { threads: asleep.threads + 1, ns: asleep.ns + slept + waited };
             }
         }
-        let key = |source, class| TallyKey::new(source, number as u64 + 1, class | CLASS_ONGOING | waker_bits(sleep.waker));
+        let waker = waker_bits(sleep.waker);
+        let shown_waker = if config.waiting.pairs { waker } else { 0 };
+        let key = |source, class| TallyKey::new(source, number as u64 + 1, class | CLASS_ONGOING);
         if sources.contains(&Source::OFF_CPU) {
             match off_cpu(config.waiting.sleeps, sleep.state, (slept, waited)) {
-                Some(counts) => self.counts.push((key(Source::OFF_CPU, 0), counts)),
+                Some(counts) => self.counts.push((key(Source::OFF_CPU, shown_waker), counts)),
                 None => self.left_out = Asleep { threads: self.left_out.threads + 1, ns: self.left_out.ns + slept + waited },
             }
         }
@@ -67,7 +72,13 @@ impl Beside {
             // A timed wait that is repeated at the same word is one.
             let events_for = if sleep.unreleased == sleep.word { 0 } else { ONE_BLOCK };
             let counts = DelayCounts { events: 1, events_for, ns_for: slept + waited, ..DelayCounts::default() };
-            self.counts.push((key(Source::BLOCK, u64::from(sleep.class)), counts));
+            self.counts.push((key(Source::BLOCK, u64::from(sleep.class) | shown_waker), counts));
+        }
+        if sources.contains(&Source::MUTEX) && sleep.is_charged != 0 {
+            let fraction = u64::from(config.waiting.mutex_fraction);
+            let counts =
+                DelayCounts { events: 1, events_for: fraction * ONE_BLOCK, ns_for: sleep.charged_ns * fraction, ..DelayCounts::default() };
+            self.counts.push((key(Source::MUTEX, u64::from(sleep.class) | waker), counts));
         }
         self.counts[before..].iter().map(|(key, _)| *key).collect()
     }

@@ -18,9 +18,9 @@ use crate::config::{Config, Event};
 use crate::model::custom::CustomProfile;
 use crate::model::kind::Kind;
 use crate::model::loss::{Balance, Loss, Losses};
+use crate::model::partner::Partners;
 use crate::model::process::ProcessInfo;
 use crate::model::window::Window;
-use foldhash::HashMap;
 use profiler_common::descriptor::DescriptorType;
 use profiler_common::source::Source;
 use profiler_common::tally::TallyKey;
@@ -38,8 +38,8 @@ pub(super) struct Closing<'a> {
     pub(super) custom: Option<&'a CustomArming>,
     /// The process images that were met, by their ids.
     pub(super) processes: &'a [ProcessInfo],
-    /// The number of each stack that ended waits, by its bits in a class.
-    pub(super) wakers: &'a HashMap<u64, u64>,
+    /// The other sides of waits.
+    pub(super) partners: &'a Partners,
     /// What is counted of waits and threads beside what the kernel has.
     pub(super) beside: &'a Beside,
     /// What Go's runtime has counted itself.
@@ -85,11 +85,13 @@ impl Closing<'_> {
         let mut counted = self.capture.counted(source)?;
         let (own, others): (Vec<_>, Vec<_>) = self.capture.delays(source)?.into_iter().partition(|(key, _)| self.own.counts(key));
         counted.filtered += own.iter().map(|(_, counts)| counts.events).sum::<u64>();
-        aggregator.settle_waits(&others, self.wakers);
+        aggregator.settle_waits(&others, self.partners);
         let beside: Vec<_> = self.beside.of(source).collect();
-        aggregator.settle_waits(&beside, self.wakers);
-        let ticks = Ticks { all: ticks.all + beside.len() as u64, ..ticks };
-        counted.runs += beside.len() as u64;
+        aggregator.settle_waits(&beside, self.partners);
+        // Who is charged with a wait was seen when it ended.
+        let unseen = if source == Source::MUTEX { 0 } else { beside.len() as u64 };
+        let ticks = Ticks { all: ticks.all + unseen, ..ticks };
+        counted.runs += unseen;
         let sampled = aggregator.events();
         self.go_waits.settle(source, &mut aggregator);
         let aggregated = aggregator.finish();

@@ -369,10 +369,10 @@ impl Session {
         if let Some(calls) = &mut self.calls {
             calls.end(&self.capture)?;
         }
-        let wakers = self.take_wakers();
+        self.take_partners(config);
         let closing = Closing {
             config,
-            wakers: &wakers,
+            partners: &self.tables.dictionary.partners,
             beside: &self.beside,
             phases: self.calls.as_ref().map_or(&[], Calls::phases),
             spans: self.view_spans(stopped),

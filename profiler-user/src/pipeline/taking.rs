@@ -4,11 +4,10 @@ use super::go_heap::GoHeaps;
 use super::go_waits::{self, GoWaitRows};
 use super::session::{Session, World};
 use crate::aggregate::Aggregator;
+use crate::config::Config;
 use crate::go::waits::Which;
 use crate::memory::MemoryReader;
-use crate::model::window::Waker;
 use crate::process::Context;
-use foldhash::HashMap;
 use profiler_common::source::Source;
 
 /// From which version on Go's profile of released locks has the runtime's own ones.
@@ -35,15 +34,16 @@ impl Session {
         go
     }
 
-    /// Stacks that ended waits get their numbers.
-    pub(super) fn take_wakers(&mut self) -> HashMap<u64, u64> {
-        let named = self.aggregators.remove(&Source::WAKERS).map(Aggregator::into_wakers).unwrap_or_default();
-        let mut numbers = HashMap::default();
-        for (bits, key) in named {
-            self.tables.dictionary.wakers.push(Waker { process: key.process, stack: key.stack });
-            numbers.insert(bits, self.tables.dictionary.wakers.len() as u64);
+    /// Stacks that ended waits, and those of waits that were ended by them, get their numbers.
+    pub(super) fn take_partners(&mut self, config: &Config) {
+        let partners = &mut self.tables.dictionary.partners;
+        for (bits, key) in self.aggregators.remove(&Source::WAKERS).map(Aggregator::into_wakers).unwrap_or_default() {
+            partners.add_as(bits, key.side());
         }
-        numbers
+        for key in self.aggregators.get(&Source::MUTEX).into_iter().flat_map(Aggregator::with_wakers) {
+            partners.add(key.side());
+        }
+        self.tables.dictionary.shows_partners = config.waiting.pairs;
     }
 
     /// Reads what Go's runtimes have recorded of their goroutines' waits.

@@ -13,18 +13,19 @@ use crate::model::entry_points::EntryPoints;
 use crate::model::kind::Kind;
 use crate::model::label::Label;
 use crate::model::mapping::{MappingId, MappingKind, ObjectId};
+use crate::model::partner::Partner;
 use crate::model::process::ProcessId;
 use crate::model::profile::{Function, Line, Location, Profile, ProfileProcess, Sample, Unresolved};
-use crate::model::stack::{Frame, StackId};
+use crate::model::stack::Frame;
 use crate::model::window::{CLASS_GOROUTINE, SampleKey, Window};
 use crate::object::ObjectStore;
 use foldhash::{HashMap, HashMapExt as _};
-use profiler_common::wait::{CLASS_BITS, plain_class};
+use profiler_common::wait::plain_class;
 use std::sync::Arc;
 
 /// What is needed to build, and what is built.
 pub(super) struct Builder<'a> {
-    window: &'a Window,
+    pub(super) window: &'a Window,
     used: &'a Used,
     answers: &'a Answers,
     objects: &'a ObjectStore,
@@ -38,8 +39,8 @@ pub(super) struct Builder<'a> {
     functions: Vec<Function>,
     function_ids: HashMap<Function, usize>,
     texts: HashMap<Box<str>, Arc<str>>,
-    /// Labels of stacks that ended waits.
-    wakers: HashMap<StackId, Arc<str>>,
+    /// What labels say of the other sides of waits.
+    pub(super) partners: HashMap<Partner, Arc<str>>,
     /// Waits that are not of the kind, and their nanoseconds.
     left_out: (i64, i64),
     /// Nanoseconds of releases that runtimes have recorded as well.
@@ -61,7 +62,7 @@ impl<'a> Builder<'a> {
             functions: Vec::new(),
             function_ids: HashMap::new(),
             texts: HashMap::new(),
-            wakers: HashMap::new(),
+            partners: HashMap::new(),
             left_out: (0, 0),
             own_locks: 0,
         }
@@ -129,7 +130,8 @@ impl<'a> Builder<'a> {
         let mut known: HashMap<(ProcessId, Option<u32>, Vec<usize>, u64), usize> = HashMap::new();
         let used = self.used;
         for (key, counts) in &used.samples {
-            let frames = self.window.dictionary.stacks.frames(key.stack);
+            let mut frames = self.window.dictionary.stacks.frames(key.stack);
+            frames.retain(|frame| !self.is_left_out(*frame));
             let mut locations: Vec<usize> = frames.into_iter().map(|frame| self.location(frame)).collect();
             let mut hidden = 0;
             if self.window.dictionary.logical.contains(&key.stack) {
@@ -141,7 +143,7 @@ impl<'a> Builder<'a> {
                 self.own_locks += values.get(1).copied().unwrap_or_default();
                 continue;
             }
-            if !self.is_kept(key.class, &locations) {
+            if !self.is_kept(key, &locations) {
                 self.left_out.0 += values.first().copied().unwrap_or_default();
                 self.left_out.1 += values.get(1).copied().unwrap_or_default();
                 continue;
@@ -151,6 +153,7 @@ impl<'a> Builder<'a> {
             let class = match self.window.kind {
                 // The columns tell them apart.
                 Kind::Mmap => 0,
+                Kind::Mutex if is_of_thread && !self.window.dictionary.shows_partners => 0,
                 _ if is_of_thread => key.class - plain_class(key.class),
                 _ => key.class,
             };
@@ -167,7 +170,7 @@ impl<'a> Builder<'a> {
                     entry.insert(samples.len());
                     let process = processes.get(&key.process).copied();
                     let mut labels = self.labels(*key);
-                    labels.extend(self.waker(key));
+                    labels.extend(self.partner_label(key));
                     samples.push(Sample { locations, hidden, values, raw, process, labels });
                 }
             }
@@ -175,41 +178,8 @@ impl<'a> Builder<'a> {
         samples
     }
 
-    /// Who ended a wait, where that was asked for.
-    fn waker(&mut self, key: &SampleKey) -> Option<Label> {
-        if !self.window.kind.is_of_waits() {
-            return None;
-        }
-        let waker = *self.window.dictionary.wakers.get(key.waker()?)?;
-        if let Some(known) = self.wakers.get(&waker.stack) {
-            return Some(Label::text("waker", Arc::clone(known)));
-        }
-        let frames = self.window.dictionary.stacks.frames(waker.stack);
-        let locations: Vec<usize> = frames.into_iter().map(|frame| self.location(frame)).collect();
-        let names: Vec<&str> = self.names(&locations).collect();
-        let text: Arc<str> = waits::waker(&self.window.dictionary.processes[waker.process.0 as usize].comm, &names).into();
-        self.wakers.insert(waker.stack, Arc::clone(&text));
-        Some(Label::text("waker", text))
-    }
-
-    /// Whether a sample is what the kind is about: of waits only the functions' names may tell.
-    fn is_kept(&self, class: u64, locations: &[usize]) -> bool {
-        if !self.window.kind.is_of_contentions() || class == CLASS_GOROUTINE {
-            return true;
-        }
-        waits::are_told(self.window.kind, plain_class(class & ((1 << CLASS_BITS) - 1)), self.names(locations))
-    }
-
-    /// Whether a release was seen at a futex that its runtime has recorded as well: it would count twice.
-    fn is_of_own_locks(&self, key: &SampleKey, locations: &[usize]) -> bool {
-        self.window.kind == Kind::Mutex
-            && key.class != CLASS_GOROUTINE
-            && self.window.dictionary.records_own_locks.contains(&key.process)
-            && self.names(locations).any(|name| name.starts_with("runtime.unlock"))
-    }
-
     /// The names of the functions at some locations.
-    fn names<'b>(&'b self, locations: &'b [usize]) -> impl Iterator<Item = &'b str> {
+    pub(super) fn names<'b>(&'b self, locations: &'b [usize]) -> impl Iterator<Item = &'b str> {
         let lines = locations.iter().filter_map(|at| self.locations[*at].lines.as_ref().ok()).flatten();
         lines.map(|line| &*self.functions[line.function].name)
     }
@@ -288,7 +258,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn location(&mut self, frame: Frame) -> usize {
+    pub(super) fn location(&mut self, frame: Frame) -> usize {
         if let Some(at) = self.location_ids.get(&frame) {
             return *at;
         }

@@ -48,8 +48,8 @@ impl Used {
         let mut processes: Vec<ProcessId> = samples.iter().map(|(key, _)| key.process).collect();
         processes.dedup();
         let (mut stacks, mut frames, mut seen) = (HashSet::new(), Vec::new(), HashSet::new());
-        let waker = |key: &SampleKey| window.kind.is_of_waits().then(|| window.dictionary.wakers.get(key.waker()?)).flatten();
-        for stack in samples.iter().flat_map(|(key, _)| [Some(key.stack), waker(key).map(|waker| waker.stack)]).flatten() {
+        let partner = |key: &SampleKey| window.kind.is_of_waits().then(|| window.dictionary.partners.get(key.partner())).flatten();
+        for stack in samples.iter().flat_map(|(key, _)| [Some(key.stack), partner(key).map(|partner| partner.stack)]).flatten() {
             if stacks.insert(stack) {
                 frames.extend(window.dictionary.stacks.frames(stack).into_iter().filter(|frame| seen.insert(*frame)));
             }

@@ -9,6 +9,7 @@ pub mod kernel;
 mod layout;
 pub mod native;
 mod native_reader;
+mod sides;
 pub mod split;
 #[cfg(test)]
 mod tests;

@@ -39,6 +39,30 @@ const NOTIFIES: [&str; 8] = [
     "pthread_exit",
 ];
 
+/// Functions that want a lock, of those whose locks are not told by a value: `parking_lot`'s (whose last call in letting go may take the function's place), those of
+/// glibc and Rust for readers and writers, Abseil's, CPython's, PostgreSQL's, Go's runtime's own, `HotSpot`'s monitors.
+const WANTS: [&str; 16] = [
+    "lock_slow",
+    "lock_shared_slow",
+    "lock_exclusive_slow",
+    "lock_upgradable_slow",
+    "upgrade_slow",
+    "pthread_rwlock_",
+    "rwlock::futex::RwLock",
+    "Mutex::LockSlow",
+    "take_gil",
+    "_PyMutex_Lock",
+    "LWLockAcquire",
+    "runtime.lock",
+    "ObjectMonitor::enter(",
+    "ObjectMonitor::EnterI",
+    "pthread_mutex_",
+    "mutex::futex::Mutex",
+];
+
+/// Functions in which a thread waits to be told something, though who lets it go on lets a lock go: it is handed on to that.
+const WAITS_TO_BE_TOLD: [&str; 1] = ["parking_lot::condvar::Condvar"];
+
 /// Where runtimes park threads that have nothing to do, and do nothing else there: Go's, and the workers of tokio.
 const IDLES: [&str; 4] = ["runtime.stopm", "runtime.notetsleepg", "runtime.templateThread", "multi_thread::park::"];
 
@@ -66,12 +90,22 @@ const IDLE_CALLS: [(&str, &str); 16] = [
 /// Who waits for a lock there is not idle: another thread has it.
 const LOCKS: [&str; 2] = ["lll_lock_wait", "runtime.lock"];
 
-/// Whether a sample belongs to a kind of contentions: of `mutex` only locks do, of `block` all but threads that have nothing to do.
-pub(super) fn are_told<'a>(kind: Kind, class: u64, names: impl Iterator<Item = &'a str>) -> bool {
+/// Whether a sample belongs to a kind of contentions: of `mutex` only locks do, of `block` all but threads that have nothing to do. `others`: of `mutex` the names of
+/// those that waited, where the value at the word does not tell it.
+pub(super) fn are_told<'a>(
+    kind: Kind,
+    class: u64,
+    names: impl Iterator<Item = &'a str>,
+    mut others: impl Iterator<Item = &'a str>,
+) -> bool {
     let names: Vec<&str> = names.collect();
-    let has = |parts: &[&str]| names.iter().any(|name| parts.iter().any(|part| name.contains(part)));
+    let is_one = |name: &str, parts: &[&str]| parts.iter().any(|part| name.contains(part));
+    let has = |parts: &[&str]| names.iter().any(|name| is_one(name, parts));
     match kind {
-        Kind::Mutex => has(&RELEASES) || class == CLASS_LOCK && !has(&NOTIFIES),
+        Kind::Mutex => match others.find(|name| is_one(name, &WANTS) || is_one(name, &WAITS_TO_BE_TOLD)) {
+            Some(name) => is_one(name, &WANTS),
+            None => has(&RELEASES) || class == CLASS_LOCK && !has(&NOTIFIES),
+        },
         _ => has(&LOCKS) || !(has(&IDLES) || names.windows(2).any(is_idle_call)),
     }
 }
@@ -85,8 +119,8 @@ fn is_idle_call(pair: &[&str]) -> bool {
 /// Where the kernel is entered by an interrupt: what lies below it only happened to run.
 const INTERRUPTS: [&str; 4] = ["asm_sysvec_", "asm_common_interrupt", "el1_interrupt", "el0_interrupt"];
 
-/// A stack that ended waits, in a line for people: root first. `names`: leaf first. By an interrupt it is nobody's.
-pub(super) fn waker(comm: &str, names: &[&str]) -> String {
+/// A stack that ended waits, or waited, in a line for people: root first. `names`: leaf first. By an interrupt it is nobody's.
+pub(super) fn partner(comm: &str, names: &[&str]) -> String {
     let interrupt = names.iter().position(|name| INTERRUPTS.iter().any(|entry| name.starts_with(entry)));
     let (whose, names) = interrupt.map_or((comm, names), |at| ("[interrupt]", &names[..at]));
     // What lies above is how our own program is called.
@@ -98,7 +132,7 @@ pub(super) fn waker(comm: &str, names: &[&str]) -> String {
 /// Says what does not belong to the kind, or cannot be told to: waits and nanoseconds.
 pub(super) fn left_out(kind: Kind, (waits, ns): (i64, i64)) -> Option<String> {
     let what = match kind {
-        Kind::Mutex => "were ended by functions that are not known to let a lock go",
+        Kind::Mutex => "were not for a lock, as far as the names of the functions tell",
         _ => "were those of threads of a runtime that had nothing to do",
     };
     (waits > 0 || ns > 0).then(|| format!("left out: {waits} waits of {:.3} s, which {what}", ns as f64 / 1e9))
@@ -133,16 +167,16 @@ mod tests {
 
     #[test]
     fn a_waker_is_told_in_a_line_and_an_interrupt_is_nobodys() {
-        assert_eq!(waker("nginx", &["futex_wake", "unlock", "main"]), "nginx > main > unlock > futex_wake");
+        assert_eq!(partner("nginx", &["futex_wake", "unlock", "main"]), "nginx > main > unlock > futex_wake");
         assert_eq!(
-            waker("nginx", &["try_to_wake_up", "hrtimer_wakeup", "asm_sysvec_apic_timer_interrupt", "main"]),
+            partner("nginx", &["try_to_wake_up", "hrtimer_wakeup", "asm_sysvec_apic_timer_interrupt", "main"]),
             "[interrupt] > hrtimer_wakeup > try_to_wake_up"
         );
     }
 
     #[test]
     fn a_lock_is_told_by_its_value_or_by_who_releases_it() {
-        let told = |kind, class, names: &[&str]| are_told(kind, class, names.iter().copied());
+        let told = |kind, class, names: &[&str]| are_told(kind, class, names.iter().copied(), std::iter::empty());
         assert!(told(Kind::Mutex, CLASS_LOCK, &["work", "main"]));
         assert!(told(Kind::Mutex, CLASS_UNSURE, &["__pthread_rwlock_unlock", "main"]));
         assert!(told(Kind::Mutex, CLASS_UNSURE, &["pthread_cond_signal", "drop_gil", "main"]));
@@ -157,8 +191,21 @@ mod tests {
     }
 
     #[test]
+    fn a_lock_is_told_by_who_waited_where_that_is_known() {
+        let told = |names: &[&str], others: &[&str]| are_told(Kind::Mutex, CLASS_UNSURE, names.iter().copied(), others.iter().copied());
+        // Who lets it go calls its last function in its own place.
+        assert!(told(&["holds", "main"], &["syscall", "<parking_lot::raw_mutex::RawMutex>::lock_slow", "main"]));
+        assert!(!told(&["holds", "main"], &["syscall", "std::thread::park", "main"]));
+        // It waited to be told something, and was handed on to the lock; and one that has been told and wants the lock again.
+        let condvar = "<parking_lot::condvar::Condvar>::wait_until_internal";
+        assert!(!told(&["<parking_lot::raw_mutex::RawMutex>::unlock_slow", "main"], &["syscall", condvar, "main"]));
+        assert!(told(&["holds"], &["syscall", "<parking_lot::raw_mutex::RawMutex>::lock_slow", condvar, "main"]));
+        assert!(told(&["drop_gil", "main"], &["pthread_cond_timedwait", "take_gil", "main"]));
+    }
+
+    #[test]
     fn who_waits_for_work_in_a_runtime_is_idle_and_who_waits_within_its_work_is_not() {
-        let told = |names: &[&str]| are_told(Kind::Block, CLASS_UNSURE, names.iter().copied());
+        let told = |names: &[&str]| are_told(Kind::Block, CLASS_UNSURE, names.iter().copied(), std::iter::empty());
         assert!(!told(&["runtime.futexsleep", "runtime.stopm", "runtime.mcall"]));
         assert!(!told(&["runtime.futexsleep", "runtime.notetsleep_internal", "runtime.notetsleep", "runtime.sysmon", "runtime.mstart1"]));
         assert!(told(&["runtime.futexsleep", "runtime.lock2", "runtime.sysmon", "runtime.mstart1"]));

@@ -29,7 +29,7 @@ pub(crate) struct WaitArgs {
     /// Of mutex: one release in N is recorded, and stands for all, as Go's SetMutexProfileFraction
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Sampling")]
     pub mutex_fraction: u32,
-    /// Of off-cpu, block and wall: who ended each wait, as a label `waker` with its stack
+    /// Of off-cpu, block and wall: who ended each wait, as a label `waker` with its stack; of mutex who waited, as a label `waiter`
     #[arg(long, help_heading = "Sampling")]
     pub pairs: bool,
     /// Of threadcreate: threads that are there already, too, with a label `existing`; who created them is not known
@@ -106,8 +106,8 @@ impl WaitArgs {
     pub(crate) fn misfit(&self, kinds: &[KindArg]) -> Option<&'static str> {
         let has = |kind| kinds.contains(&kind);
         match () {
-            () if self.pairs && ![KindArg::OffCpu, KindArg::Block, KindArg::Wall].into_iter().any(has) => {
-                Some("--pairs is about who waits: -e block, off-cpu or wall")
+            () if self.pairs && ![KindArg::OffCpu, KindArg::Block, KindArg::Wall, KindArg::Mutex].into_iter().any(has) => {
+                Some("--pairs is about who waits and who ends it: -e block, mutex, off-cpu or wall")
             }
             () if self.filters() && !has(KindArg::OffCpu) => {
                 Some("--state, --min-block-time and --max-block-time are about time off the CPU; they need -e off-cpu")
@@ -129,7 +129,7 @@ impl WaitArgs {
         Some(match kind {
             Kind::OffCpu => format!("--sleep-rate {} -e off-cpu{pairs}{}", self.sleep_rate, self.written_filter()),
             Kind::Block => format!("--block-rate {} -e block{pairs}", self.block_rate),
-            Kind::Mutex => format!("--mutex-fraction {} -e mutex", self.mutex_fraction),
+            Kind::Mutex => format!("--mutex-fraction {} -e mutex{pairs}", self.mutex_fraction),
             Kind::ThreadCreate => format!("-e threadcreate{}", if self.existing { " --existing" } else { "" }),
             Kind::Wall => "-e wall".to_owned(),
             _ => return None,
@@ -181,6 +181,6 @@ mod tests {
         let reversed = ["--min-block-time", "2ms", "--max-block-time", "1ms"];
         assert!(misfit(&reversed, &[KindArg::OffCpu]).is_some_and(|why| why.contains("nothing is left")));
         assert!(misfit(&["--existing"], &[KindArg::OffCpu]).is_some_and(|why| why.contains("-e threadcreate")));
-        assert!(misfit(&["--pairs"], &[KindArg::Mutex]).is_some());
+        assert!(misfit(&["--pairs"], &[KindArg::Mutex]).is_none() && misfit(&["--pairs"], &[KindArg::Cpu]).is_some());
     }
 }
