@@ -1,10 +1,12 @@
 // releases: who lets others go where that is not plain. When a line arrives it does what its first word says, prints `waited NS`, what it has waited by its own clock,
 // and ends with the next line.
 // `condition`: a thread has a lock for 20 ms, and lets it go by beginning to wait at a condition variable, for nothing. `shared`: of six processes three have a lock that
-// all want, for 2, 6 and 12 ms. `words N`: it waits at N words in turn, and then two threads contend.
+// all want, for 2, 6 and 12 ms. `space`: a process that lives in its address space has a lock that is private to that, for 10 ms, again and again. `words N`: it waits at N words in turn, and then two threads contend.
 #define _GNU_SOURCE
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -110,6 +112,44 @@ static void processes(void) {
     waited = shared->waited;
 }
 
+static uint32_t word;
+
+// A lock of our own: C libraries count on a thread of theirs.
+static void take(void) {
+    uint32_t state = 0;
+    if (__atomic_compare_exchange_n(&word, &state, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) return;
+    while (__atomic_exchange_n(&word, 2, __ATOMIC_ACQUIRE)) syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 2, NULL, NULL, 0);
+}
+
+PLAIN static void gives(void) {
+    if (__atomic_exchange_n(&word, 0, __ATOMIC_RELEASE) == 2) syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    __asm__ volatile("");
+}
+
+static int holds_in_same_space(void *unused) {
+    while (!__atomic_load_n(&over, __ATOMIC_RELAXED)) {
+        take();
+        nap_us(10000);
+        gives();
+        nap_us(1000);
+    }
+    return unused != NULL;
+}
+
+PLAIN static void space(void) {
+    static _Alignas(16) char stack[1 << 16];
+    if (clone(holds_in_same_space, stack + sizeof stack, CLONE_VM | SIGCHLD, NULL) < 0) abort();
+    for (int i = 0; i < ROUNDS; i++) {
+        while (!__atomic_load_n(&word, __ATOMIC_RELAXED)) nap_us(100);
+        uint64_t before = now();
+        take();
+        waited += now() - before;
+        gives();
+    }
+    __atomic_store_n(&over, 1, __ATOMIC_RELAXED);
+    wait(NULL);
+}
+
 PLAIN static void contends(void) {
     acquire(&lock, &waited);
     nap_us(10000);
@@ -141,6 +181,7 @@ int main(int argc, char **argv) {
     if (!fgets(line, sizeof line, stdin)) return 1;
     if (!strcmp(argv[1], "condition")) condition();
     else if (!strcmp(argv[1], "shared")) processes();
+    else if (!strcmp(argv[1], "space")) space();
     else if (!strcmp(argv[1], "words") && argc > 2) words(atol(argv[2]));
     else return 2;
     printf("waited %llu\n", (unsigned long long)waited);

@@ -57,6 +57,19 @@ fn a_lock_that_processes_share_is_charged_to_who_holds_it_in_shares() -> Result<
     Ok(())
 }
 
+#[test]
+fn a_process_that_shares_the_address_space_is_charged_with_a_lock_that_is_private_to_it() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let seen = record(&build("releases", Build::CBare)?, &["space"])?;
+    seen.waited("space")?;
+    let charged = seen.charged()?;
+    let holder = through(&seen.mutex, "holds_in_same_space");
+    ensure!(holder > 0.95 * charged, "{holder} of {charged}: {:?}", seen.mutex.cumulative());
+    Ok(())
+}
+
 /// A copy of the C library in a folder of its own, by which no debug symbols are found: as it is on most machines.
 fn without_debug_symbols(program: &Path) -> Result<Folder> {
     let listed = Command::new("ldd").arg(program).output()?;

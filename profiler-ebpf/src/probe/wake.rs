@@ -23,7 +23,8 @@ use profiler_common::wait::{CLASS_LOCK, DelayCounts, Sleep, WAITS_MUTEX};
 #[inline(always)]
 pub fn woken(context: &BtfTracePointContext) {
     // Of its type, so that its id is loaded and not read by a helper: this runs wherever anybody is woken.
-    let tid = Current::of(context.arg(0)).tid();
+    let task = Current::of(context.arg(0));
+    let tid = task.tid();
     if !is_marked(tid) {
         return;
     }
@@ -37,7 +38,7 @@ pub fn woken(context: &BtfTracePointContext) {
     let now = unsafe { bpf_ktime_get_ns() };
     // SAFETY: as above; a word that is written whole.
     unsafe { (*sleep).woken_ns = now };
-    let end = if sleep_then.word != 0 { end(&sleep_then) } else { End::Unknown };
+    let end = if sleep_then.word != 0 { end(&sleep_then, task) } else { End::Unknown };
     let charged =
         if matches!(end, End::Released) && setting!(waits) & WAITS_MUTEX != 0 { charged(&sleep_then, now) } else { lock::UNKNOWN };
     // What a lock is by its value is charged at once. Of others, and where the user asks who waited, it is counted when the one that waited is back.
@@ -80,11 +81,13 @@ enum End {
 
 /// What the thread that runs does to one that waits at a word. By an interrupt the thread that happens to run is in no such call, or in one of another word.
 #[inline(always)]
-fn end(sleep: &Sleep) -> End {
+fn end(sleep: &Sleep, task: Current) -> End {
     let Some(call) = waking_call() else { return End::Unknown };
     // SAFETY: no arguments, no preconditions.
     let tgid = (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32;
-    let waiter = Waiter { word: sleep.word, reach: sleep.reach, is_foreign: sleep.tgid != tgid };
+    // A word is private to an address space, which a process may have of another one.
+    let is_foreign = sleep.tgid != tgid && task.memory() != Current::task().memory();
+    let waiter = Waiter { word: sleep.word, reach: sleep.reach, is_foreign };
     if call.wakes(&waiter) {
         End::Released
     } else if waiter.is_foreign {

@@ -26,9 +26,14 @@ impl Told {
 
     /// The first number in its answer, behind that word.
     pub(super) fn ask(&mut self, line: &str, word: &str) -> Result<f64> {
+        self.ask_numbers(line, word)?.first().copied().context("it answers no number")
+    }
+
+    /// All of them.
+    pub(super) fn ask_numbers(&mut self, line: &str, word: &str) -> Result<Vec<f64>> {
         writeln!(self.stdin, "{line}")?;
         let said = self.subject.wait_for_line(word)?;
-        said.trim_start_matches(word).split_whitespace().next().and_then(|number| number.parse().ok()).with_context(|| said.clone())
+        Ok(said.trim_start_matches(word).split_whitespace().map_while(|number| number.parse().ok()).collect())
     }
 }
 
