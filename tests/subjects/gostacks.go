@@ -1,5 +1,5 @@
 // Goroutines whose stacks have what a traceback hides or cuts: the compiler's wrappers, panics, the runtime's own, depth. They stand still; "d" gives the program's
-// own dump as debug=2, "1" as debug=1, on standard output; then a line "END".
+// own dump as debug=2, "1" as debug=1, on standard output; "p FILE" its profile as protobuf, in a file; then a line "END".
 package main
 
 import (
@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/pprof"
+	"strings"
 	"time"
 )
 
@@ -78,6 +79,9 @@ func finalized() {
 	}
 }
 
+//go:noinline
+func typed[T any](silent chan T) { <-silent }
+
 func main() {
 	var w waiter = value{}
 	go w.wait(silent)
@@ -94,6 +98,7 @@ func main() {
 	go func() {
 		defer w.wait(silent)
 	}()
+	go typed(silent)
 	go panics()
 	go faults()
 	go wrapped()
@@ -109,11 +114,19 @@ func main() {
 		if err != nil {
 			return
 		}
-		level := 1
-		if line == "d\n" {
-			level = 2
+		switch {
+		case line == "d\n":
+			pprof.Lookup("goroutine").WriteTo(os.Stdout, 2)
+		case strings.HasPrefix(line, "p "):
+			file, err := os.Create(strings.TrimSpace(line[2:]))
+			if err != nil {
+				return
+			}
+			pprof.Lookup("goroutine").WriteTo(file, 0)
+			file.Close()
+		default:
+			pprof.Lookup("goroutine").WriteTo(os.Stdout, 1)
 		}
-		pprof.Lookup("goroutine").WriteTo(os.Stdout, level)
 		fmt.Println("END")
 	}
 }

@@ -2,7 +2,8 @@
 //! such dumps.
 
 use anyhow::{Context as _, Result, ensure};
-use profiler_tests::run::Profiler;
+use profiler_tests::profile::Profile;
+use profiler_tests::run::{Folder, Profiler};
 use profiler_tests::skip::can_record;
 use profiler_tests::subject::{Build, Subject, build};
 use std::collections::{BTreeMap, BTreeSet};
@@ -158,6 +159,39 @@ fn goroutines_are_counted_at_the_addresses_of_the_programs_own_profile() -> Resu
     ensure!(compared.len() >= 14, "only {} rows: {own:?}", compared.len());
     for row in compared {
         ensure!(ours.get(row) == own.get(row), "{row}: {:?} is to itself {:?}", ours.get(row), own[row]);
+    }
+    Ok(())
+}
+
+/// How many goroutines have a stack, by its functions; but for the one that dumps.
+fn counted(profile: &Profile) -> BTreeMap<Vec<&str>, i64> {
+    let mut counted = BTreeMap::new();
+    for sample in &profile.samples {
+        let names = profile.names(sample);
+        // Go counts together what is equal up to this depth, which we do not.
+        if names.len() < 32 && !names.contains(&"main.main") {
+            *counted.entry(names).or_default() += sample.values[0];
+        }
+    }
+    counted
+}
+
+#[test]
+fn the_protobuf_has_the_stacks_of_the_programs_own() -> Result<()> {
+    if !can_record(&[Build::Go]) {
+        return Ok(());
+    }
+    for how in [Build::Go, Build::GoStripped] {
+        let mut program = Dumping::start(how)?;
+        let folder = Folder::create()?;
+        let (ours, own) = (folder.join("ours"), folder.join("own"));
+        let pid = program.subject.pid().to_string();
+        Profiler::new("stacks")?.args([&*pid, "--format", "pprof", "-o", &ours.display().to_string()]).run()?.success()?;
+        program.own(&format!("p {}", own.display()))?;
+        let (ours, own) = (Profile::read(&ours)?, Profile::read(&own)?);
+        let (ours, own) = (counted(&ours), counted(&own));
+        ensure!(own.len() >= 12 && own.keys().any(|names| names.contains(&"main.typed[go.shape.int]")), "{own:?}");
+        ensure!(ours == own, "{ours:#?} is to itself {own:#?}");
     }
     Ok(())
 }

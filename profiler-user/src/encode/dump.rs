@@ -187,10 +187,10 @@ fn file<'a>(profile: &'a Profile, location: &Location) -> std::borrow::Cow<'a, s
 fn call(name: &str, is_go: bool, shape: Shape) -> String {
     let name = printable(name);
     match shape {
-        Shape::Go if is_go => format!("{}(...)", go_stack::name(&name)),
+        _ if is_go => format!("{}(...)", go_stack::name(&name)),
         Shape::Go => format!("{}(...)", name.replace(['/', '%'], "_")),
         Shape::Plain if name.ends_with(')') => name.into_owned(),
-        Shape::Plain => format!("{}(...)", go_stack::name(&name)),
+        Shape::Plain => format!("{name}(...)"),
     }
 }
 

@@ -4,17 +4,18 @@
 use crate::model::answer::GoPlace;
 use crate::model::profile::{Line, Location, Profile};
 use crate::model::text::printable;
+use std::borrow::Cow;
 
 /// The place of what has none.
 pub(super) const UNKNOWN: &str = "??:0";
 
 /// Whether a traceback shows a function (`showfuncinfo`): what a program can call of the runtime, and what tells that it has called back into the program.
 pub(super) fn is_shown(name: &str, is_first: bool) -> bool {
-    match name {
+    match &*printed(name) {
         // Of 1.25 and later; before, they were not shown, and had one name that is none of these.
         "runtime.runFinalizers" | "runtime.runCleanups" => true,
         "runtime.gopanic" => !is_first,
-        _ => name.strip_prefix("runtime.").map_or(name.contains('.'), is_exported),
+        name => name.strip_prefix("runtime.").map_or(name.contains('.'), is_exported),
     }
 }
 
@@ -30,9 +31,22 @@ fn is_exported(name: &str) -> bool {
     }
 }
 
+/// A name as Go prints it (`funcNameForPrint`): type arguments, which name shapes and no types, become `[...]`. In its protobuf they stand.
+pub(super) fn printed(name: &str) -> Cow<'_, str> {
+    match (name.find('['), name.rfind(']')) {
+        (Some(open), Some(close)) if open < close => format!("{}[...]{}", &name[..open], &name[close + 1..]).into(),
+        _ => name.into(),
+    }
+}
+
 /// The name in a traceback.
-pub(super) fn name(name: &str) -> &str {
-    if name == "runtime.gopanic" { "panic" } else { name }
+pub(super) fn name(name: &str) -> Cow<'_, str> {
+    if name == "runtime.gopanic" { "panic".into() } else { printed(name) }
+}
+
+/// What every goroutine's first function returns to: its text forms hide it, and it is in none of Go's protobuf (`allFrames`).
+pub(super) fn is_end(profile: &Profile, location: &Location) -> bool {
+    matches!(location.lines.as_deref(), Ok([line]) if line.go.is_some() && &*profile.functions[line.function].name == "runtime.goexit")
 }
 
 /// Whether parsers of Go's dumps take a file for one of a program's.
@@ -108,6 +122,13 @@ mod tests {
             assert!(!shown(name), "{name}");
         }
         assert!(shown("runtime.gopanic") && !is_shown("runtime.gopanic", true));
+    }
+
+    #[test]
+    fn type_arguments_are_not_printed() {
+        assert_eq!(printed("main.f[go.shape.int,go.shape.[]uint8].func1"), "main.f[...].func1");
+        assert_eq!((printed("main.f"), printed("a]b[")), ("main.f".into(), "a]b[".into()));
+        assert!(is_shown("main.(*list[go.shape.struct { main.a int }]).add", false));
     }
 
     #[test]

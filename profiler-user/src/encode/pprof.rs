@@ -1,9 +1,9 @@
 //! `profile.proto`, gzip-compressed. Obeys the union of what strict readers want: ids 1..n in table order, `string_table[0]` empty, a unit on
 //! every numeric label, no `default_sample_type` where the last type is the default anyway (one of them reads it as a number).
 
-use super::lost;
 use super::proto;
-use crate::model::kind::ValueType;
+use super::{go_stack, lost};
+use crate::model::kind::{Kind, ValueType};
 use crate::model::label::{Label, LabelValue};
 use crate::model::profile::{Function, Line, Location, Profile, ProfileMapping, Sample};
 use flate2::{Compression, GzBuilder};
@@ -73,7 +73,7 @@ fn message(profile: &Profile) -> proto::Profile {
     let ids = push_mappings(profile, &mut strings, &mut out.mapping);
     push_functions(profile, &mut strings, &mut out.function);
     out.location = profile.locations.iter().enumerate().map(|(at, location)| to_location(at, location, &ids)).collect();
-    out.sample = profile.samples.iter().map(|sample| to_sample(sample, &mut strings)).collect();
+    out.sample = profile.samples.iter().map(|sample| to_sample(profile, sample, &mut strings)).collect();
     push_lost(profile, &mut strings, &mut out);
     if profile.kind.default_column() + 1 != profile.sample_types.len() {
         out.default_sample_type = strings.index(profile.sample_types[profile.kind.default_column()].name);
@@ -193,9 +193,16 @@ fn to_location(at: usize, location: &Location, ids: &[MappingIds]) -> proto::Loc
     proto::Location { id: at as u64 + 1, mapping_id, address: location.address, line }
 }
 
-fn to_sample(sample: &Sample, strings: &mut Strings) -> proto::Sample {
+fn to_sample(profile: &Profile, sample: &Sample, strings: &mut Strings) -> proto::Sample {
+    let mut shown = sample.shown();
+    if profile.kind == Kind::Goroutine
+        && let [rest @ .., last] = shown
+        && go_stack::is_end(profile, &profile.locations[*last])
+    {
+        shown = rest;
+    }
     proto::Sample {
-        location_id: sample.shown().iter().map(|location| *location as u64 + 1).collect(),
+        location_id: shown.iter().map(|location| *location as u64 + 1).collect(),
         value: sample.values.clone(),
         label: sample.labels.iter().filter_map(|label| strings.label(label)).collect(),
     }

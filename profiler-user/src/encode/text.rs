@@ -8,6 +8,7 @@ use crate::model::kind::Kind;
 use crate::model::label::{Label, LabelValue};
 use crate::model::profile::{Line, Location, Profile, ProfileMapping, RawBlocks, Sample};
 use crate::model::text::printable;
+use std::borrow::Cow;
 use std::fmt::Write;
 
 /// The reader's line buffer holds 64 KiB: a stack of more frames than this loses its root end (an address takes at most 19 bytes) ...
@@ -194,7 +195,8 @@ fn push_frames(profile: &Profile, location: &Location, lines: &mut Vec<Vec<Strin
 
 fn push_function(profile: &Profile, line: Line, cells: &mut Vec<String>) {
     let function = &profile.functions[line.function];
-    cells.push(cell(&function.name));
+    let name = if line.go.is_some() { go_stack::printed(&function.name) } else { Cow::Borrowed(&*function.name) };
+    cells.push(cell(&name));
     match (function.filename.is_empty(), line.line) {
         (true, _) => {}
         (false, 0) => cells.push(cell(&function.filename)),

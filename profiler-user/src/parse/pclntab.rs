@@ -160,23 +160,13 @@ impl GoTable {
     fn line(&self, bytes: &[u8], (function, at): (Function, u64), of: &Inlined) -> GoLine {
         let line = self.value(bytes, function, 6, at).and_then(|line| u32::try_from(line).ok());
         GoLine {
-            name: self.printed(self.text_at(bytes, &self.function_names, of.name)),
+            name: self.text_at(bytes, &self.function_names, of.name),
             filename: self.filename(bytes, function, at).unwrap_or_default(),
             line: line.unwrap_or(0),
             start_line: of.start_line,
             offset: u32::try_from(at.wrapping_sub(function.entry)).unwrap_or(0),
             is_wrapper: self.wrapper == Some(of.id),
             is_inlined: false,
-        }
-    }
-
-    /// A name as Go prints it, in its profiles too: since there are type arguments, which name shapes and no types, they become `[...]`.
-    fn printed(&self, name: String) -> String {
-        match (name.find('['), name.rfind(']')) {
-            (Some(open), Some(close)) if open < close && self.version > Version::Go116 => {
-                format!("{}[...]{}", &name[..open], &name[close + 1..])
-            }
-            _ => name,
         }
     }
 
