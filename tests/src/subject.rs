@@ -101,14 +101,14 @@ pub fn build(name: &str, build: Build) -> Result<PathBuf> {
     Ok(built)
 }
 
-/// The folder with the compiled load for a JVM, `JvmLoad`.
+/// The folder with a compiled class for a JVM.
 ///
 /// # Errors
 /// javac is not there or refuses it; with what it said.
-pub fn jvm_load() -> Result<PathBuf> {
-    let source = root().join("tests/subjects/JvmLoad.java");
+pub fn java(class: &str) -> Result<PathBuf> {
+    let source = root().join("tests/subjects").join(class).with_extension("java");
     let folder = root().join("target/profiler-tests/subjects").join(hash_bytes(&fs::read(&source)?));
-    if !folder.join("JvmLoad.class").is_file() {
+    if !folder.join(class).with_extension("class").is_file() {
         let output = Command::new("javac").arg("-d").arg(&folder).arg(&source).output().context("starting javac")?;
         ensure!(output.status.success(), "javac failed:\n{}", String::from_utf8_lossy(&output.stderr));
     }

@@ -1,11 +1,13 @@
 //! A JVM: its own code has tables, the code that it makes has none. With `-XX:+PreserveFramePointer` stacks are whole; without, they end where nothing leads
-//! on, and say so.
+//! on, and say so. Its monitors are locks.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use profiler_tests::contended::{SHARE, numbers, through};
 use profiler_tests::profile::{Profile, Sample};
 use profiler_tests::run::Profiler;
 use profiler_tests::skip::{Need, ready};
-use profiler_tests::subject::{Subject, jvm_load};
+use profiler_tests::subject::{Subject, java};
+use std::io::Write as _;
 use std::process::Command;
 
 /// Where threads begin.
@@ -21,7 +23,7 @@ fn can_run() -> bool {
 /// Records the load from its beginning, while it is interpreted, compiled and collected.
 fn record(options: &[&str]) -> Result<Profile> {
     let mut command = Command::new("java");
-    command.args(options).args(["-Xmx128m", "-cp"]).arg(jvm_load()?).arg("JvmLoad");
+    command.args(options).args(["-Xmx128m", "-cp"]).arg(java("JvmLoad")?).arg("JvmLoad");
     let load = Subject::start_command(command)?;
     let profile = Profiler::record()?.pid(load.pid()).args(["-F", "499", "-d", "10"]).run()?.success()?.profile()?;
     ensure!(profile.taken().total(0) > 2000, "{} samples", profile.taken().total(0));
@@ -77,5 +79,31 @@ fn without_them_no_stack_says_that_it_reached_a_root_which_it_did_not() -> Resul
         all > 100 && rooted as f64 >= all as f64 * 0.98,
         "of {all} stacks without code made at run time {rooted} are whole: {endings:?}"
     );
+    Ok(())
+}
+
+#[test]
+fn monitors_are_locks_though_each_thread_is_parked_at_a_word_of_its_own() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
+    let mut command = Command::new("java");
+    command.args(["-Xmx128m", "-cp"]).arg(java("JvmLocks")?).arg("JvmLocks");
+    let (mut subject, mut stdin) = Subject::start_told(command)?;
+    let mut recording = Profiler::record()?.pid(subject.pid()).args(["-e", "block,mutex"]).start()?;
+    recording.wait_until_recording()?;
+    stdin.write_all(b"x")?;
+    let line = subject.wait_for_line("waited")?;
+    let run = recording.interrupt()?.success()?;
+    let truth = *numbers(&line, "waited").first().context("what they waited")?;
+    let read = |kind: &str| Profile::read(&run.folder.join(format!("{kind}.prof")));
+    let (block, mutex) = (read("block")?, read("mutex")?);
+    let entered = through(&block, "ObjectMonitor::enter");
+    ensure!((entered / truth - 1.0).abs() < SHARE, "block: {entered} of {truth}");
+    // What its own locks add is little; what its threads have waited for work is none.
+    let charged = mutex.total(1) as f64;
+    ensure!((charged / truth - 1.0).abs() < SHARE, "mutex: {charged} of {truth}: {:?}", mutex.comments);
+    let exited = through(&mutex, "ObjectMonitor");
+    ensure!(exited > 0.95 * charged, "{exited} of {charged}: {:?}", mutex.cumulative());
     Ok(())
 }

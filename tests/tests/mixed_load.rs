@@ -7,7 +7,7 @@ use profiler_tests::nginx::{self, Nginx};
 use profiler_tests::postgres::{self, Postgres};
 use profiler_tests::run::{Folder, Profiler, as_pid};
 use profiler_tests::skip::{Need, can_record, ready, skip};
-use profiler_tests::subject::{Build, Subject, build, jvm_load, source};
+use profiler_tests::subject::{Build, Subject, build, java, source};
 use rustix::process::{Signal, kill_process_group};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
@@ -82,7 +82,7 @@ fn nearly_every_stack_reaches_its_root() -> Result<()> {
         skip("needs PostgreSQL");
         return Ok(());
     };
-    let (classes, python, folder) = (jvm_load()?, source("pyspin", Build::C).with_extension("py"), Folder::create()?);
+    let (classes, python, folder) = (java("JvmLoad")?, source("pyspin", Build::C).with_extension("py"), Folder::create()?);
     let database = Postgres::start(bin, 1)?;
     let mut transactions = database.shell(&format!("{} -n -c 2 -T 600 postgres", database.pgbench())).spawn()?;
     let tools = tools(&folder)?;
