@@ -195,6 +195,27 @@ fn python_with_names() -> Option<PathBuf> {
 }
 
 #[test]
+fn a_queue_of_python_that_is_waited_at_is_not_told_apart_from_a_lock_and_that_is_said() -> Result<()> {
+    if !can_record(&[]) || !ready(&[Need::Program("python3")]) {
+        return Ok(());
+    }
+    let script = "import queue, sys, threading, time\n\
+        tasks, waited = queue.Queue(), 0\n\
+        def gives():\n\
+        \x20 for _ in range(20): time.sleep(0.05); tasks.put(1)\n\
+        print('ready', flush=True); sys.stdin.readline()\n\
+        threading.Thread(target=gives).start()\n\
+        for _ in range(20):\n\
+        \x20 since = time.monotonic_ns(); tasks.get(); waited += time.monotonic_ns() - since\n\
+        print('waited', waited, flush=True); sys.stdin.readline()\n";
+    let seen = record(&find("python3").context("python3")?, &["-c", script])?;
+    let said = seen.mutex.comment("not told apart: ").with_context(|| format!("{:?}", seen.mutex.comments))?;
+    let seconds: f64 = said.split_once(" releases of ").and_then(|(_, rest)| rest.split_once(" s by")).context("how long")?.0.parse()?;
+    ensure!((seconds * 1e9 / seen.truth - 1.0).abs() < 0.05, "{said}: {}", seen.truth);
+    Ok(())
+}
+
+#[test]
 fn python_threads_that_fight_for_the_interpreter_show_it() -> Result<()> {
     if !can_record(&[]) {
         return Ok(());

@@ -43,6 +43,8 @@ pub(super) struct Builder<'a> {
     pub(super) partners: HashMap<Partner, Arc<str>>,
     /// Waits that are not of the kind, and their nanoseconds.
     left_out: (i64, i64),
+    /// Releases that may be of no lock, and their nanoseconds.
+    either: (i64, i64),
     /// Nanoseconds of releases that runtimes have recorded as well.
     own_locks: i64,
 }
@@ -64,6 +66,7 @@ impl<'a> Builder<'a> {
             texts: HashMap::new(),
             partners: HashMap::new(),
             left_out: (0, 0),
+            either: (0, 0),
             own_locks: 0,
         }
     }
@@ -92,6 +95,7 @@ impl<'a> Builder<'a> {
                 .cloned()
                 .chain(self.answers.troubles.iter().map(|trouble| format!("symbolization: {trouble}")))
                 .chain(waits::left_out(window.kind, self.left_out))
+                .chain(waits::either(self.either))
                 .chain(own_locks(self.own_locks))
                 .collect(),
             losses: window.losses,
@@ -144,9 +148,11 @@ impl<'a> Builder<'a> {
                 continue;
             }
             if !self.is_kept(key, &locations) {
-                self.left_out.0 += values.first().copied().unwrap_or_default();
-                self.left_out.1 += values.get(1).copied().unwrap_or_default();
+                add(&mut self.left_out, &values);
                 continue;
+            }
+            if waits::may_be_either(self.window.kind, self.names(&locations)) {
+                add(&mut self.either, &values);
             }
             // Locks that are told by different means are locks.
             let is_of_thread = self.window.kind.is_of_contentions() && key.class != CLASS_GOROUTINE;
@@ -343,6 +349,12 @@ impl<'a> Builder<'a> {
 /// Says what would have counted twice.
 fn own_locks(ns: i64) -> Option<String> {
     (ns > 0).then(|| format!("left out: {:.3} s at Go's runtime's own locks, which its own profile has", ns as f64 / 1e9))
+}
+
+/// Adds the two columns of waits.
+fn add((events, ns): &mut (i64, i64), values: &[i64]) {
+    *events += values.first().copied().unwrap_or_default();
+    *ns += values.get(1).copied().unwrap_or_default();
 }
 
 fn signed(value: u64) -> i64 {

@@ -27,6 +27,9 @@ const RELEASES: [&str; 17] = [
     "runtime.unlock",
 ];
 
+/// Of those what also tells others something, and no name of the library says which: Python's conditions, queues and events wait at a lock of their own each.
+const EITHER: &str = "PyThread_release_lock";
+
 /// Functions that wake what waits for something else than a lock, however the values look. (Who begins to wait at a condition variable lets its lock go.)
 const NOTIFIES: [&str; 8] = [
     "pthread_cond_signal",
@@ -138,6 +141,19 @@ pub(super) fn left_out(kind: Kind, (waits, ns): (i64, i64)) -> Option<String> {
     (waits > 0 || ns > 0).then(|| format!("left out: {waits} waits of {:.3} s, which {what}", ns as f64 / 1e9))
 }
 
+/// Whether a release that is counted may be none of a lock.
+pub(super) fn may_be_either<'a>(kind: Kind, mut names: impl Iterator<Item = &'a str>) -> bool {
+    kind == Kind::Mutex && names.any(|name| name.contains(EITHER))
+}
+
+/// Says how much that is: releases and nanoseconds.
+pub(super) fn either((releases, ns): (i64, i64)) -> Option<String> {
+    let seconds = ns as f64 / 1e9;
+    (releases > 0).then(|| {
+        format!("not told apart: {releases} releases of {seconds:.3} s by {EITHER}: of locks, or of what Python's conditions, queues and events wait at")
+    })
+}
+
 /// What the label of a class says.
 pub(super) fn of_class(kind: Kind, class: u64) -> Option<Label> {
     let words = match plain_class(class) {
@@ -188,6 +204,19 @@ mod tests {
         assert!(told(Kind::Mutex, CLASS_LOCK, &["pthread_cond_timedwait", "main"]));
         assert!(!told(Kind::Mutex, CLASS_LOCK, &["pthread_cond_signal", "main"]));
         assert!(told(Kind::Block, CLASS_UNSURE, &["pthread_cond_wait", "main"]));
+    }
+
+    #[test]
+    fn what_may_be_a_lock_or_a_message_is_said() {
+        assert!(may_be_either(Kind::Mutex, ["sem_post", "PyThread_release_lock", "main"].into_iter()));
+        assert!(
+            !may_be_either(Kind::Block, ["PyThread_release_lock"].into_iter()) && !may_be_either(Kind::Mutex, ["drop_gil"].into_iter())
+        );
+        assert_eq!(either((0, 0)), None);
+        assert!(
+            either((3, 1_500_000_000))
+                .is_some_and(|line| line.starts_with("not told apart: 3 releases of 1.500 s by PyThread_release_lock"))
+        );
     }
 
     #[test]
