@@ -118,7 +118,7 @@ fn wrappers_panics_and_depth_are_as_in_the_programs_own_dump() -> Result<()> {
         let text = program.ours("debug2")?;
         ensure!(misread(&text).is_none(), "{:?} in {text}", misread(&text));
         let (ours, own) = (goroutines(&text), goroutines(&program.own("d")?));
-        ensure!(own.len() >= 23 && ours.keys().eq(own.keys()), "{:?} are not {:?}", ours.keys(), own.keys());
+        ensure!(own.len() >= 24 && ours.keys().eq(own.keys()), "{:?} are not {:?}", ours.keys(), own.keys());
         // The first one dumps.
         for (id, own) in own.iter().filter(|(id, _)| **id != 1) {
             let at = own.iter().zip(&ours[id]).position(|(own, ours)| own != ours).unwrap_or(own.len().min(ours[id].len()));
@@ -126,7 +126,9 @@ fn wrappers_panics_and_depth_are_as_in_the_programs_own_dump() -> Result<()> {
         }
         let has = |line: &str| own.values().flatten().any(|own| own == line);
         // What is to be seen at all.
-        for line in ["panic", "...51 frames elided...", "...29901 frames elided...", "main.panics.func1", "main.(*value).wait"] {
+        for line in
+            ["panic", "...51 frames elided...", "...29901 frames elided...", "main.panics.func1", "main.(*value).wait", "main.inlined"]
+        {
             ensure!(has(line), "nothing has {line}: {own:?}");
         }
     }
