@@ -44,6 +44,19 @@ func deep(depth int) {
 	runtime.KeepAlive(depth)
 }
 
+func inlined(silent chan int) { receives(silent) }
+
+// What is inlined into it calls another place than it does itself.
+//
+//go:noinline
+func around(before, after int) int {
+	sum := before * after
+	if before < after {
+		inlined(silent)
+	}
+	return sum + before
+}
+
 func panics() {
 	defer func() {
 		recover()
@@ -99,6 +112,7 @@ func main() {
 		defer w.wait(silent)
 	}()
 	go typed(silent)
+	go around(1, 2)
 	go panics()
 	go faults()
 	go wrapped()

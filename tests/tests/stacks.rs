@@ -241,6 +241,11 @@ fn a_process_that_is_not_there_or_ends_is_told_in_words() -> Result<()> {
     }
     let missing = Profiler::new("stacks")?.args(["4194000"]).run()?;
     missing.failed(1, "4194000")?;
+    let subject = Subject::start(&build("parked", Build::C)?, ["3"])?;
+    let (pid, tids) = (subject.pid(), listing(subject.pid(), &[])?);
+    let thread = tids.keys().find(|tid| **tid != u64::from(pid)).context("one thread alone")?;
+    // What is said is what can be done here.
+    Profiler::new("stacks")?.args([thread.to_string()]).run()?.failed(1, &format!("is a thread of process {pid}; give {pid}"))?;
     // One that ends at some moment of the look: a listing, or words.
     for wait in 0..12 {
         let subject = Subject::start(&build("parked", Build::C)?, ["50"])?;
@@ -302,6 +307,8 @@ fn record_takes_the_same_look_and_records_nothing_for_it() -> Result<()> {
     let threads = Profile::read(&run.folder.join("threads.prof"))?;
     let listed = listing(subject.pid(), &[])?.len() as i64;
     ensure!(threads.total(0) == listed, "{} threads of {listed}", threads.total(0));
+    let instead = Profiler::record()?.pid(subject.pid()).args(["-e", "goroutine"]).run()?.success()?;
+    ensure!(instead.folder.join("threads.prof").exists() && instead.stderr.contains("is no Go program"), "{}", instead.stderr);
     let both = Profiler::record()?.pid(subject.pid()).args(["-e", "threads,cpu", "-d", "1"]).run()?.success()?;
     ensure!(both.folder.join("threads.prof").exists() && both.folder.join("cpu.prof").exists(), "{}", both.stderr);
     Profiler::record()?.args(["-e", "threads"]).run()?.failed(2, "give one -p PID")?;

@@ -18,8 +18,8 @@ struct Dumping {
 }
 
 impl Dumping {
-    fn start(how: Build) -> Result<Self> {
-        let mut program = Command::new(build("gostacks", how)?).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    fn start(name: &str, how: Build) -> Result<Self> {
+        let mut program = Command::new(build(name, how)?).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let mut lines = BufReader::new(program.stdout.take().context("its output")?).lines();
         let input = program.stdin.take().context("its input")?;
         let subject = Subject::adopt(program);
@@ -115,11 +115,11 @@ fn wrappers_panics_and_depth_are_as_in_the_programs_own_dump() -> Result<()> {
         return Ok(());
     }
     for how in [Build::Go, Build::GoStripped] {
-        let mut program = Dumping::start(how)?;
+        let mut program = Dumping::start("gostacks", how)?;
         let text = program.ours("debug2")?;
         ensure!(misread(&text).is_none(), "{:?} in {text}", misread(&text));
         let (ours, own) = (goroutines(&text), goroutines(&program.own("d")?));
-        ensure!(own.len() >= 23 && ours.keys().eq(own.keys()), "{:?} are not {:?}", ours.keys(), own.keys());
+        ensure!(own.len() >= 24 && ours.keys().eq(own.keys()), "{:?} are not {:?}", ours.keys(), own.keys());
         // The first one dumps.
         for (id, own) in own.iter().filter(|(id, _)| **id != 1) {
             let at = own.iter().zip(&ours[id]).position(|(own, ours)| own != ours).unwrap_or(own.len().min(ours[id].len()));
@@ -127,7 +127,9 @@ fn wrappers_panics_and_depth_are_as_in_the_programs_own_dump() -> Result<()> {
         }
         let has = |line: &str| own.values().flatten().any(|own| own == line);
         // What is to be seen at all.
-        for line in ["panic", "...51 frames elided...", "...29901 frames elided...", "main.panics.func1", "main.(*value).wait"] {
+        for line in
+            ["panic", "...51 frames elided...", "...29901 frames elided...", "main.panics.func1", "main.(*value).wait", "main.inlined"]
+        {
             ensure!(has(line), "nothing has {line}: {own:?}");
         }
     }
@@ -151,7 +153,7 @@ fn goroutines_are_counted_at_the_addresses_of_the_programs_own_profile() -> Resu
     if !can_record(&[Build::Go]) {
         return Ok(());
     }
-    let mut program = Dumping::start(Build::Go)?;
+    let mut program = Dumping::start("gostacks", Build::Go)?;
     let (ours, own) = (rows(&program.ours("text")?), rows(&program.own("1")?));
     // Go counts together what is equal up to this depth (before 1.23: 32), which we do not; and the one that dumps is elsewhere.
     let compared: BTreeSet<&String> =
@@ -192,6 +194,31 @@ fn the_protobuf_has_the_stacks_of_the_programs_own() -> Result<()> {
         let (ours, own) = (counted(&ours), counted(&own));
         ensure!(own.len() >= 12 && own.keys().any(|names| names.contains(&"main.typed[go.shape.int]")), "{own:?}");
         ensure!(ours == own, "{ours:#?} is to itself {own:#?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_c_has_called_back_is_walked_on_to_what_called_c() -> Result<()> {
+    if !can_record(&[Build::C, Build::Go]) {
+        return Ok(());
+    }
+    for how in [Build::Go, Build::GoStripped] {
+        let mut program = Dumping::start("gocallbacks", how)?;
+        let (ours, own) = (goroutines(&program.ours("debug2")?), goroutines(&program.own("d")?));
+        ensure!(own.len() == 5 && ours.keys().eq(own.keys()), "{:?} are not {:?}", ours.keys(), own.keys());
+        for (id, own) in own.iter().filter(|(id, _)| **id != 1) {
+            ensure!(own == &ours[id], "goroutine {id}: {:?} is to itself {own:?}", ours[id]);
+        }
+        let with = |line: &str| own.values().filter(|own| own.iter().any(|own| own == line)).count();
+        ensure!((with("main.calls"), with("main.callsTwice"), with("main.waits")) == (2, 1, 3), "{own:?}");
+        let (ours, own) = (rows(&program.ours("text")?), rows(&program.own("1")?));
+        let called_back: Vec<_> =
+            own.iter().filter(|(_, (_, listed))| listed.iter().any(|line| line.contains("runtime.cgocallback+"))).collect();
+        ensure!(called_back.len() == 3, "{own:?}");
+        for (row, own) in called_back {
+            ensure!(ours.get(row) == Some(own), "{row}: {:?} is to itself {own:?}", ours.get(row));
+        }
     }
     Ok(())
 }

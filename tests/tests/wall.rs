@@ -43,6 +43,25 @@ fn it_is_the_sum_of_the_two_that_are_recorded_beside_it() -> Result<()> {
 }
 
 #[test]
+fn who_sleeps_all_the_while_sleeps_as_long_as_the_recording_takes() -> Result<()> {
+    if !can_record(&[Build::C]) {
+        return Ok(());
+    }
+    let subject = Subject::start(&build("parked", Build::C)?, ["20"])?;
+    // CPUs begin to tick one after the other, for up to 10 ms in all. What is shorter than that may be put off by others now and then.
+    let mut excess = Vec::new();
+    for _ in 0..5 {
+        let run = Profiler::record()?.pid(subject.pid()).args(["-e", "wall", "-d", "0.02"]).run()?.success()?;
+        let profile = Profile::read(&run.folder.join("wall.prof"))?;
+        let asleep = profile.only(|sample| sample.label("state").is_some_and(|label| label.shown() == "blocked"));
+        let longest = asleep.samples.iter().map(|sample| sample.values[1] / sample.values[0].max(1)).max().unwrap_or(0);
+        excess.push(longest as f64 / profile.duration_ns as f64);
+    }
+    ensure!(excess.iter().any(|of| (0.5..1.1).contains(of)), "each thread has {excess:?} of the time that it took");
+    Ok(())
+}
+
+#[test]
 fn without_the_clock_of_the_cpu_it_is_refused() -> Result<()> {
     let refused = Profiler::new("record")?.args(["-e", "wall", "--clock", "cycles", "-d", "1"]).run()?;
     refused.failed(2, "leave --clock cycles out")?;

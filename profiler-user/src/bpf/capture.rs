@@ -113,12 +113,14 @@ impl Capture {
         self.sleepers = is_about_threads.then(|| self.programs.sleepers()).transpose()?.map(Sleepers::new);
         // What sees waits looks on until they are counted, so that all of it begins at one moment.
         self.programs.trace_all(&self.traced)?;
+        // CPUs begin to tick one after the other, within one period, and a recording begins with the last: no thread has waited for longer than that.
+        self.events.values_mut().try_for_each(SampledEvents::enable)?;
         self.programs.count_calls(self.probes)?;
         if let Some(sleepers) = &mut self.sleepers {
             self.programs.set_began([monotonic_now().0, Sleepers::boot_now_ns()])?;
             sleepers.note()?;
         }
-        self.events.values_mut().try_for_each(SampledEvents::enable)
+        Ok(())
     }
 
     /// Stops the clock; what has arrived can still be drained. When that was.

@@ -172,7 +172,10 @@ fn push_frame(profile: &Profile, frame: Frame<'_>, shape: Shape, out: &mut Strin
     };
     let function = &profile.functions[line.function];
     let place = match shape {
-        Shape::Go => go_stack::place(&function.filename, line, is_interrupted),
+        Shape::Go => {
+            let lines = location.lines.as_deref().unwrap_or_default();
+            go_stack::place(&function.filename, line, lines, is_interrupted)
+        }
         Shape::Plain if function.filename.is_empty() => format!("{}:0", file(profile, location)),
         Shape::Plain => format!("{}:{}", printable(&function.filename), line.line),
     };

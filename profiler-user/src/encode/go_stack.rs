@@ -59,15 +59,19 @@ pub(super) fn is_fault(name: &str) -> bool {
     name == "runtime.sigpanic"
 }
 
-/// The second line of a frame: the place, and how far behind the function's first byte a call returns to, or the instruction that was interrupted.
-pub(super) fn place(file: &str, line: &Line, is_interrupted: bool) -> String {
+/// The second line of a frame: the place, and how far behind the function's first byte a call returns to, or the instruction that was interrupted. `lines` are all
+/// at its location: those inlined before it stand in its code, and the distance is that of the innermost one, whose address it is.
+pub(super) fn place(file: &str, line: &Line, lines: &[Line], is_interrupted: bool) -> String {
     if !is_source(file) {
         return UNKNOWN.to_owned();
     }
+    let innermost = lines.first().and_then(|line| line.go);
     // One that has not begun stands at its first byte.
     let offset = line
         .go
-        .filter(|go| !go.is_inlined && go.offset > 0)
+        .filter(|go| !go.is_inlined)
+        .and(innermost)
+        .filter(|go| go.offset > 0)
         .map(|go| format!(" +{:#x}", u64::from(go.offset) + u64::from(!is_interrupted)));
     format!("{}:{}{}", printable(file), line.line, offset.unwrap_or_default())
 }
@@ -137,6 +141,7 @@ mod tests {
             let go = Some(GoPlace { offset, is_wrapper: false, is_inlined });
             Line { function: 0, line: 7, column: 0, go }
         };
+        let place = |file, line: &Line, is_interrupted| place(file, line, &[*line], is_interrupted);
         assert_eq!(place("a b.go", &line(0x2c, false), false), "a b.go:7 +0x2d");
         assert_eq!(place("a.s", &line(u32::MAX, false), true), "a.s:7 +0xffffffff");
         assert_eq!(place("a.go", &line(0x2c, true), false), "a.go:7");
@@ -144,5 +149,14 @@ mod tests {
         for file in ["", "a.cc", "/lib/libc.so.6", ".go"] {
             assert_eq!(place(file, &line(0x2c, false), false), "??:0");
         }
+    }
+
+    #[test]
+    fn a_function_with_another_inlined_is_left_where_that_one_calls() {
+        let line =
+            |offset, is_inlined| Line { function: 0, line: 7, column: 0, go: Some(GoPlace { offset, is_wrapper: false, is_inlined }) };
+        let lines = [line(0x44, true), line(0x2b, true), line(0x10, false)];
+        let places: Vec<String> = lines.iter().map(|line| place("a.go", line, &lines, false)).collect();
+        assert_eq!(places, ["a.go:7", "a.go:7", "a.go:7 +0x45"]);
     }
 }

@@ -285,6 +285,9 @@ impl Found {
         self.left = self.left.checked_sub(stack.len()).ok_or(NoStack::NoRoom)?;
         let moved = |(first, end): (u64, u64)| (first.wrapping_add(self.request.bias), end.wrapping_add(self.request.bias));
         let (text, faults) = (moved(self.request.places.text), moved(self.request.places.faults));
+        let (first, end, frame) = self.request.places.callbacks;
+        let ((first, end), frames_max) = (moved((first, end)), FRAMES_MAX);
+        let manner = Manner { frames_max, faults, callbacks: (first, end, frame) };
         let is_new = registers.ip == word(bytes, self.layout.begins_at);
         let (at, leaf) =
             if is_new { (LastAddress::Interrupted, registers.ip) } else { (LastAddress::ReturnedTo, registers.ip.wrapping_sub(1)) };
@@ -292,7 +295,7 @@ impl Found {
             return Ok(UserStack::Walked { addresses: vec![leaf], ended: Ended::NoMapping });
         }
         let words = stack.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap_or_default())).collect();
-        Ok(UserStack::Unfinished { addresses: vec![leaf], registers, at, words, manner: Manner { frames_max: FRAMES_MAX, faults } })
+        Ok(UserStack::Unfinished { addresses: vec![leaf], registers, at, words, manner })
     }
 
     /// The id of a thread of the runtime's.

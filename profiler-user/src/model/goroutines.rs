@@ -16,4 +16,6 @@ pub struct GoroutinePlaces {
     pub text: (u64, u64),
     /// The same of `runtime.sigpanic`, which stands on a stack as if what has faulted had called it.
     pub faults: (u64, u64),
+    /// The same of `runtime.cgocallback`, and the bytes of its frame, return address and all: on a goroutine's stack it stands as if what has called C had called it.
+    pub callbacks: (u64, u64, u32),
 }

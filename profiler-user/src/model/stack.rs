@@ -86,11 +86,14 @@ pub struct Manner {
     pub frames_max: usize,
     /// The first address and the one behind the last of the function that stands above code that was interrupted by a fault: Go's signal handler makes it look called.
     pub faults: (u64, u64),
+    /// Those of the function by which C calls back into Go, and how many bytes above the stack pointer its caller's frame ends, if the stack of the goroutine
+    /// alone is walked: there it has a frame that leads past the C code, to what has called that.
+    pub callbacks: (u64, u64, u32),
 }
 
 impl Default for Manner {
     fn default() -> Self {
-        Self { frames_max: USER_FRAMES_MAX, faults: (0, 0) }
+        Self { frames_max: USER_FRAMES_MAX, faults: (0, 0), callbacks: (0, 0, 0) }
     }
 }
 

@@ -14,10 +14,14 @@ use std::collections::BTreeSet;
 const ALLGADD: &str = "runtime.allgadd";
 /// What a fault becomes.
 const SIGPANIC: &str = "runtime.sigpanic";
+/// What C enters Go by. It leaves a frame of its own size on the goroutine's stack, below what has called C.
+const CGOCALLBACK: &str = "runtime.cgocallback";
 /// The slice.
 const ALLGS: &str = "runtime.allgs";
 /// Symbols that are looked at.
 const SYMBOLS_MAX: usize = 4_000_000;
+/// Steps of a function's stack size that are looked at: that one has two.
+const STEPS_MAX: usize = 64;
 /// Versions whose goroutines are known.
 const MINORS: std::ops::RangeInclusive<u32> = 21..=27;
 
@@ -39,10 +43,16 @@ pub fn places(bytes: &[u8], symbols: Symbols) -> Goroutines {
     let all = named.or_else(decoded).ok_or(NoGoHeap::NotFound(Variable::Goroutines))?;
     let text = go_heap::text(&table, bytes).ok_or(NoGoHeap::NotFound(Variable::Functions))?;
     // Of those that have an id of their own.
-    let mut known = table.functions(bytes).filter(|(function, _)| table.id(bytes, *function) != 0);
-    let faults =
-        known.find(|(function, _)| table.name(bytes, *function) == SIGPANIC).map_or((0, 0), |(function, end)| (function.entry, end));
-    Ok(GoroutinePlaces { all, minor, text, faults })
+    let known = |name: &str| {
+        let mut known = table.functions(bytes).filter(|(function, _)| table.id(bytes, *function) != 0);
+        known.find(|(function, _)| table.name(bytes, *function) == name)
+    };
+    let faults = known(SIGPANIC).map_or((0, 0), |(function, end)| (function.entry, end));
+    let callbacks = known(CGOCALLBACK).filter(|_| file.architecture() == Architecture::X86_64).and_then(|(function, end)| {
+        let size = table.stack_sizes(bytes, function).take(STEPS_MAX).map(|(_, size)| size).max()?;
+        Some((function.entry, end, u32::try_from(size).ok()?.checked_add(8)?))
+    });
+    Ok(GoroutinePlaces { all, minor, text, faults, callbacks: callbacks.unwrap_or_default() })
 }
 
 fn named(file: &object::File<'_>) -> Option<u64> {

@@ -7,9 +7,10 @@ use crate::model::goroutines::{GoroutinePlaces, Goroutines};
 impl Out {
     pub(super) fn goroutines(&mut self, answer: &Goroutines) {
         match answer {
-            Ok(GoroutinePlaces { all, minor, text, faults }) => {
+            Ok(GoroutinePlaces { all, minor, text, faults, callbacks }) => {
                 self.u8(0);
-                [*all, text.0, text.1, faults.0, faults.1].into_iter().for_each(|number| self.u64(number));
+                [*all, text.0, text.1, faults.0, faults.1, callbacks.0, callbacks.1].into_iter().for_each(|number| self.u64(number));
+                self.u32(callbacks.2 as usize);
                 self.u32(*minor as usize);
             }
             Err(why) => {
@@ -32,7 +33,8 @@ impl In<'_> {
         Ok(match self.u8()? {
             0 => {
                 let (all, text, faults) = (self.u64()?, (self.u64()?, self.u64()?), (self.u64()?, self.u64()?));
-                Ok(GoroutinePlaces { all, text, faults, minor: self.u32()? })
+                let callbacks = (self.u64()?, self.u64()?, self.u32()?);
+                Ok(GoroutinePlaces { all, text, faults, callbacks, minor: self.u32()? })
             }
             1 => Err(self.no_go_heap()?),
             _ => return Err(Malformed("an unknown answer about goroutines")),
@@ -56,7 +58,7 @@ mod tests {
 
     #[test]
     fn what_is_said_of_goroutines_reads_back() {
-        let places = GoroutinePlaces { all: 7, minor: 26, text: (1, u64::MAX), faults: (5, 6) };
+        let places = GoroutinePlaces { all: 7, minor: 26, text: (1, u64::MAX), faults: (5, 6), callbacks: (7, 8, 40) };
         for answer in [Ok(places), Err(NoGoHeap::NotGo), Err(NoGoHeap::NotFound(Variable::Goroutines))] {
             let answer = Answer::Goroutines(answer);
             let bytes = answer.encode();

@@ -20,7 +20,7 @@ pub enum TargetError {
         pid: u32,
     },
     /// The id is that of a thread.
-    #[error("{tid} is a thread of process {pid}; use -p {pid} (with --per-thread to tell its threads apart)")]
+    #[error("{tid} is a thread of process {pid}; give {pid} (record --per-thread tells its threads apart)")]
     Thread {
         /// The thread.
         tid: u32,

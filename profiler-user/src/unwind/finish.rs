@@ -8,7 +8,7 @@ use crate::process::AddressSpace;
 use crate::sys::address_bits;
 use profiler_common::ended::Ended;
 use profiler_common::unwind::arm64::code_address;
-use profiler_common::unwind::rule::Rule;
+use profiler_common::unwind::rule::{Cfa, Rule, Saved};
 use profiler_common::unwind::{Registers, caller_word, step};
 
 /// What has become of a stack.
@@ -31,7 +31,7 @@ pub fn by_frame_pointers(stack: &UserStack) -> UserStack {
 }
 
 /// Walks an unfinished stack to its end, with the rule for each of its frames; or the table that is needed first.
-fn walk_on(stack: &UserStack, mut rule_at: impl FnMut(&Registers, LastAddress) -> Result<Rule, Stopped>) -> Result<UserStack, Finished> {
+fn walk_on(stack: &UserStack, mut rule_at: impl FnMut(&Registers, LastAddress) -> Result<Rule, Stopped>) -> Result<UserStack, Needed> {
     let UserStack::Unfinished { addresses, registers, at, words, manner } = stack else { return Ok(stack.clone()) };
     let (mut addresses, mut registers, mut last) = (addresses.clone(), *registers, *at);
     let bits = address_bits();
@@ -39,10 +39,11 @@ fn walk_on(stack: &UserStack, mut rule_at: impl FnMut(&Registers, LastAddress) -
     let ended = loop {
         let is_fault = (manner.faults.0..manner.faults.1).contains(&registers.ip);
         let rule = match rule_at(&registers, last) {
+            // Its own rule leads back over the stack of C, which is not here.
+            Ok(_) if (manner.callbacks.0..manner.callbacks.1).contains(&registers.ip) => callback(manner.callbacks.2),
             Ok(rule) => rule,
             Err(Stopped::Ended(ended)) => break ended,
-            Err(Stopped::Wants(table)) => return Err(Finished::Wants(table)),
-            Err(Stopped::Waits(table)) => return Err(Finished::Waits(table)),
+            Err(Stopped::Needs(needed)) => return Err(needed),
         };
         match step(rule, &registers, |at| memory.read(at), |_| None) {
             Ok(caller) => registers = Registers { ip: code_address(caller.ip, bits), ..caller },
@@ -59,6 +60,11 @@ fn walk_on(stack: &UserStack, mut rule_at: impl FnMut(&Registers, LastAddress) -
     Ok(UserStack::Walked { addresses, ended })
 }
 
+/// The frame that C's call back into Go has on the goroutine's stack.
+fn callback(bytes: u32) -> Rule {
+    i32::try_from(bytes).map_or(Rule::NONE, |bytes| Rule::new(Cfa::Sp(bytes), Saved::Same, Saved::Lost))
+}
+
 impl Unwinder {
     /// Walks an unfinished stack to its end, with the mappings of its time. Any other is given back as it is.
     pub fn finish(&mut self, stack: &UserStack, space: &AddressSpace, arena: &Arena) -> Finished {
@@ -67,7 +73,8 @@ impl Unwinder {
                 self.costs.finished += u64::from(matches!(stack, UserStack::Unfinished { .. }));
                 Finished::Walked(walked)
             }
-            Err(waits) => waits,
+            Err(Needed::OnItsWay(table)) => Finished::Waits(table),
+            Err(Needed::NotAsked(table)) => Finished::Wants(table),
         }
     }
 
@@ -84,8 +91,8 @@ impl Unwinder {
         };
         let offset = range.mapped.file_offset.wrapping_add(address - range.mapped.start);
         self.rule(table, offset, arena).map_err(|missing| match missing {
-            Missing::NotAsked => Stopped::Wants(table),
-            Missing::Asked => Stopped::Waits(table),
+            Missing::NotAsked => Stopped::Needs(Needed::NotAsked(table)),
+            Missing::Asked => Stopped::Needs(Needed::OnItsWay(table)),
             Missing::NoRoom => Stopped::Ended(Ended::NoTable),
         })
     }
@@ -93,8 +100,13 @@ impl Unwinder {
 
 enum Stopped {
     Ended(Ended),
-    Wants(TableOf),
-    Waits(TableOf),
+    Needs(Needed),
+}
+
+/// A table without which a walk does not go on.
+enum Needed {
+    NotAsked(TableOf),
+    OnItsWay(TableOf),
 }
 
 /// The stack as it was copied.

@@ -34,7 +34,8 @@ impl Table {
     }
 
     fn read(&self) -> Result<Vec<Goroutine>, GoHeapError> {
-        let places = GoroutinePlaces { all: &raw const *self.slice as u64, minor: 26, text: (0x40_0000, 0x40_1000), faults: (0, 0) };
+        let text = (0x40_0000, 0x40_1000);
+        let places = GoroutinePlaces { all: &raw const *self.slice as u64, minor: 26, text, faults: (0, 0), callbacks: (0, 0, 0) };
         let deadline = Instant::now() + Duration::from_secs(5);
         let request = Request { pid: Pid(std::process::id()), bias: 0, places, deadline, bytes_max: 1 << 20 };
         let read = read(&mut MemoryReader::new(Some(program())), &request);

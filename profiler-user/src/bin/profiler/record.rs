@@ -213,7 +213,8 @@ fn comments(args: &RecordArgs, kind: Kind) -> Vec<String> {
                 if kind == Kind::HeapBase { "heap" } else { kind.name() }
             )
         }
-        Kind::OffCpu | Kind::Block | Kind::Mutex | Kind::ThreadCreate | Kind::Wall => args.waits.written(kind).unwrap_or_default(),
+        Kind::Wall => format!("-F {} {}", config.frequency_of(Tick::Clock), args.waits.written(kind).unwrap_or_default()),
+        Kind::OffCpu | Kind::Block | Kind::Mutex | Kind::ThreadCreate => args.waits.written(kind).unwrap_or_default(),
     };
     for (is_set, flag) in [
         (args.user_only, " --user-only"),

@@ -6,6 +6,7 @@ use crate::summary;
 use profiler::config::Target;
 use profiler::encode::encode;
 use profiler::model::encoded::About;
+use profiler::model::kind::Kind;
 use profiler::model::text::printable;
 use profiler::pipeline::{Snapshot, SnapshotOptions};
 use profiler::sink;
@@ -30,9 +31,15 @@ pub(crate) fn take(args: &RecordArgs) -> anyhow::Result<()> {
         };
         let taken = Snapshot::prepare(options)?.take()?;
         let entries = taken.entries.len();
-        let profile = taken.grouped();
+        let mut profile = taken.grouped();
+        if *kind == KindArg::Goroutine && profile.kind == Kind::Threads && profile.comments.is_empty() {
+            profile.comments.push(format!("process {pid} is no Go program; its threads are shown instead of goroutines"));
+        }
         // A program without goroutines shows its threads for them.
         if done.contains(&profile.kind) {
+            if !args.quiet {
+                tell(&profile.comments);
+            }
             continue;
         }
         done.push(profile.kind);
@@ -46,16 +53,22 @@ pub(crate) fn take(args: &RecordArgs) -> anyhow::Result<()> {
         for name in sink::file::expand_all(args.output(), &[about])? {
             sink::file::write(&encoded, &name)?;
             if !args.quiet {
-                tell(&profile.comments, entries, profile.kind.event(), &name);
+                tell(&profile.comments);
+                let what = counted(entries, profile.kind.event());
+                summary::say(&format!("{what}; wrote {0}; look further: go tool pprof -http=: {0}\n", name.display()));
             }
         }
     }
     Ok(())
 }
 
-fn tell(notes: &[String], entries: usize, what: &str, name: &Path) {
+/// So many of what has a plural as its name.
+pub(crate) fn counted(number: usize, what: &str) -> String {
+    format!("{number} {}", if number == 1 { what.trim_end_matches('s') } else { what })
+}
+
+fn tell(notes: &[String]) {
     for note in notes {
         summary::say(&format!("{}\n", printable(note)));
     }
-    summary::say(&format!("{entries} {what}; wrote {0}; look further: go tool pprof -http=: {0}\n", name.display()));
 }

@@ -81,9 +81,8 @@ pub(crate) fn run(args: &StacksArgs) -> Result<ExitCode, Failure> {
     }
     if args.timing {
         crate::summary::say(&format!(
-            "{} {} in {:.1} ms\n",
-            taken.entries.len(),
-            taken.profile.kind.event(),
+            "{} in {:.1} ms\n",
+            crate::snapshots::counted(taken.entries.len(), taken.profile.kind.event()),
             taken.took.as_secs_f64() * 1e3
         ));
     }

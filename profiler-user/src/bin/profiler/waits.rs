@@ -131,7 +131,7 @@ impl WaitArgs {
             Kind::Block => format!("--block-rate {} -e block{pairs}", self.block_rate),
             Kind::Mutex => format!("--mutex-fraction {} -e mutex{pairs}", self.mutex_fraction),
             Kind::ThreadCreate => format!("-e threadcreate{}", if self.existing { " --existing" } else { "" }),
-            Kind::Wall => "-e wall".to_owned(),
+            Kind::Wall => format!("--sleep-rate {} -e wall{pairs}", self.sleep_rate),
             _ => return None,
         })
     }
@@ -170,6 +170,14 @@ mod tests {
         for words in [["--min-block-time", "x"], ["--min-block-time", "5y"], ["--max-block-time", "99999999999s"], ["--state", "asleep"]] {
             assert!(parse(&words).is_err(), "{words:?}");
         }
+    }
+
+    #[test]
+    fn what_was_asked_for_is_written_as_it_can_be_asked_for_again() {
+        let arguments = parse(&["--sleep-rate", "1ms", "--pairs"]).expect("valid");
+        let written = arguments.written(Kind::Wall).expect("it has some");
+        assert_eq!(written, "--sleep-rate 1000000 -e wall --pairs");
+        assert_eq!(parse(&["--sleep-rate", "1000000"]).expect("valid").sleep_rate, arguments.sleep_rate);
     }
 
     #[test]
