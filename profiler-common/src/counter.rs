@@ -26,14 +26,18 @@ pub enum Counter {
     Stepped = 8,
     /// Keys of custom profiles that were added while they were there: the new one has taken the old one's place.
     Replaced = 9,
-    /// Times off the CPU that a filter of states or lengths leaves out, whole or a part of them.
+    /// Times off the CPU that a filter of states or lengths leaves out, whole or a part of them; of waits for locks, those that nobody has ended by letting go.
     LeftOut = 10,
     /// Their nanoseconds.
     LeftOutNs = 11,
+    /// The same of what may be no lock.
+    LeftOutUnsure = 12,
+    /// Their nanoseconds.
+    LeftOutUnsureNs = 13,
 }
 
 /// Where the losses begin in the array of counters.
-pub const FIRST_LOSS: u32 = 12;
+pub const FIRST_LOSS: u32 = 14;
 /// Cells of the array of counters.
 pub const COUNTERS: u32 = FIRST_LOSS + Loss::COUNT as u32;
 

@@ -52,7 +52,7 @@ pub const STATES_ALL: u16 = 15;
 pub struct SleepFilter {
     /// Bits of the `STATE_*`.
     pub states: u16,
-    /// Times off the CPU that are shorter are left out whole, ns.
+    /// Times off the CPU that are shorter, as much of them as is in these states, are left out, ns.
     pub shortest_ns: u64,
     /// Longer ones, too.
     pub longest_ns: u64,
@@ -65,12 +65,10 @@ impl SleepFilter {
     /// What is counted of a time off the CPU that a thread began in `state`: ns until it was woken, and ns that it then waited for a CPU.
     #[inline(always)]
     pub const fn kept(&self, state: u16, slept_ns: u64, waited_ns: u64) -> (u64, u64) {
-        let whole = slept_ns.saturating_add(waited_ns);
-        if whole < self.shortest_ns || whole > self.longest_ns {
-            return (0, 0);
-        }
         let slept = if state & self.states != 0 { slept_ns } else { 0 };
-        (slept, if self.states & STATE_RUNNABLE != 0 { waited_ns } else { 0 })
+        let waited = if self.states & STATE_RUNNABLE != 0 { waited_ns } else { 0 };
+        let length = slept.saturating_add(waited);
+        if length < self.shortest_ns || length > self.longest_ns { (0, 0) } else { (slept, waited) }
     }
 }
 
@@ -85,6 +83,13 @@ pub const REACH_PRIVATE: u16 = 0;
 pub const REACH_SHARED: u16 = 1;
 /// It waits at several words at once, and what is kept is where their list stands.
 pub const REACH_LIST: u16 = 2;
+
+/// Nobody is known to have ended a wait: its time was over, or a signal came, or the end of its process.
+pub const RELEASED_NOT: u32 = 0;
+/// A thread that let others go on at that word.
+pub const RELEASED: u32 = 1;
+/// One that did so at another word, and the wait had been moved there meanwhile: from that of a condition variable to its lock's.
+pub const RELEASED_MOVED: u32 = 2;
 
 /// A thread and when it last left its CPU. Written by the thread itself as it leaves and comes back, or by who looks for those that sleep when a recording begins;
 /// what is said of its end by who wakes it.
@@ -109,8 +114,8 @@ pub struct Sleep {
     pub leaves: u32,
     /// How often it has come back.
     pub returns: u32,
-    /// 1: another thread has ended the wait at the word.
-    pub is_released: u32,
+    /// One of the `RELEASED*`: whether another thread has ended the wait at the word.
+    pub released: u32,
     /// One of the `STATE_*`.
     pub state: u16,
     /// 1: it came back when the recording was over, so that where it stands now is not where it stood.
@@ -127,9 +132,21 @@ pub struct Sleep {
     pub lock_word: u64,
     /// What has been waited for at the word since it was charged last.
     pub charged_ns: u64,
+    /// What it has waited at a word without being let go, and nobody is charged with: a timed wait that is repeated goes on with it.
+    pub pending_ns: u64,
+    /// That word, as [`LockKey`] has it; its first bit: it was a lock by its value.
+    pub pending_word: u64,
+    /// What this wait goes on with.
+    pub carried_ns: u64,
 }
 
 impl Sleep {
+    /// When its wait at the word began, with what it goes on with: as it stands in what is kept of the word.
+    #[inline(always)]
+    pub const fn begun_ns(&self) -> u64 {
+        self.left_ns.wrapping_sub(self.carried_ns)
+    }
+
     /// Whether it is off its CPU.
     #[inline(always)]
     pub const fn is_off(&self) -> bool {
@@ -192,6 +209,8 @@ pub struct Lock {
     pub state: u64,
     /// What was charged to those that released it, in the same unit.
     pub charged: u64,
+    /// When that was the last time, ns.
+    pub charged_at_ns: u64,
 }
 
 /// Time at locks is counted in 2^10 ns: 48 bits of it are nine years of one thread, and beginnings and ends are rounded alike.
@@ -274,6 +293,8 @@ mod tests {
         assert_eq!(filter(STATE_UNINTERRUPTIBLE).kept(STATE_INTERRUPTIBLE, 30, 20), (0, 0));
         assert_eq!(filter(STATE_RUNNABLE).kept(STATE_INTERRUPTIBLE, 30, 20), (0, 20));
         assert_eq!(filter(STATE_RUNNABLE).kept(STATE_RUNNABLE, 0, 20), (0, 20));
+        // A long sleep is no long wait for a CPU.
+        assert_eq!(filter(STATE_RUNNABLE).kept(STATE_INTERRUPTIBLE, 50, 5), (0, 0));
         // The length is that of both together.
         assert_eq!(filter(STATES_ALL).kept(STATE_INTERRUPTIBLE, 5, 4), (0, 0));
         assert_eq!(filter(STATES_ALL).kept(STATE_INTERRUPTIBLE, 50, 20), (0, 0));

@@ -13,12 +13,25 @@ pub const SHARE: f64 = 0.02;
 /// What the share of a holder may differ by from its share of the time in which the lock was held: who lets it go rests for a moment, and does not wait.
 pub const HOLDER: f64 = 0.05;
 
+/// What a profile of releases says that nobody was charged with at locks, ns; 0: nothing.
+///
+/// # Errors
+/// It says it in another way.
+pub fn not_charged(profile: &Profile) -> Result<f64> {
+    let Some(line) = profile.comment("not charged: ") else { return Ok(0.0) };
+    let at_locks = line.split_once(" s at locks").map_or("", |(head, _)| head);
+    let Some((_, seconds)) = at_locks.rsplit_once(" waits of ") else { return Ok(0.0) };
+    Ok(seconds.parse::<f64>().with_context(|| line.to_owned())? * 1e9)
+}
+
 /// What was recorded of a program that prints what it has waited, and by itself what of it those waited that only want the lock, and how long it was held.
 pub struct Seen {
     /// What it has waited, ns.
     pub truth: f64,
     /// What of it those did that never hold the lock.
     pub wanted: Option<f64>,
+    /// What those waited that gave up, by a time of their own, ns; not in the first.
+    pub gave_up: Option<f64>,
     /// How long each of three held it.
     pub held: Option<[f64; 3]>,
     /// Its waits, by who waited.
@@ -110,9 +123,16 @@ pub fn record_as(program: &Path, words: &[&str], options: &[&str], meanwhile: im
     meanwhile(&subject)?;
     let line = subject.wait_for_line("waited")?;
     let run = recording.interrupt()?.success()?;
-    let [truth, wanted, held] = ["waited", "wanted", "held"].map(|word| numbers(&line, word));
-    let (wanted, held) = (wanted.first().copied(), <[f64; 3]>::try_from(held).ok());
-    Ok(Seen { truth: *truth.first().context("what it waited")?, wanted, held, block: read(&run, "block")?, mutex: read(&run, "mutex")? })
+    let [truth, wanted, gave_up, held] = ["waited", "wanted", "gave_up", "held"].map(|word| numbers(&line, word));
+    let ((wanted, gave_up), held) = ((wanted.first().copied(), gave_up.first().copied()), <[f64; 3]>::try_from(held).ok());
+    Ok(Seen {
+        truth: *truth.first().context("what it waited")?,
+        wanted,
+        gave_up,
+        held,
+        block: read(&run, "block")?,
+        mutex: read(&run, "mutex")?,
+    })
 }
 
 /// The numbers behind a word of a line.

@@ -1,7 +1,8 @@
 // releases: who lets others go where that is not plain. When a line arrives it does what its first word says, prints `waited NS`, what it has waited by its own clock,
 // and ends with the next line.
 // `condition`: a thread has a lock for 20 ms, and lets it go by beginning to wait at a condition variable, for nothing. `shared`: of six processes three have a lock that
-// all want, for 2, 6 and 12 ms. `space`: a process that lives in its address space has a lock that is private to that, for 10 ms, again and again. `words N`: it waits at N words in turn, and then two threads contend.
+// all want, for 2, 6 and 12 ms. `space`: a process that lives in its address space has a lock that is private to that, for 10 ms, again and again. `gives_up`: a
+// thread has a lock until three others have waited 100 ms for it in vain, then another one for 20 ms while one waits; it prints `gave_up NS` behind that, too. `words N`: it waits at N words in turn, and then two threads contend.
 #define _GNU_SOURCE
 #include <linux/futex.h>
 #include <pthread.h>
@@ -150,6 +151,50 @@ PLAIN static void space(void) {
     wait(NULL);
 }
 
+static uint64_t gave_up;
+
+static void *gives_up(void *unused) {
+    struct timespec soon;
+    uint64_t before = now();
+    clock_gettime(CLOCK_REALTIME, &soon);
+    soon.tv_nsec += 100000000;
+    if (soon.tv_nsec >= 1000000000) soon.tv_nsec -= 1000000000, soon.tv_sec++;
+    if (!pthread_mutex_timedlock(&lock, &soon)) abort();
+    __atomic_fetch_add(&gave_up, now() - before, __ATOMIC_RELAXED);
+    return unused;
+}
+
+static void *waits_once(void *unused) {
+    acquire(&lock, &waited);
+    pthread_mutex_unlock(&lock);
+    return unused;
+}
+
+PLAIN static void held_in_vain(void) {
+    pthread_t threads[3];
+    pthread_mutex_lock(&lock);
+    for (int i = 0; i < 3; i++) pthread_create(&threads[i], NULL, gives_up, NULL);
+    for (int i = 0; i < 3; i++) pthread_join(threads[i], NULL);
+    pthread_mutex_unlock(&lock);
+    __asm__ volatile("");
+}
+
+PLAIN static void held_for_one(void) {
+    pthread_t thread;
+    pthread_mutex_lock(&lock);
+    pthread_create(&thread, NULL, waits_once, NULL);
+    nap_us(20000);
+    pthread_mutex_unlock(&lock);
+    pthread_join(thread, NULL);
+}
+
+static void in_vain(void) {
+    for (int i = 0; i < 10; i++) {
+        held_in_vain();
+        held_for_one();
+    }
+}
+
 PLAIN static void contends(void) {
     acquire(&lock, &waited);
     nap_us(10000);
@@ -182,9 +227,12 @@ int main(int argc, char **argv) {
     if (!strcmp(argv[1], "condition")) condition();
     else if (!strcmp(argv[1], "shared")) processes();
     else if (!strcmp(argv[1], "space")) space();
+    else if (!strcmp(argv[1], "gives_up")) in_vain();
     else if (!strcmp(argv[1], "words") && argc > 2) words(atol(argv[2]));
     else return 2;
-    printf("waited %llu\n", (unsigned long long)waited);
+    printf("waited %llu", (unsigned long long)waited);
+    if (gave_up) printf(" gave_up %llu", (unsigned long long)gave_up);
+    puts("");
     fflush(stdout);
     return !fgets(line, sizeof line, stdin);
 }

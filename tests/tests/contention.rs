@@ -2,7 +2,7 @@
 //! CPython and PostgreSQL.
 
 use anyhow::{Context as _, Result, ensure};
-use profiler_tests::contended::{SHARE, Seen, numbers, read, record, record_meanwhile, through};
+use profiler_tests::contended::{SHARE, Seen, not_charged, numbers, read, record, record_meanwhile, through};
 use profiler_tests::postgres::{self, Postgres};
 use profiler_tests::profile::{Profile, Sample};
 use profiler_tests::run::Profiler;
@@ -180,6 +180,8 @@ fn the_end_of_a_process_lets_nothing_go() -> Result<()> {
     let waited = through(&block, "waits_for_ever");
     ensure!((waited / truth - 1.0).abs() < SHARE, "{waited} of {truth}");
     ensure!(mutex.samples.is_empty(), "{:?}", mutex.cumulative());
+    let said = not_charged(&mutex)?;
+    ensure!((said / truth - 1.0).abs() < SHARE, "{said} of {truth}: {:?}", mutex.comments);
     Ok(())
 }
 

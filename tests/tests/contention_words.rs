@@ -1,7 +1,7 @@
 //! `-e block` and `-e mutex` where the values at a word, or the names of a library, do not say plainly what waits there and who ends it.
 
 use anyhow::{Context as _, Result, ensure};
-use profiler_tests::contended::{SHARE, numbers, read, record, record_as, through};
+use profiler_tests::contended::{SHARE, not_charged, numbers, read, record, record_as, through};
 use profiler_tests::profile::Profile;
 use profiler_tests::run::{Folder, Profiler};
 use profiler_tests::skip::{Need, can_record, ready};
@@ -67,6 +67,22 @@ fn a_process_that_shares_the_address_space_is_charged_with_a_lock_that_is_privat
     let charged = seen.charged()?;
     let holder = through(&seen.mutex, "holds_in_same_space");
     ensure!(holder > 0.95 * charged, "{holder} of {charged}: {:?}", seen.mutex.cumulative());
+    Ok(())
+}
+
+#[test]
+fn who_waits_in_vain_is_charged_to_nobody_and_that_is_said() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let seen = record(&build("releases", Build::CBare)?, &["gives_up"])?;
+    let (blocked, gave_up) = (through(&seen.block, "gives_up"), seen.gave_up.context("what those waited that gave up")?);
+    ensure!((blocked / gave_up - 1.0).abs() < SHARE, "block: {blocked} of {gave_up}");
+    // The next one that lets the lock go has made nobody wait but the one that waits then.
+    let (charged, held) = (seen.charged()?, through(&seen.mutex, "held_for_one"));
+    ensure!(held > 0.98 * charged && through(&seen.mutex, "held_in_vain") == 0.0, "{:?}", seen.mutex.cumulative());
+    let said = not_charged(&seen.mutex)?;
+    ensure!((said / gave_up - 1.0).abs() < SHARE, "{said} of {gave_up}: {:?}", seen.mutex.comments);
     Ok(())
 }
 

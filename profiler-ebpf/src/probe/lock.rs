@@ -72,6 +72,20 @@ pub fn ends(place: u32, now_ns: u64) {
     }
 }
 
+/// It waits no longer, and nobody has let it go: what it has waited since somebody else was charged last is not to be charged to the next one. How much that is, ns.
+#[inline(always)]
+pub fn ends_unreleased(place: u32, begun_ns: u64, now_ns: u64) -> u64 {
+    if place == NOWHERE {
+        return 0;
+    }
+    let Some(lock) = LOCK_PLACES.get_ptr_mut(place) else { return 0 };
+    // SAFETY: a live map value; the word is read whole.
+    let charged_at_ns = unsafe { core::ptr::read_volatile(&raw const (*lock).charged_at_ns) };
+    let until_ns = if charged_at_ns > begun_ns && charged_at_ns < now_ns { charged_at_ns } else { begun_ns };
+    ends(place, until_ns);
+    now_ns.saturating_sub(until_ns)
+}
+
 /// What [`charge`] gives where it cannot be told yet: then a later release is charged. (Of an `Option` the compiler copies what is not there, which the verifier
 /// refuses.)
 pub const UNKNOWN: u64 = u64::MAX;
@@ -93,6 +107,7 @@ pub fn charge(place: u32, now_ns: u64) -> u64 {
     unsafe {
         let Some(waited) = Lock::waited(core::ptr::read_volatile(&raw const (*lock).state), time(now_ns)) else { return UNKNOWN };
         let before = swap(&raw mut (*lock).charged, waited);
+        core::ptr::write_volatile(&raw mut (*lock).charged_at_ns, now_ns);
         if waited < before {
             // Another thread that let one go on was faster, by a later clock.
             swap(&raw mut (*lock).charged, before);

@@ -21,8 +21,8 @@ use profiler_common::loss::Loss;
 use profiler_common::sampling::{delay_odds, delay_stands_for, delay_weight};
 use profiler_common::source::Source;
 use profiler_common::wait::{
-    DelayCounts, LockKey, STATE_INTERRUPTIBLE, STATE_RUNNABLE, STATE_STOPPED, STATE_UNINTERRUPTIBLE, STATES_ALL, Sleep, SleepFilter,
-    WAITS_BLOCK, WAITS_MUTEX, WAITS_OFF_CPU, waker_bits,
+    CLASS_LOCK, DelayCounts, LockKey, RELEASED, RELEASED_NOT, STATE_INTERRUPTIBLE, STATE_RUNNABLE, STATE_STOPPED, STATE_UNINTERRUPTIBLE,
+    STATES_ALL, Sleep, SleepFilter, WAITS_BLOCK, WAITS_MUTEX, WAITS_OFF_CPU, waker_bits,
 };
 
 /// `TASK_INTERRUPTIBLE` of include/linux/sched.h: so wait all that wait at a word of memory.
@@ -59,9 +59,9 @@ pub fn leaves(context: &RawTracePointContext) {
     let sleep = unsafe { &mut *sleep };
     if sleep.is_off() && sleep.word != 0 && setting!(waits) & WAITS_MUTEX != 0 {
         // It had come back before it was noted that it sleeps (`asleep`): that wait has never begun.
-        lock::ends(sleep.lock, sleep.left_ns);
+        lock::ends(sleep.lock, sleep.begun_ns());
     }
-    let same_wait = if sleep.word != 0 && sleep.is_released == 0 { sleep.word } else { 0 };
+    let same_wait = if sleep.word != 0 && sleep.released == RELEASED_NOT { sleep.word } else { 0 };
     let waits_for_any = state & STATE_INTERRUPTIBLE != 0 && setting!(waits) & (WAITS_BLOCK | WAITS_MUTEX) != 0;
     let call = if waits_for_any { current_call() } else { None };
     let word = match call {
@@ -86,7 +86,7 @@ pub fn leaves(context: &RawTracePointContext) {
     };
     sleep.lock = if sleep.tgid == tgid { sleep.lock } else { lock::NOWHERE }; // Another process's word has another place.
     (sleep.left_ns, sleep.woken_ns, sleep.word, sleep.waker) = (now, 0, word, 0);
-    (sleep.tgid, sleep.state, sleep.is_released) = (tgid, state, 0);
+    (sleep.tgid, sleep.state, sleep.released) = (tgid, state, RELEASED_NOT);
     sleep.leaves = sleep.leaves.wrapping_add(1);
     if word != 0 && setting!(waits) & WAITS_MUTEX != 0 {
         begins_at(sleep);
@@ -138,7 +138,40 @@ fn begins_at(sleep: &mut Sleep) {
     if sleep.lock_word != key.word || sleep.lock == lock::NOWHERE || sleep.lock == lock::NO_ROOM {
         (sleep.lock, sleep.lock_word) = (lock::place(&key), key.word);
     }
-    lock::begins(sleep.lock, sleep.left_ns);
+    sleep.carried_ns = 0;
+    if sleep.pending_ns != 0 && sleep.pending_word == pending_word(sleep) {
+        leave_uncharged(sleep, u64::MAX);
+        (sleep.carried_ns, sleep.pending_ns) = (sleep.pending_ns, 0);
+    }
+    lock::begins(sleep.lock, sleep.begun_ns());
+}
+
+/// It waits no longer at its word. Where nobody has let it go, nobody is charged with that, unless it goes on with it.
+#[inline(always)]
+fn ends_at(sleep: &mut Sleep, now_ns: u64) {
+    if sleep.released == RELEASED {
+        return lock::ends(sleep.lock, now_ns);
+    }
+    let waited_ns = lock::ends_unreleased(sleep.lock, sleep.begun_ns(), now_ns);
+    if waited_ns != 0 {
+        (sleep.pending_ns, sleep.pending_word) = (waited_ns, pending_word(sleep));
+        leave_uncharged(sleep, 1);
+    }
+}
+
+/// What a wait is known by that goes on with one before. (The two words of a condition variable lie side by side, and are taken in turn.)
+#[inline(always)]
+fn pending_word(sleep: &Sleep) -> u64 {
+    sleep.lock_word | u64::from(u64::from(sleep.class) == CLASS_LOCK)
+}
+
+/// Counts what a thread has waited in vain, or takes it back: once, or less once by a number that goes round 2^64.
+#[inline(always)]
+fn leave_uncharged(sleep: &Sleep, times: u64) {
+    let is_lock = u64::from(sleep.class) == CLASS_LOCK;
+    let (waits, ns) = if is_lock { (Counter::LeftOut, Counter::LeftOutNs) } else { (Counter::LeftOutUnsure, Counter::LeftOutUnsureNs) };
+    OfProbe::add(Source::MUTEX, waits, times);
+    OfProbe::add(Source::MUTEX, ns, sleep.pending_ns.wrapping_mul(times));
 }
 
 /// The `STATE_*` of a `__state`.
@@ -210,7 +243,7 @@ pub fn returned(context: *mut c_void) {
     // SAFETY: no arguments, no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
     if sleep.word != 0 && setting!(waits) & WAITS_MUTEX != 0 {
-        lock::ends(sleep.lock, now);
+        ends_at(sleep, now);
     }
     if setting!(waits) & WAITS_OFF_CPU != 0 {
         off_cpu(context, sleep, now);

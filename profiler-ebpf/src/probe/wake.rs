@@ -17,7 +17,7 @@ use profiler_common::futex::{Call, Number, Waiter};
 use profiler_common::sampling::ONE_BLOCK;
 use profiler_common::source::Source;
 use profiler_common::target::TARGET_CGROUPS;
-use profiler_common::wait::{CLASS_LOCK, DelayCounts, Sleep, WAITS_MUTEX};
+use profiler_common::wait::{CLASS_LOCK, DelayCounts, RELEASED, RELEASED_MOVED, RELEASED_NOT, Sleep, WAITS_MUTEX};
 
 /// `sched_waking(task)`.
 #[inline(always)]
@@ -38,9 +38,8 @@ pub fn woken(context: &BtfTracePointContext) {
     let now = unsafe { bpf_ktime_get_ns() };
     // SAFETY: as above; a word that is written whole.
     unsafe { (*sleep).woken_ns = now };
-    let end = if sleep_then.word != 0 { end(&sleep_then, task) } else { End::Unknown };
-    let charged =
-        if matches!(end, End::Released) && setting!(waits) & WAITS_MUTEX != 0 { charged(&sleep_then, now) } else { lock::UNKNOWN };
+    let end = if sleep_then.word != 0 { end(&sleep_then, task) } else { RELEASED_NOT };
+    let charged = if end == RELEASED && setting!(waits) & WAITS_MUTEX != 0 { charged(&sleep_then, now) } else { lock::UNKNOWN };
     // What a lock is by its value is charged at once. Of others, and where the user asks who waited, it is counted when the one that waited is back.
     let is_later = charged != lock::UNKNOWN && (u64::from(sleep_then.class) != CLASS_LOCK || setting!(wakers) != 0);
     if is_later || setting!(wakers) != 0 {
@@ -53,47 +52,31 @@ pub fn woken(context: &BtfTracePointContext) {
             unsafe { ((*sleep).is_charged, (*sleep).charged_ns) = (1, charged) };
         }
     }
-    if !matches!(end, End::Unknown) {
-        // SAFETY: as above.
-        unsafe { (*sleep).is_released = 1 };
-    }
+    // SAFETY: as above.
+    unsafe { (*sleep).released = end };
     if charged != lock::UNKNOWN && !is_later {
         let from = From::Kernel { context: context.as_ptr(), kernel: false };
         delay::count(&from, [(Source::MUTEX, charge_stands_for())], |_, stands_for| {
             (u64::from(sleep_then.class), charge(charged, stands_for))
         });
     }
-    if matches!(end, End::Moved) && setting!(waits) & WAITS_MUTEX != 0 {
-        OfProbe::add(Source::MUTEX, Counter::LeftOut, 1);
-        OfProbe::add(Source::MUTEX, Counter::LeftOutNs, now.saturating_sub(sleep_then.left_ns));
-    }
 }
 
-/// How a wait at a word ends.
-enum End {
-    /// By a time, a signal, or what is not seen.
-    Unknown,
-    /// The thread that runs lets it go on.
-    Released,
-    /// The same, but it was moved to that word meanwhile, from that of a condition variable to its lock's; since when is not seen.
-    Moved,
-}
-
-/// What the thread that runs does to one that waits at a word. By an interrupt the thread that happens to run is in no such call, or in one of another word.
+/// What the thread that runs does to one that waits at a word: one of the `RELEASED*`. By an interrupt the thread that happens to run is in no such call, or in one of another word.
 #[inline(always)]
-fn end(sleep: &Sleep, task: Current) -> End {
-    let Some(call) = waking_call() else { return End::Unknown };
+fn end(sleep: &Sleep, task: Current) -> u32 {
+    let Some(call) = waking_call() else { return RELEASED_NOT };
     // SAFETY: no arguments, no preconditions.
     let tgid = (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32;
     // A word is private to an address space, which a process may have of another one.
     let is_foreign = sleep.tgid != tgid && task.memory() != Current::task().memory();
     let waiter = Waiter { word: sleep.word, reach: sleep.reach, is_foreign };
     if call.wakes(&waiter) {
-        End::Released
+        RELEASED
     } else if waiter.is_foreign {
-        End::Unknown
+        RELEASED_NOT
     } else {
-        End::Moved
+        RELEASED_MOVED
     }
 }
 

@@ -37,6 +37,10 @@ pub struct Counted {
     pub left_out: u64,
     /// Their nanoseconds.
     pub left_out_ns: u64,
+    /// The same of what may be no lock.
+    pub left_out_unsure: u64,
+    /// Their nanoseconds.
+    pub left_out_unsure_ns: u64,
     /// Losses counted in the kernel.
     pub losses: Losses,
 }
@@ -57,6 +61,8 @@ impl Counted {
             stepped: self.stepped.saturating_sub(earlier.stepped),
             left_out: self.left_out.saturating_sub(earlier.left_out),
             left_out_ns: self.left_out_ns.saturating_sub(earlier.left_out_ns),
+            left_out_unsure: self.left_out_unsure.saturating_sub(earlier.left_out_unsure),
+            left_out_unsure_ns: self.left_out_unsure_ns.saturating_sub(earlier.left_out_unsure_ns),
             losses: self.losses.since(&earlier.losses),
         }
     }
@@ -76,7 +82,8 @@ fn row(cells: &Cells, source: Source) -> Result<PerCpuValues<[u64; COUNTERS as u
 /// Reads those of a source.
 pub(super) fn read(cells: &Cells, source: Source) -> Result<Counted, BpfError> {
     let values = row(cells, source)?;
-    let sum = |cell: u32| values.iter().map(|cpu| cpu[cell as usize]).sum::<u64>();
+    // What was counted on one CPU may have been taken back on another.
+    let sum = |cell: u32| values.iter().fold(0_u64, |sum, cpu| sum.wrapping_add(cpu[cell as usize]));
     let mut losses = Losses::default();
     for loss in Loss::ALL {
         losses.add(*loss, sum(loss_cell(*loss)));
@@ -94,6 +101,8 @@ pub(super) fn read(cells: &Cells, source: Source) -> Result<Counted, BpfError> {
         ring_bytes: sum(Counter::RingBytes as u32),
         left_out: sum(Counter::LeftOut as u32),
         left_out_ns: sum(Counter::LeftOutNs as u32),
+        left_out_unsure: sum(Counter::LeftOutUnsure as u32),
+        left_out_unsure_ns: sum(Counter::LeftOutUnsureNs as u32),
         losses,
     })
 }

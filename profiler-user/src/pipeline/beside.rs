@@ -5,7 +5,7 @@ use crate::config::Config;
 use profiler_common::sampling::ONE_BLOCK;
 use profiler_common::source::Source;
 use profiler_common::tally::TallyKey;
-use profiler_common::wait::{CLASS_ONGOING, DelayCounts, STATE_RUNNABLE, SleepFilter, waker_bits};
+use profiler_common::wait::{CLASS_ONGOING, DelayCounts, RELEASED, STATE_RUNNABLE, Sleep, SleepFilter, waker_bits};
 use std::collections::BTreeMap;
 
 /// Threads that wait still, and for how long all together.
@@ -52,11 +52,11 @@ impl Beside {
         }
         for source in [Source::OFF_CPU, Source::BLOCK, Source::MUTEX].into_iter().filter(|source| sources.contains(source)) {
             if is_blocked && (source == Source::OFF_CPU || sleep.word != 0) {
-                if source == Source::MUTEX && sleep.is_released != 0 {
+                if source == Source::MUTEX && sleep.released == RELEASED {
                     continue; // It waits for a CPU.
                 }
                 let asleep = self.asleep.entry(source).or_default();
-                *asleep = Asleep { threads: asleep.threads + 1, ns: asleep.ns + slept + waited };
+                *asleep = Asleep { threads: asleep.threads + 1, ns: asleep.ns + slept + waited + sleep_before(source, sleep) };
             }
         }
         let waker = waker_bits(sleep.waker);
@@ -82,6 +82,11 @@ impl Beside {
         }
         self.counts[before..].iter().map(|(key, _)| *key).collect()
     }
+}
+
+/// What of a wait that is repeated was not charged yet.
+fn sleep_before(source: Source, sleep: &Sleep) -> u64 {
+    if source == Source::MUTEX { sleep.carried_ns } else { 0 }
 }
 
 /// What is counted of a time off the CPU; None: nothing.

@@ -1,7 +1,7 @@
 //! The end of a recording: what the kernel has counted is taken over, what was lost is added up, and each source's window is closed.
 
 use super::arming::Arming;
-use super::beside::{Asleep, Beside};
+use super::beside::Beside;
 use super::covered;
 use super::custom_arming::CustomArming;
 use super::descriptors::Execs;
@@ -126,7 +126,7 @@ impl Closing<'_> {
         let seconds = Duration::from_nanos(asleep.ns).as_secs_f64();
         let (waits, is_counted) = match source {
             Source::OFF_CPU => ("asleep", "is counted, with a label `ongoing`"),
-            Source::BLOCK => ("waiting for others", "is counted, with a label `ongoing`"),
+            Source::BLOCK => ("waiting for others", "is counted, with a label `ongoing`, but for those of them that are left out"),
             _ => ("waiting for others", "nobody is charged with"),
         };
         let threads = asleep.threads;
@@ -136,16 +136,16 @@ impl Closing<'_> {
 
     /// Says what a filter has left out of time off the CPU, and which waits nobody is charged with.
     fn left_out(&self, source: Source, counted: &Counted) -> Option<String> {
-        let ongoing = if source == Source::OFF_CPU { self.beside.left_out } else { Asleep::default() };
-        let (waits, ns) = (counted.left_out + ongoing.threads, counted.left_out_ns + ongoing.ns);
+        if source == Source::MUTEX {
+            return not_charged((counted.left_out, counted.left_out_ns), (counted.left_out_unsure, counted.left_out_unsure_ns));
+        }
+        let ongoing = self.beside.left_out;
+        let (times, ns) = (counted.left_out + ongoing.threads, counted.left_out_ns + ongoing.ns);
         let seconds = Duration::from_nanos(ns).as_secs_f64();
-        (waits > 0).then(|| match source {
-            Source::OFF_CPU => {
-                format!("left out: {waits} times off the CPU, {seconds:.3} s of them, which --state, --min-block-time and --max-block-time exclude")
-            }
-            _ => format!(
-                "not charged: {waits} waits of {seconds:.3} s, which ended while their process woke others at another word (a condition variable hands threads on to its lock)"
-            ),
+        (times > 0 && source == Source::OFF_CPU).then(|| {
+            format!(
+                "left out: {times} times off the CPU or parts of them, {seconds:.3} s in all, which --state, --min-block-time and --max-block-time exclude"
+            )
         })
     }
 
@@ -284,6 +284,19 @@ impl Closing<'_> {
             balance,
         }
     }
+}
+
+/// Says which waits nobody is charged with: of locks by the value at their word, and of what may be none; waits and nanoseconds.
+fn not_charged((waits, ns): (u64, u64), (unsure, unsure_ns): (u64, u64)) -> Option<String> {
+    let of = |waits: u64, ns: u64, what: &str| {
+        let seconds = Duration::from_nanos(ns).as_secs_f64();
+        (waits > 0).then(|| format!("{waits} waits of {seconds:.3} s {what}"))
+    };
+    let parts: Vec<String> = [of(waits, ns, "at locks"), of(unsure, unsure_ns, "at what may be no lock")].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| {
+        let why = "nobody ended by letting go: their time was over, a signal or the end of their process came, or a condition variable handed them on";
+        format!("not charged: {}, which {why}", parts.join(" and "))
+    })
 }
 
 /// What the labels say of how long blocks live.

@@ -67,7 +67,8 @@ const WANTS: [&str; 16] = [
 const WAITS_TO_BE_TOLD: [&str; 1] = ["parking_lot::condvar::Condvar"];
 
 /// Where runtimes park threads that have nothing to do, and do nothing else there: Go's, and the workers of tokio.
-const IDLES: [&str; 4] = ["runtime.stopm", "runtime.notetsleepg", "runtime.templateThread", "multi_thread::park::"];
+/// (Or let them sleep for a time, on a condition variable that nobody signals: `HotSpot`.)
+const IDLES: [&str; 5] = ["runtime.stopm", "runtime.notetsleepg", "runtime.templateThread", "multi_thread::park::", "JavaThread::sleep("];
 
 /// The same of functions that also work: what they call to have work, or the time for it, and they themselves. Go's monitor; threads of `HotSpot` that collect,
 /// compile, look after the rest (Java 17; of later ones the collector's have another name); Node's platform and its inspector.
@@ -136,7 +137,7 @@ pub(super) fn partner(comm: &str, names: &[&str]) -> String {
 pub(super) fn left_out(kind: Kind, (waits, ns): (i64, i64)) -> Option<String> {
     let what = match kind {
         Kind::Mutex => "were not for a lock, as far as the names of the functions tell",
-        _ => "were those of threads of a runtime that had nothing to do",
+        _ => "were those of threads of a runtime that had nothing to do, or slept",
     };
     (waits > 0 || ns > 0).then(|| format!("left out: {waits} waits of {:.3} s, which {what}", ns as f64 / 1e9))
 }
@@ -247,6 +248,7 @@ mod tests {
         assert!(!told(&["os::PlatformMonitor::wait(long)", "Monitor::wait(long)", "CompileQueue::get()"]));
         assert!(told(&["os::PlatformMonitor::wait(long)", "Monitor::wait(long)", "CompileBroker::wait_for_completion(CompileTask*)"]));
         assert!(!told(&["uv_cond_wait", "node::(anonymous namespace)::PlatformWorkerThread(void*)", "start_thread"]));
+        assert!(!told(&["pthread_cond_timedwait", "PlatformEvent::park_nanos(long)", "JavaThread::sleep(long)", "JVM_Sleep"]));
         // A pool of the program's own waits for other threads, as far as names tell.
         assert!(told(&["uv_cond_wait", "worker", "start_thread"]));
     }

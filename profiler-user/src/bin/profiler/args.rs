@@ -216,6 +216,11 @@ impl RecordArgs {
         if self.clock == ClockArg::Cycles && self.kinds.contains(&KindArg::Wall) {
             return Some("time on the CPU and off it has one scale only by the CPU's clock; leave --clock cycles out");
         }
+        let is_only_traced = |kind: &KindArg| TRACED.contains(kind);
+        let is_clocked = self.kinds.is_empty() || !self.kinds.iter().all(is_only_traced);
+        if (self.frequency.is_some() || self.clock == ClockArg::Cycles) && !is_clocked {
+            return Some("-F and --clock are about what is sampled by a clock: -e cpu, wall or faults; leave them out");
+        }
         if let Some(misfit) = self.waits.misfit(&self.kinds) {
             return Some(misfit);
         }
@@ -278,6 +283,9 @@ impl RecordArgs {
         self.format.or_else(|| Format::from_path(self.output())).unwrap_or(Format::Pprof)
     }
 }
+
+/// What is recorded where it happens, and not by a clock.
+const TRACED: [KindArg; 6] = [KindArg::OffCpu, KindArg::Block, KindArg::Mutex, KindArg::Threadcreate, KindArg::Threads, KindArg::Goroutine];
 
 #[cfg(test)]
 mod tests {

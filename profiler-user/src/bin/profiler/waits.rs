@@ -17,7 +17,7 @@ pub(crate) struct WaitArgs {
     /// alone interruptible (S) or uninterruptible (D)
     #[arg(long = "state", value_name = "STATE", value_delimiter = ',', help_heading = "Sampling")]
     pub states: Vec<StateArg>,
-    /// Of off-cpu: leave times off the CPU out that are shorter
+    /// Of off-cpu: leave times off the CPU out that are shorter, counted in the states of --state
     #[arg(long, value_name = "TIME", value_parser = parse_bound, help_heading = "Sampling")]
     pub min_block_time: Option<u64>,
     /// Of off-cpu: leave times off the CPU out that are longer
@@ -104,7 +104,7 @@ impl WaitArgs {
 
     /// What does not go together, and what to do.
     pub(crate) fn misfit(&self, kinds: &[KindArg]) -> Option<&'static str> {
-        let has = |kind| kinds.contains(&kind);
+        let (has, usual) = (|kind| kinds.contains(&kind), Waiting::default());
         match () {
             () if self.pairs && ![KindArg::OffCpu, KindArg::Block, KindArg::Wall, KindArg::Mutex].into_iter().any(has) => {
                 Some("--pairs is about who waits and who ends it: -e block, mutex, off-cpu or wall")
@@ -117,6 +117,13 @@ impl WaitArgs {
             }
             () if self.min_block_time > self.max_block_time && self.max_block_time.is_some() => {
                 Some("--min-block-time is longer than --max-block-time: nothing is left")
+            }
+            () if self.sleep_rate != usual.sleep_ns && !has(KindArg::OffCpu) && !has(KindArg::Wall) => {
+                Some("--sleep-rate is about time off the CPU; it needs -e off-cpu or wall")
+            }
+            () if self.block_rate != usual.block_ns && !has(KindArg::Block) => Some("--block-rate is about waits; it needs -e block"),
+            () if self.mutex_fraction != usual.mutex_fraction && !has(KindArg::Mutex) => {
+                Some("--mutex-fraction is about releases; it needs -e mutex")
             }
             () if self.existing && !has(KindArg::Threadcreate) => Some("--existing is about threads; it needs -e threadcreate"),
             () => None,
@@ -189,6 +196,16 @@ mod tests {
         let reversed = ["--min-block-time", "2ms", "--max-block-time", "1ms"];
         assert!(misfit(&reversed, &[KindArg::OffCpu]).is_some_and(|why| why.contains("nothing is left")));
         assert!(misfit(&["--existing"], &[KindArg::OffCpu]).is_some_and(|why| why.contains("-e threadcreate")));
+        for (words, kind) in [
+            (["--sleep-rate", "1us"], KindArg::OffCpu),
+            (["--block-rate", "2us"], KindArg::Block),
+            (["--mutex-fraction", "2"], KindArg::Mutex),
+        ] {
+            assert!(
+                misfit(&words, &[kind]).is_none() && misfit(&words, &[KindArg::Cpu]).is_some_and(|why| why.contains(words[0])),
+                "{words:?}"
+            );
+        }
         assert!(misfit(&["--pairs"], &[KindArg::Mutex]).is_none() && misfit(&["--pairs"], &[KindArg::Cpu]).is_some());
     }
 }
