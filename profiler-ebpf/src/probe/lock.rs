@@ -107,12 +107,12 @@ pub fn charge(place: u32, now_ns: u64) -> u64 {
     unsafe {
         let Some(waited) = Lock::waited(core::ptr::read_volatile(&raw const (*lock).state), time(now_ns)) else { return UNKNOWN };
         let before = swap(&raw mut (*lock).charged, waited);
-        core::ptr::write_volatile(&raw mut (*lock).charged_at_ns, now_ns);
         if waited < before {
             // Another thread that let one go on was faster, by a later clock.
             swap(&raw mut (*lock).charged, before);
             return 0;
         }
+        core::ptr::write_volatile(&raw mut (*lock).charged_at_ns, now_ns);
         (waited - before) << LOCK_UNIT_BITS
     }
 }

@@ -22,6 +22,15 @@ impl Urgent {
     }
 }
 
+/// The highest of the ordinary priorities.
+const HIGHEST: i32 = -20;
+
+/// Has the calling thread, and what it starts from now on, run before other ordinary ones: for a command of some tenths of a second that somebody waits for. (With 200 threads
+/// that want two CPUs it took 27 s, of which it ran 0.2.) Who may not stays as patient as others.
+pub fn prefer() {
+    let _ = rustix::process::setpriority_process(None, HIGHEST);
+}
+
 fn raise(tid: i32) -> Option<Before> {
     let mut parameters = MaybeUninit::<libc::sched_param>::zeroed();
     // SAFETY: the kernel fills the structure, for which all zeros are a value.
@@ -55,6 +64,19 @@ mod tests {
     fn policy() -> i32 {
         // SAFETY: no preconditions.
         unsafe { libc::sched_getscheduler(0) }
+    }
+
+    #[test]
+    fn what_is_preferred_has_the_highest_ordinary_priority_and_so_has_what_it_starts() {
+        let niceness = || rustix::process::getpriority_process(None).expect("its own");
+        let preferred = std::thread::spawn(move || {
+            let before = niceness();
+            prefer();
+            (before, niceness(), std::thread::spawn(niceness).join().expect("its niceness"))
+        });
+        let (before, after, inherited) = preferred.join().expect("both");
+        let may = rustix::process::geteuid().is_root();
+        assert_eq!((after, inherited), if may { (HIGHEST, HIGHEST) } else { (before, before) });
     }
 
     #[test]

@@ -68,6 +68,7 @@ pub(crate) fn run(args: &StacksArgs) -> Result<ExitCode, Failure> {
         return Err(Failure { error, code: MISUSED });
     }
     crate::record::check_machine().map_err(failed)?;
+    profiler::sys::priority::prefer();
     let options = SnapshotOptions {
         pid: args.pid,
         kernel: args.kernel,
