@@ -337,8 +337,14 @@ pub fn ended(context: &RawTracePointContext) {
     let task = Task(context.arg(0));
     let tid = task.tid();
     let Some(sleep) = SLEEPS.get_ptr(&tid) else { return };
-    // SAFETY: a live map value, read whole.
-    if unsafe { (*sleep).task } == task.0 {
-        let _ = SLEEPS.remove(&tid);
+    // SAFETY: a live map value, which nobody writes any more.
+    let (whose, is_charged) = unsafe { ((*sleep).task, (*sleep).is_charged) };
+    if whose != task.0 {
+        return;
     }
+    if is_charged != 0 {
+        // It was let go when the recording was over, and has ended since.
+        OfProbe::lose(Source::MUTEX, Loss::NoReturn);
+    }
+    let _ = SLEEPS.remove(&tid);
 }
