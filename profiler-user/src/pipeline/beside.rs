@@ -127,6 +127,23 @@ mod tests {
     }
 
     #[test]
+    fn a_charge_whose_thread_is_not_back_is_counted_and_the_thread_waits_no_longer() {
+        use crate::config::{Event, Waiting};
+        let config =
+            Config { events: vec![Event::Mutex], waiting: Waiting { mutex_fraction: 3, ..Waiting::default() }, ..Config::default() };
+        let mut beside = Beside::default();
+        let waits = Sleep { left_ns: 100, leaves: 2, returns: 1, state: STATE_INTERRUPTIBLE, word: 8, ..Sleep::default() };
+        let charged = Sleep { woken_ns: 140, released: RELEASED, is_charged: 1, charged_ns: 30, waker: 1 << 30, ..waits };
+        let keys = beside.add(0, &sleeper(charged), (150, &config));
+        assert_eq!(keys.iter().map(|key| key.class()).collect::<Vec<_>>(), [CLASS_ONGOING | waker_bits(1 << 30)]);
+        assert_eq!(beside.of(Source::MUTEX).map(|(_, counts)| (counts.events, counts.ns_for)).collect::<Vec<_>>(), [(1, 90)]);
+        assert_eq!(beside.asleep(Source::MUTEX), Asleep::default());
+        // One that goes on with what it has waited before.
+        assert!(beside.add(1, &sleeper(Sleep { carried_ns: 7, ..waits }), (150, &config)).is_empty());
+        assert_eq!(beside.asleep(Source::MUTEX), Asleep { threads: 1, ns: 57 });
+    }
+
+    #[test]
     fn who_was_preempted_and_runs_is_not_asleep() {
         let config = Config { events: vec![crate::config::Event::OffCpu], ..Config::default() };
         let mut running = sleeper(Sleep { left_ns: 100, leaves: 1, state: STATE_RUNNABLE, ..Sleep::default() });
