@@ -5,7 +5,7 @@ use profiler::encode::Format;
 use profiler::encode::top::{hottest, whole};
 use profiler::model::allocator::Placement;
 use profiler::model::kind::Kind;
-use profiler::model::label::Label;
+use profiler::model::label::{Label, LabelValue};
 use profiler::model::profile::{Profile, TOTALS_WITHHELD};
 use profiler::model::text::{printable, shell_word};
 use profiler::pipeline::{Control, Progress};
@@ -177,7 +177,7 @@ fn waits(profile: &Profile) -> String {
         true => format!(": {:.3}s in all", profile.total(1) as f64 / 1e9),
         false => String::new(),
     };
-    let is_of_goroutine = |label: &Label| &*label.key == "waiter";
+    let is_of_goroutine = |label: &Label| &*label.key == "waiter" && matches!(&label.value, LabelValue::Text(who) if &**who == "goroutine");
     let of_goroutines = profile.samples.iter().filter(|sample| sample.labels.iter().any(is_of_goroutine));
     let recorded = of_goroutines.fold(0_i64, |sum, sample| sum.saturating_add(sample.values[0]));
     let recorded = if recorded > 0 { format!(", {recorded} more of goroutines by Go's own profile") } else { String::new() };
@@ -191,8 +191,9 @@ fn waits(profile: &Profile) -> String {
     )
 }
 
-/// Comments that the terminal shows: what there is to say of single processes and of allocators, what a budget has taken, and how sure what is in use is.
-const SHOWN: [&str; 8] = [
+/// Comments that the terminal shows: what there is to say of single processes and of allocators, what a budget has taken, how sure what is in use is, and which waits are
+/// not in the sums.
+const SHOWN: [&str; 10] = [
     "process ",
     "processes ",
     "--allocator ",
@@ -201,6 +202,8 @@ const SHOWN: [&str; 8] = [
     TOTALS_WITHHELD,
     "there was more at once ",
     "inuse_space is an estimate ",
+    "left out: ",
+    "not charged: ",
 ];
 
 /// What there is to say beside the sums.
