@@ -184,7 +184,7 @@ fn the_protobuf_has_the_stacks_of_the_programs_own() -> Result<()> {
         return Ok(());
     }
     for how in [Build::Go, Build::GoStripped] {
-        let mut program = Dumping::start(how)?;
+        let mut program = Dumping::start("gostacks", how)?;
         let folder = Folder::create()?;
         let (ours, own) = (folder.join("ours"), folder.join("own"));
         let pid = program.subject.pid().to_string();
