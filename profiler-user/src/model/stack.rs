@@ -74,9 +74,39 @@ pub enum UserStack {
         at: LastAddress,
         /// The thread's stack, word by word, from `registers.sp` (rounded down to a word) on.
         words: Vec<u64>,
+        /// Other memory of the thread, for who can read more of it; None: these words are all that there is.
+        beyond: Option<Beyond>,
         /// How it is walked.
         manner: Manner,
     },
+}
+
+/// What was read of a thread's memory while its stack is walked: it may lead to other memory than it began in (from a thread's stack to that of a goroutine, from
+/// that of a signal handler to what was interrupted).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Beyond {
+    /// What was read so far; a walk that has stopped has its own words here, too, as the first.
+    pub stretches: Vec<Stretch>,
+    /// The address of the word that the walk has stopped for; None: it has not begun.
+    pub wanted: Option<u64>,
+}
+
+/// A piece of a thread's memory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stretch {
+    /// Where it begins: at a word.
+    pub address: u64,
+    /// Word by word.
+    pub words: Vec<u64>,
+}
+
+/// The word at an address, if it is one of those that lie from another address on.
+pub fn word_at(from: u64, words: &[u64], at: u64) -> Option<u64> {
+    let distance = at.wrapping_sub(from);
+    if !distance.is_multiple_of(8) {
+        return None; // No compiler keeps a word there.
+    }
+    words.get(usize::try_from(distance / 8).ok()?).copied()
 }
 
 /// What is particular about the walk of a stack.
