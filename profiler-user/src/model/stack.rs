@@ -9,6 +9,7 @@ use profiler_common::limits::USER_FRAMES_MAX;
 use profiler_common::source::Source;
 use profiler_common::tally::TallyKey;
 use profiler_common::unwind::Registers;
+use profiler_common::unwind::leaf::LeafRegisters;
 use std::sync::Arc;
 
 /// Counted events of one key; a single sample is a tally of one.
@@ -72,6 +73,8 @@ pub enum UserStack {
         registers: Registers,
         /// What its instruction pointer is.
         at: LastAddress,
+        /// Other registers, if the last of them is the leaf and they are known.
+        leaf: Option<LeafRegisters>,
         /// The thread's stack, word by word, from `registers.sp` (rounded down to a word) on.
         words: Vec<u64>,
         /// Other memory of the thread, for who can read more of it; None: these words are all that there is.

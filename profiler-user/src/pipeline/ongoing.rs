@@ -145,6 +145,7 @@ fn unfinished(record: &ThreadRecord, bytes: &[u8]) -> UserStack {
         addresses: vec![registers.ip],
         registers,
         at: LastAddress::Interrupted,
+        leaf: Some(record.leaf),
         words,
         beyond: Some(Beyond::default()),
         manner: Manner::default(),

@@ -34,12 +34,12 @@ pub fn wanted(stack: &UserStack) -> Option<Range> {
 pub fn with(stack: UserStack, range: Range, bytes: &[u8]) -> UserStack {
     let words: Vec<u64> = bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default())).collect();
     match stack {
-        UserStack::Unfinished { addresses, registers, at, words: own, beyond: Some(mut beyond), manner } => {
+        UserStack::Unfinished { addresses, registers, at, leaf, words: own, beyond: Some(mut beyond), manner } => {
             if beyond.wanted.is_none_or(|wanted| word_at(range.address, &words, wanted).is_none()) {
                 return UserStack::Walked { addresses, ended: Ended::Unreadable };
             }
             beyond.stretches.push(Stretch { address: range.address, words });
-            UserStack::Unfinished { addresses, registers, at, words: own, beyond: Some(beyond), manner }
+            UserStack::Unfinished { addresses, registers, at, leaf, words: own, beyond: Some(beyond), manner }
         }
         whole => whole,
     }
@@ -68,6 +68,7 @@ mod tests {
             addresses: vec![1, 2],
             registers: Registers { ip: 2, sp, fp: 0, bx: 0 },
             at: LastAddress::ReturnedTo,
+            leaf: None,
             words: Vec::new(),
             beyond: Some(Beyond { stretches: vec![Stretch { address: 0x7000, words: vec![0] }], wanted: Some(wanted) }),
             manner: Manner::default(),

@@ -162,6 +162,7 @@ fn taken(record: &ThreadRecord, read: Option<(u32, Result<Vec<u8>, Missing>)>) -
         addresses: vec![registers.ip],
         registers,
         at: LastAddress::Interrupted,
+        leaf: Some(record.leaf),
         words,
         beyond: Some(Beyond::default()),
         manner: Manner::default(),

@@ -34,7 +34,7 @@ pub fn by_frame_pointers(stack: &UserStack) -> UserStack {
 /// Walks an unfinished stack to its end, with the rule for each of its frames; or the table that is needed first. Where more memory can be read, it is given back
 /// as far as it was walked if it needs some.
 fn walk_on(stack: &UserStack, mut rule_at: impl FnMut(&Registers, LastAddress) -> Result<Rule, Stopped>) -> Result<UserStack, Needed> {
-    let UserStack::Unfinished { addresses, registers, at, words, beyond, manner } = stack else { return Ok(stack.clone()) };
+    let UserStack::Unfinished { addresses, registers, at, leaf, words, beyond, manner } = stack else { return Ok(stack.clone()) };
     let (mut addresses, mut registers, mut last) = (addresses.clone(), *registers, *at);
     let bits = address_bits();
     let memory = Copied { base: registers.sp & !7, words, beyond: beyond.as_ref(), missed: Cell::new(0) };
@@ -47,12 +47,13 @@ fn walk_on(stack: &UserStack, mut rule_at: impl FnMut(&Registers, LastAddress) -
             Err(Stopped::Ended(ended)) => break ended,
             Err(Stopped::Needs(needed)) => return Err(needed),
         };
-        match step(rule, &registers, |at| memory.read(at), |_| None) {
+        let leaf = leaf.filter(|_| addresses.len() == 1);
+        match step(rule, &registers, |at| memory.read(at), |number| leaf?.get(number)) {
             Ok(caller) => registers = Registers { ip: code_address(caller.ip, bits), ..caller },
             Err(Ended::Unreadable) => match memory.wanting() {
                 Some(beyond) => {
                     let (words, manner) = (Vec::new(), *manner);
-                    return Ok(UserStack::Unfinished { addresses, registers, at: last, words, beyond: Some(beyond), manner });
+                    return Ok(UserStack::Unfinished { addresses, registers, at: last, leaf, words, beyond: Some(beyond), manner });
                 }
                 // Beyond the bytes that came along, or on another stack: with a table it would have been read.
                 None => break Ended::NoTable,
@@ -152,12 +153,13 @@ impl Copied<'_> {
 mod tests {
     use super::*;
     use crate::model::stack::Manner;
+    use profiler_common::unwind::leaf::{LEAF_REGISTERS, LeafRegisters, NUMBERS};
 
     /// Two frames whose pointers lie at 0x7000 and 0x9000, of which only the first one was copied.
     fn in_two_pieces(beyond: Option<Beyond>) -> UserStack {
         let registers = Registers { ip: 0x401_000, sp: 0x6ff8, fp: 0x7000, bx: 0 };
         let (addresses, words) = (vec![registers.ip], vec![7, 0x9000, 0x402_000]);
-        UserStack::Unfinished { addresses, registers, at: LastAddress::Interrupted, words, beyond, manner: Manner::default() }
+        UserStack::Unfinished { addresses, registers, at: LastAddress::Interrupted, leaf: None, words, beyond, manner: Manner::default() }
     }
 
     #[test]
@@ -165,14 +167,34 @@ mod tests {
         let none = by_frame_pointers(&in_two_pieces(None));
         assert_eq!(none, UserStack::Walked { addresses: vec![0x401_000, 0x402_000], ended: Ended::NoTable });
         let stopped = by_frame_pointers(&in_two_pieces(Some(Beyond::default())));
-        let UserStack::Unfinished { addresses, registers, at, words, beyond: Some(mut beyond), manner } = stopped else {
+        let UserStack::Unfinished { addresses, registers, at, leaf, words, beyond: Some(mut beyond), manner } = stopped else {
             panic!("{stopped:?}");
         };
         assert_eq!((addresses.len(), registers.ip, beyond.wanted, beyond.stretches.len()), (2, 0x402_000, Some(0x9000), 1));
         // What was copied first is still there.
         beyond.stretches.push(Stretch { address: 0x9000, words: vec![0, 0x403_000] });
-        let stack = UserStack::Unfinished { addresses, registers, at, words, beyond: Some(beyond), manner };
+        let stack = UserStack::Unfinished { addresses, registers, at, leaf, words, beyond: Some(beyond), manner };
         let walked = UserStack::Walked { addresses: vec![0x401_000, 0x402_000, 0x403_000], ended: Ended::Root };
         assert_eq!(by_frame_pointers(&stack), walked);
+    }
+
+    #[test]
+    fn other_registers_are_those_of_the_leaf_alone() {
+        let stack = |addresses| UserStack::Unfinished {
+            addresses,
+            registers: Registers { ip: 1, sp: 0x7000, fp: 0, bx: 0 },
+            at: LastAddress::Interrupted,
+            leaf: Some(LeafRegisters([0x401_000; LEAF_REGISTERS])),
+            words: Vec::new(),
+            beyond: None,
+            manner: Manner::default(),
+        };
+        let rule = |registers: &Registers, _| match registers.ip {
+            1 => Ok(Rule::new(Cfa::ReturnIn { number: NUMBERS[0], offset: 0 }, Saved::Same, Saved::Same)),
+            _ => Ok(Rule::new(Cfa::Root, Saved::Same, Saved::Same)),
+        };
+        let walked = |stack| walk_on(&stack, rule).unwrap_or_else(|_| unreachable!("each place has a rule"));
+        assert_eq!(walked(stack(vec![1])), UserStack::Walked { addresses: vec![1, 0x401_000], ended: Ended::Root });
+        assert_eq!(walked(stack(vec![9, 1])), UserStack::Walked { addresses: vec![9, 1], ended: Ended::NoRule });
     }
 }
