@@ -2,6 +2,7 @@
 
 use crate::process::ProcessKey;
 use crate::tally::TallyKey;
+use crate::unwind::leaf::{LEAF_REGISTERS, LeafRegisters};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// The kinds of record, as the first half-word of each.
@@ -135,6 +136,8 @@ pub struct UnfinishedAt {
     pub is_exact: u32,
     /// Bytes of stack that follow.
     pub stack_bytes: u32,
+    /// Other registers; they are those of the leaf, whether the last frame is that or not.
+    pub leaf: LeafRegisters,
 }
 
-const _: () = assert!(size_of::<UnfinishedAt>() == 40);
+const _: () = assert!(size_of::<UnfinishedAt>() == 40 + 8 * LEAF_REGISTERS);

@@ -3,6 +3,7 @@
 use crate::limits::COMM_BYTES;
 use crate::process::ProcessKey;
 use crate::unwind::Registers;
+use crate::unwind::leaf::{LEAF_REGISTERS, LeafRegisters};
 use crate::wait::Sleep;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -32,6 +33,8 @@ pub struct ThreadRecord {
     pub process: ProcessKey,
     /// Its user side when it entered the kernel: instruction pointer, stack pointer, frame pointer, and rbx or x30.
     pub registers: [u64; 4],
+    /// Others of them.
+    pub leaf: LeafRegisters,
     /// How often it has given up its CPU (`nvcsw`): with the next, a thread that is on no CPU has not run since if neither has moved.
     pub voluntary_switches: u64,
     /// How often its CPU was taken away (`nivcsw`).
@@ -68,4 +71,4 @@ pub struct SleeperRecord {
     pub thread: ThreadRecord,
 }
 
-const _: () = assert!(size_of::<ThreadRecord>() == 16 + 32 + 40 + 16 + COMM_BYTES + 8);
+const _: () = assert!(size_of::<ThreadRecord>() == 16 + 32 + 8 * LEAF_REGISTERS + 40 + 16 + COMM_BYTES + 8);

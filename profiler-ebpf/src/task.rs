@@ -7,6 +7,7 @@ use core::mem::MaybeUninit;
 use profiler_common::limits::COMM_BYTES;
 use profiler_common::process::ProcessKey;
 use profiler_common::snapshot::{NO_SYSTEM_CALL, ThreadRecord, USER_NONE};
+use profiler_common::unwind::leaf::{LEAF_REGISTERS, LeafRegisters};
 
 /// `PF_KTHREAD` of include/linux/sched.h.
 const KERNEL_THREAD: u32 = 0x0020_0000;
@@ -60,6 +61,7 @@ impl Task {
                 exec_generation: read_kernel(self.0 + offset!(task_self_exec_id)),
             },
             registers: [0; 4],
+            leaf: LeafRegisters([0; LEAF_REGISTERS]),
             voluntary_switches: read_kernel(self.0 + offset!(task_voluntary)),
             involuntary_switches: read_kernel(self.0 + offset!(task_involuntary)),
             last_ran_ns: if last_arrival == 0 { 0 } else { read_kernel(self.0 + last_arrival) },

@@ -181,8 +181,8 @@ fn uninterruptible_sleep_is_told_apart_and_what_is_left_out_is_said() -> Result<
         let run =
             Profiler::record()?.pid(subject.pid()).args(["-e", "off-cpu", "--no-inherit", "-d", "1", "--state", state]).run()?.success()?;
         let profile = read(&run, "off-cpu")?;
-        // The return address of vfork(2) is in a register while it stands there: its caller is not known.
-        let stands = profile.only(|sample| profile.names(sample).iter().any(|name| name.contains("vfork"))).total(1) as f64;
+        // The return address of vfork(2) is in a register while it stands there.
+        let stands = waited(&profile, "stands_in_vfork", true);
         ensure!(is_about(stands, if is_shown { profile.duration_ns as f64 } else { 0.0 }), "{state}: {stands}");
         let left_out = profile.comments.iter().any(|comment| comment.starts_with("left out: "));
         ensure!(left_out != (state == "blocked"), "{state}: {:#?}", profile.comments);

@@ -241,3 +241,44 @@ fn what_is_not_gos_is_read_by_the_parsers_of_gos_dumps() -> Result<()> {
     }
     Ok(())
 }
+
+/// Whether a stack goes through these functions, from the leaf on, whatever is between them.
+fn goes_through(names: &[&str], functions: &[&str]) -> bool {
+    let mut names = names.iter();
+    functions.iter().all(|function| names.any(|name| name == function))
+}
+
+/// C that Go has called stands on its thread's stack, and who called it on the goroutine's: of a thread in C that was called by Go, called by C, called by Go, each
+/// of them is shown, whether it is looked at, or waits for longer than a recording.
+#[test]
+fn threads_in_c_are_shown_with_the_go_that_has_called_it() -> Result<()> {
+    if !can_record(&[Build::Go, Build::C]) {
+        return Ok(());
+    }
+    const THROUGH: [&str; 10] = [
+        "c_sleeps",
+        "runtime.asmcgocall",
+        "runtime.cgocall",
+        "main.goSleeps",
+        "runtime.cgocallback",
+        "c_calls_who_sleeps",
+        "runtime.asmcgocall",
+        "runtime.cgocall",
+        "main.callsTwice",
+        "runtime.goexit",
+    ];
+    let program = Dumping::start("gocallbacks", Build::Go)?;
+    let pid = program.subject.pid();
+    let run = Profiler::new("stacks")?.args([&*pid.to_string(), "--threads", "-o", "threads.prof"]).run()?.success()?;
+    let threads = Profile::read(&run.folder.join("threads.prof"))?;
+    let run = Profiler::record()?.pid(pid).args(["-e", "off-cpu", "-d", "1"]).run()?.success()?;
+    let off_cpu = Profile::read(&run.folder.join("off-cpu.prof"))?;
+    for profile in [&threads, &off_cpu] {
+        let sleeps = profile.only(|sample| profile.names(sample).contains(&"c_sleeps"));
+        ensure!(sleeps.total(0) == 1, "{} threads sleep in C: {:?}", sleeps.total(0), profile.cumulative());
+        let names = profile.names(&sleeps.samples[0]);
+        ensure!(goes_through(&names, &THROUGH), "{names:?}");
+    }
+    ensure!(off_cpu.rooted()? == 1.0, "{:?}", off_cpu.endings()?);
+    Ok(())
+}

@@ -156,3 +156,26 @@ fn a_process_that_waits_everywhere_leaves_room_for_others() -> Result<()> {
     ensure!(balance.difference == 0 && lost.get("tally map full").is_some_and(|lost| *lost >= 60), "{lost:?}");
     Ok(())
 }
+
+/// The return address of vfork is in a register. The first such stack of a process is finished in user space, and the others are walked in the kernel: both know the
+/// caller.
+#[test]
+fn who_waits_in_vfork_is_known_from_the_first_time_on() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let program = build("vforks", Build::CBare)?;
+    let script = format!("for run in 1 2 3 4 5 6; do {} short 3; done", program.display());
+    let run = Profiler::record()?.args(["-e", "off-cpu", "--", "bash", "-c", &script]).run()?.success()?;
+    let profile = read(&run, "off-cpu")?;
+    let stands = profile.only(|sample| profile.names(sample).iter().any(|name| name.contains("vfork")));
+    let called = stands.only(|sample| stands.names(sample).contains(&"waits_a_moment") && stands.names(sample).contains(&"main"));
+    ensure!(
+        called.total(0) >= 18 && called.total(0) == stands.total(0),
+        "{} of {}: {:?}",
+        called.total(0),
+        stands.total(0),
+        stands.cumulative()
+    );
+    Ok(())
+}

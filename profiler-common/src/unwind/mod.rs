@@ -11,6 +11,7 @@
 pub mod arm64;
 pub mod frame_pointer;
 pub mod known;
+pub mod leaf;
 pub mod quarters;
 pub mod range;
 pub mod rule;

@@ -31,6 +31,7 @@ const KIND_REGISTER: u8 = 9;
 const KIND_RETURN_IN: u8 = 10;
 pub(super) const KIND_GO: u8 = 11;
 const KIND_RETURN_PROBE: u8 = 12;
+const KIND_CLONE: u8 = 13;
 
 // What becomes of a saved register.
 pub(super) const SAME: u64 = 0;
@@ -77,6 +78,9 @@ pub enum Cfa {
         /// Bytes from it.
         offset: i32,
     },
+    /// At the system call that makes a thread or a process with a stack of its own, and behind it: rax is 0 in the child, which has no caller; the parent's frame is
+    /// that of an entry. Known in the leaf alone.
+    Clone,
     /// rsp + offset, and the return address is in a register and not on the stack (`vfork`): known in the leaf alone.
     ReturnIn {
         /// DWARF number of the register.
@@ -122,6 +126,7 @@ impl Rule {
             Cfa::Plt { above } => (KIND_PLT, above as u32),
             Cfa::Signal => (KIND_SIGNAL, 0),
             Cfa::Root => (KIND_ROOT, 0),
+            Cfa::Clone => (KIND_CLONE, 0),
             // 24 bits are left for the offset; the number takes the fourth byte.
             Cfa::Register { number, offset } => (KIND_REGISTER, (offset as u32 & 0xff_ffff) | (number as u32) << 24),
             Cfa::ReturnIn { number, offset } => (KIND_RETURN_IN, (offset as u32 & 0xff_ffff) | (number as u32) << 24),
@@ -251,7 +256,8 @@ pub fn step(
     Ok(Registers { ip, sp: cfa, fp, bx })
 }
 
-/// DWARF number of rbx.
+/// DWARF numbers of rax and rbx.
+const RAX: u8 = 0;
 const RBX: u8 = 3;
 
 /// What a rule that is no plain offset leads to.
@@ -287,6 +293,13 @@ fn rare(
         let Some(fp) = read(from.sp.wrapping_add(SIGNAL_FP)) else { return Err(Ended::Unreadable) };
         let Some(bx) = read(from.sp.wrapping_add(SIGNAL_BX)) else { return Err(Ended::Unreadable) };
         return Ok(Rare::Caller(Registers { ip, sp, fp, bx }));
+    }
+    if kind == KIND_CLONE {
+        return match register(RAX) {
+            Some(0) => Err(Ended::Root),
+            Some(_) => Ok(Rare::Cfa(from.sp.wrapping_add(8))),
+            None => Err(Ended::NoRule),
+        };
     }
     if kind == KIND_REGISTER || kind == KIND_RETURN_IN {
         let offset = i64::from((((rule.0 >> 32) as u32) << 8) as i32 >> 8) as u64;
@@ -360,6 +373,9 @@ mod tests {
         );
         assert_eq!(up, Ok(Registers { ip: 0x10, sp: 0x20, fp: 0x30, bx: 0x7300 }));
         assert_eq!(step_with(Rule::new(Cfa::Root, Saved::Same, Saved::Same), &[]), Err(Ended::Root));
+        let clone = |rax| step(Rule::new(Cfa::Clone, Saved::Same, Saved::Same), &FROM, memory(&[(0x7000, 0xcc)]), |_| rax);
+        assert_eq!(clone(Some(4711)), Ok(Registers { ip: 0xcc, sp: 0x7008, fp: 0x7100, bx: 0x7300 }));
+        assert_eq!((clone(Some(0)), clone(None)), (Err(Ended::Root), Err(Ended::NoRule)));
         assert_eq!(step_with(Rule::NONE, &[]), Err(Ended::NoRule));
         assert_eq!(step_with(Rule::FRAME_POINTER, &[(0x7100, 0x7200), (0x7108, 5)]).map(|up| up.sp), Ok(0x7110));
     }

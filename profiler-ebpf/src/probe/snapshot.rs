@@ -3,7 +3,7 @@
 
 use crate::maps::SCRATCH;
 use crate::settings::setting;
-use crate::stack::registers::{UserSide, native, system_call};
+use crate::stack::registers::{UserSide, leaf, native, system_call};
 use crate::task::Task;
 use aya_ebpf::bindings::{seq_file, task_struct};
 use aya_ebpf::helpers::generated::{bpf_get_task_stack, bpf_ktime_get_ns, bpf_seq_write, bpf_task_pt_regs};
@@ -87,6 +87,7 @@ fn take_user_side(task: *mut task_struct, record: &mut ThreadRecord) {
         UserSide::Native(registers) => {
             record.user = USER_NATIVE;
             record.registers = [registers.ip, registers.sp, registers.fp, registers.bx];
+            record.leaf = leaf(regs);
         }
     }
 }

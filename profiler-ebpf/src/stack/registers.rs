@@ -7,7 +7,7 @@ mod x86_64;
 
 use crate::task::Current;
 #[cfg(bpf_target_arch = "aarch64")]
-pub use arm64::{RETURN_ADDRESS_ON_STACK, Saved, code_address, native, register, system_call};
+pub use arm64::{RETURN_ADDRESS_ON_STACK, Saved, code_address, leaf, native, register, system_call};
 #[cfg(bpf_target_arch = "aarch64")]
 use arm64::{called, is_kernel};
 use aya_ebpf::EbpfContext as _;
@@ -16,8 +16,9 @@ use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_user
 use aya_ebpf::programs::PerfEventContext;
 use profiler_common::futex::Call;
 use profiler_common::unwind::Registers;
+use profiler_common::unwind::leaf::LeafRegisters;
 #[cfg(bpf_target_arch = "x86_64")]
-pub use x86_64::{RETURN_ADDRESS_ON_STACK, Saved, code_address, native, register, system_call};
+pub use x86_64::{RETURN_ADDRESS_ON_STACK, Saved, code_address, leaf, native, register, system_call};
 #[cfg(bpf_target_arch = "x86_64")]
 use x86_64::{called, is_kernel};
 
@@ -77,6 +78,13 @@ pub fn call_of(task: *mut task_struct) -> Option<Call> {
     // SAFETY: the task exists, and the verifier knows the pointer's type.
     let regs = unsafe { bpf_task_pt_regs(task) as *const Saved };
     if regs.is_null() { None } else { called(regs) }
+}
+
+/// Registers of the current task that its leaf alone knows.
+#[inline(always)]
+pub fn current_leaf() -> LeafRegisters {
+    // SAFETY: as in `user_side`, which has found that there are some.
+    leaf(unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) as *const Saved })
 }
 
 #[inline(always)]

@@ -4,6 +4,7 @@ use crate::emit::{Wake, is_half_full, output};
 use crate::maps::{Scratch, UNFINISHED, Walk};
 use crate::place::Place;
 use crate::stack::Taken;
+use crate::stack::registers::current_leaf;
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_loop, bpf_probe_read_user};
 use profiler_common::limits::{STACK_FRAMES_MAX, UNFINISHED_BYTES_MAX, UNFINISHED_MORE_PAGES_MAX, UNFINISHED_PER_SPAN, UNFINISHED_SLOTS};
@@ -69,8 +70,15 @@ pub fn append(scratch: *mut Scratch, frames: u32, walk: *const Walk) -> Appended
     let from = registers.sp & !7;
     // SAFETY: as above.
     let bytes = unsafe { copy(head.add(head_words).cast(), from) };
-    let unfinished =
-        UnfinishedAt { ip: registers.ip, sp: registers.sp, fp: registers.fp, bx: registers.bx, is_exact, stack_bytes: bytes as u32 };
+    let unfinished = UnfinishedAt {
+        ip: registers.ip,
+        sp: registers.sp,
+        fp: registers.fp,
+        bx: registers.bx,
+        is_exact,
+        stack_bytes: bytes as u32,
+        leaf: current_leaf(),
+    };
     // SAFETY: as above; the words are aligned as the structure is.
     unsafe { head.cast::<UnfinishedAt>().write(unfinished) };
     let more_at = if bytes > UNFINISHED_BYTES_MAX as u64 - PAGE { from + bytes } else { 0 };

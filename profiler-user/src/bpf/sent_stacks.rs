@@ -102,7 +102,8 @@ fn unfinished(addresses: Vec<u64>, rest: &[u8]) -> Option<UserStack> {
     let stack = stack.get(..at.stack_bytes as usize)?;
     let registers = Registers { ip: at.ip, sp: at.sp, fp: at.fp, bx: at.bx };
     let last = if at.is_exact != 0 { LastAddress::Interrupted } else { LastAddress::ReturnedTo };
-    Some(UserStack::Unfinished { addresses, registers, at: last, words: words(stack).collect(), manner: Manner::default() })
+    let (words, leaf) = (words(stack).collect(), (addresses.len() == 1).then_some(at.leaf));
+    Some(UserStack::Unfinished { addresses, registers, at: last, leaf, words, beyond: None, manner: Manner::default() })
 }
 
 fn words(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {

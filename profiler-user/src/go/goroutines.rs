@@ -295,7 +295,7 @@ impl Found {
             return Ok(UserStack::Walked { addresses: vec![leaf], ended: Ended::NoMapping });
         }
         let words = stack.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap_or_default())).collect();
-        Ok(UserStack::Unfinished { addresses: vec![leaf], registers, at, words, manner })
+        Ok(UserStack::Unfinished { addresses: vec![leaf], registers, at, leaf: None, words, beyond: None, manner })
     }
 
     /// The id of a thread of the runtime's.

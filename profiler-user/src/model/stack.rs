@@ -9,6 +9,7 @@ use profiler_common::limits::USER_FRAMES_MAX;
 use profiler_common::source::Source;
 use profiler_common::tally::TallyKey;
 use profiler_common::unwind::Registers;
+use profiler_common::unwind::leaf::LeafRegisters;
 use std::sync::Arc;
 
 /// Counted events of one key; a single sample is a tally of one.
@@ -72,11 +73,43 @@ pub enum UserStack {
         registers: Registers,
         /// What its instruction pointer is.
         at: LastAddress,
+        /// Other registers, if the last of them is the leaf and they are known.
+        leaf: Option<LeafRegisters>,
         /// The thread's stack, word by word, from `registers.sp` (rounded down to a word) on.
         words: Vec<u64>,
+        /// Other memory of the thread, for who can read more of it; None: these words are all that there is.
+        beyond: Option<Beyond>,
         /// How it is walked.
         manner: Manner,
     },
+}
+
+/// What was read of a thread's memory while its stack is walked: it may lead to other memory than it began in (from a thread's stack to that of a goroutine, from
+/// that of a signal handler to what was interrupted).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Beyond {
+    /// What was read so far; a walk that has stopped has its own words here, too, as the first.
+    pub stretches: Vec<Stretch>,
+    /// The address of the word that the walk has stopped for; None: it has not begun.
+    pub wanted: Option<u64>,
+}
+
+/// A piece of a thread's memory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stretch {
+    /// Where it begins: at a word.
+    pub address: u64,
+    /// Word by word.
+    pub words: Vec<u64>,
+}
+
+/// The word at an address, if it is one of those that lie from another address on.
+pub fn word_at(from: u64, words: &[u64], at: u64) -> Option<u64> {
+    let distance = at.wrapping_sub(from);
+    if !distance.is_multiple_of(8) {
+        return None; // No compiler keeps a word there.
+    }
+    words.get(usize::try_from(distance / 8).ok()?).copied()
 }
 
 /// What is particular about the walk of a stack.

@@ -19,6 +19,15 @@ const PUSH: u8 = 0x55;
 const PROLOGUES: [&[u8]; 2] = [&[0x55, 0x48, 0x89, 0xe5], &[0x55, 0x48, 0x8b, 0xec]];
 /// `pause; mov $1,%rax; ret`: `SpinPause` of HotSpot, in which the threads of a JVM's collector wait. It was written by hand and has no rows.
 const SPIN: &[u8] = &[0xf3, 0x90, 0x48, 0xc7, 0xc0, 1, 0, 0, 0, 0xc3];
+/// `syscall; test %rax,%rax`: what the system call of glibc's `clone` and `clone3` goes on with, in parent and child. Its rows leave that out, since they would be
+/// wrong in the child.
+const CLONE: &[u8] = &[0x0f, 0x05, 0x48, 0x85, 0xc0];
+/// What follows: `jl`, short and long, to where a failure is noted; `je` to where the thread begins; `ret`.
+const IF_FAILED: [(&[u8], usize); 2] = [(&[0x7c], 1), (&[0x0f, 0x8c], 4)];
+const IF_CHILD: [(&[u8], usize); 2] = [(&[0x74], 1), (&[0x0f, 0x84], 4)];
+const RET: u8 = 0xc3;
+/// No longer than that is all of it.
+const CLONE_MAX: u64 = 18;
 /// The entry point of a file and the few instructions that follow it: `_start` of the dynamic linker has no rows.
 const ENTRY_BYTES: u64 = 256;
 
@@ -50,6 +59,10 @@ impl Gaps<'_> {
         if self.keeps_frame_pointers(from, to) {
             return parts.push(from, Rule::FRAME_POINTER);
         }
+        if let Some(length) = self.clone_call(parts, from, to) {
+            parts.push(from, Rule::new(Cfa::Clone, Saved::Same, Saved::Same));
+            return parts.push(from + length as u64, Rule::NONE);
+        }
         parts.push(from, Rule::NONE);
         if let Some(at) = self.spin(from, to) {
             parts.push(from + at as u64, Rule::new(Cfa::Sp(8), Saved::Same, Saved::Same));
@@ -75,6 +88,12 @@ impl Gaps<'_> {
         }
         // Looking at the first byte alone is many times faster, and it is rare.
         self.code(from, to)?.windows(SPIN.len()).position(|window| window[0] == SPIN[0] && window == SPIN)
+    }
+
+    /// How long what a `clone` goes on with is, if the gap is that. The function before it has a frame that is nothing but its return address.
+    fn clone_call(&self, parts: &Parts, from: u64, to: u64) -> Option<usize> {
+        let is_entry = parts.goes_on_with(Rule::new(Cfa::Sp(8), Saved::Same, Saved::Same));
+        if self.machine != Machine::X86_64 || !is_entry { None } else { clone_call(self.code(from, to.min(from + CLONE_MAX))?) }
     }
 
     /// A large gap in which functions begin as those that keep frame pointers do: the code that V8 compiled when it was built.
@@ -114,5 +133,30 @@ impl Gaps<'_> {
         let code = self.bytes.get(usize::try_from(from).ok()?..usize::try_from(to).ok()?)?;
         self.left.set(self.left.get().checked_sub(code.len())?);
         Some(code)
+    }
+}
+
+/// How many bytes the system call of a `clone` and what follows it have, if code begins with that.
+fn clone_call(code: &[u8]) -> Option<usize> {
+    let mut rest = code.strip_prefix(CLONE)?;
+    for jumps in [IF_FAILED, IF_CHILD] {
+        rest = jumps.into_iter().find_map(|(jump, bytes)| rest.strip_prefix(jump)?.get(bytes..))?;
+    }
+    (rest.first() == Some(&RET)).then(|| code.len() - rest.len() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_call_of_a_clone_is_known_by_what_follows_it() {
+        // glibc 2.36, `clone3`, with what follows; then as its archive has it, where the jump goes to another file.
+        let short = [0x0f, 0x05, 0x48, 0x85, 0xc0, 0x7c, 0x18, 0x74, 0x01, 0xc3, 0x31, 0xed];
+        let long = [0x0f, 0x05, 0x48, 0x85, 0xc0, 0x0f, 0x8c, 0, 0, 0, 0, 0x74, 0x01, 0xc3];
+        assert_eq!((clone_call(&short), clone_call(&long)), (Some(10), Some(14)));
+        assert_eq!((clone_call(&short[..9]), clone_call(&short[2..])), (None, None));
+        // A system call that makes nobody.
+        assert_eq!(clone_call(&[0x0f, 0x05, 0x48, 0x3d, 0, 0xf0, 0xff, 0xff, 0x77, 0x01, 0xc3]), None);
     }
 }

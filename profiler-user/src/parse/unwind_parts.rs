@@ -63,6 +63,11 @@ impl Parts {
         self.total += 1;
     }
 
+    /// Whether this rule holds where the next row begins, unless that says otherwise.
+    pub(super) fn goes_on_with(&self, rule: Rule) -> bool {
+        self.last == Some(rule)
+    }
+
     fn number(&mut self, rule: Rule) -> u16 {
         let next = self.rules.len() as u16;
         let number = *self.numbers.entry(rule).or_insert(next);

@@ -196,7 +196,9 @@ impl Finishing {
 
 fn words((_, tally): &Sample) -> usize {
     match &tally.of.addresses.user {
-        UserStack::Unfinished { words, .. } => words.len(),
+        UserStack::Unfinished { words, beyond, .. } => {
+            words.len() + beyond.iter().flat_map(|beyond| &beyond.stretches).map(|stretch| stretch.words.len()).sum::<usize>()
+        }
         UserStack::Walked { .. } => 0,
     }
 }

@@ -37,6 +37,7 @@ mod recorder;
 mod session;
 mod signals;
 mod snapshot;
+mod snapshot_walks;
 mod stop;
 mod table_builder;
 mod taking;

@@ -11,13 +11,15 @@ use crate::bpf::{BpfError, Last, Sleeper};
 use crate::config::{Config, Mode};
 use crate::memory::{MemoryError, MemoryReader, RANGE_MAX_BYTES, Range};
 use crate::model::process::Pid;
-use crate::model::stack::{LastAddress, Manner, RawStack, Tally, UserStack};
+use crate::model::stack::{Beyond, LastAddress, Manner, RawStack, Tally, UserStack};
+use crate::snapshot::beyond;
 use crate::unwind::by_frame_pointers;
 use foldhash::HashMap;
 use profiler_common::ended::Ended;
 use profiler_common::snapshot::{ThreadRecord, USER_COMPAT, USER_NATIVE};
 use profiler_common::tally::TallyKey;
 use profiler_common::wait::CLASS_ONGOING;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Bytes of a stack that are read: most are no deeper than the first, and who is gets another round.
@@ -87,14 +89,36 @@ impl Walks {
         match self.memory.read(pid, &ranges, Instant::now() + self.patience) {
             Ok(read) => Some(read.into_iter().map(|bytes| bytes.map_err(|_| UNREADABLE)).collect()),
             Err(MemoryError::Deadline) if self.patience < PATIENCE => {
-                self.worn += 1;
-                if self.worn >= WORN_OUT {
-                    self.patience = LEAST_PATIENCE;
-                }
+                self.wear();
                 None
             }
             Err(MemoryError::Deadline) => all(HANGS),
             Err(_) => all(NO_HELPER),
+        }
+    }
+
+    /// Bytes of other memory that a stack leads to; none if they do not come at once.
+    fn read_beyond(&mut self, at: usize, range: Range) -> Vec<u8> {
+        let pid = Pid(self.sleepers[at].seen.record.process.tgid);
+        if Instant::now() >= self.deadline || self.memory.start().is_err() {
+            return Vec::new();
+        }
+        match self.memory.read(pid, &[range], Instant::now() + self.patience) {
+            Ok(mut read) => read.pop().and_then(Result::ok).unwrap_or_default(),
+            Err(error) => {
+                if matches!(error, MemoryError::Deadline) && self.patience < PATIENCE {
+                    self.wear();
+                }
+                Vec::new()
+            }
+        }
+    }
+
+    /// A page did not come.
+    fn wear(&mut self) {
+        self.worn += 1;
+        if self.worn >= WORN_OUT {
+            self.patience = LEAST_PATIENCE;
         }
     }
 
@@ -117,7 +141,22 @@ fn without_memory(record: &ThreadRecord, mode: Mode) -> Option<UserStack> {
 fn unfinished(record: &ThreadRecord, bytes: &[u8]) -> UserStack {
     let registers = record.walk_from();
     let words = bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default())).collect();
-    UserStack::Unfinished { addresses: vec![registers.ip], registers, at: LastAddress::Interrupted, words, manner: Manner::default() }
+    UserStack::Unfinished {
+        addresses: vec![registers.ip],
+        registers,
+        at: LastAddress::Interrupted,
+        leaf: Some(record.leaf),
+        words,
+        beyond: Some(Beyond::default()),
+        manner: Manner::default(),
+    }
+}
+
+/// The sample with its stack as far as it was walked.
+fn settled((met, mut tally): Sample) -> Sample {
+    let addresses = Arc::make_mut(&mut tally.of.addresses);
+    addresses.user = beyond::settled(std::mem::replace(&mut addresses.user, no_user_part()));
+    (met, tally)
 }
 
 impl Session {
@@ -196,21 +235,26 @@ impl Session {
     /// Walks those that wait for their files; those of which more is to be read come back.
     fn walk_waiting(&mut self, walks: &mut Walks) -> Result<Vec<usize>, BpfError> {
         let mut deeper = Vec::new();
-        let done = match &mut self.finishing {
-            Some(finishing) => finishing.end(&self.objects, &mut self.capture)?,
-            None => Vec::new(),
-        };
-        for sample in done {
-            match sample.1.counted_under.filter(|key| key.class() & CLASS_ONGOING != 0) {
-                Some(key) => {
-                    let at = key.stack_hash as usize - 1;
-                    let is_part = walks.is_part.get(&at).copied().unwrap_or(false);
-                    deeper.extend(self.take_walked(walks, at, (sample, is_part)));
+        loop {
+            let done = match &mut self.finishing {
+                Some(finishing) => finishing.end(&self.objects, &mut self.capture)?,
+                None => Vec::new(),
+            };
+            if done.is_empty() {
+                return Ok(deeper);
+            }
+            // One that is walked on may want the next file.
+            for sample in done {
+                match sample.1.counted_under.filter(|key| key.class() & CLASS_ONGOING != 0) {
+                    Some(key) => {
+                        let at = key.stack_hash as usize - 1;
+                        let is_part = walks.is_part.get(&at).copied().unwrap_or(false);
+                        deeper.extend(self.take_walked(walks, at, (sample, is_part)));
+                    }
+                    None => self.count(&sample),
                 }
-                None => self.count(&sample),
             }
         }
-        Ok(deeper)
     }
 
     /// Walks stacks that were read; those of which more is to be read come back.
@@ -249,14 +293,30 @@ impl Session {
         deeper
     }
 
-    /// Names what a stack was walked to, unless more of it is to be had.
-    fn take_walked(&mut self, walks: &mut Walks, at: usize, (sample, is_part): (Sample, bool)) -> Option<usize> {
-        let is_cut = matches!(sample.1.of.addresses.user, UserStack::Walked { ended: Ended::NoTable | Ended::Unreadable, .. });
-        if is_part && is_cut {
-            walks.shallow.insert(at, sample);
-            return Some(at);
+    /// Names what a stack was walked to, unless more of it is to be had. One that leads to other memory is walked on there.
+    fn take_walked(&mut self, walks: &mut Walks, at: usize, (mut sample, is_part): (Sample, bool)) -> Option<usize> {
+        loop {
+            let user = &sample.1.of.addresses.user;
+            let is_cut = match user {
+                UserStack::Walked { ended, .. } => matches!(ended, Ended::NoTable | Ended::Unreadable),
+                unfinished => beyond::is_deeper(unfinished, RANGE_MAX_BYTES),
+            };
+            if is_part && is_cut {
+                walks.shallow.insert(at, settled(sample));
+                return Some(at);
+            }
+            let Some(range) = beyond::wanted(user) else { break };
+            let bytes = walks.read_beyond(at, range);
+            if self.capture.has_gone_on(&walks.sleepers[at]) {
+                break;
+            }
+            let tally = walks.raw(at, beyond::with(user.clone(), range, &bytes));
+            sample = match &mut self.finishing {
+                Some(finishing) => finishing.finish((sample.0, tally), &self.objects, &mut self.capture)?,
+                None => (sample.0, walks.raw(at, by_frame_pointers(&tally.of.addresses.user))),
+            };
         }
-        self.name(sample, &walks.keys[at], None);
+        self.name(settled(sample), &walks.keys[at], None);
         None
     }
 

@@ -18,14 +18,14 @@ use crate::model::process::{Pid, ProcessKey, Tid};
 use crate::model::stack::{RawAddresses, RawStack, Tally, UserStack};
 use crate::object::ObjectStore;
 use crate::process::{Context, KernelLayout, Met, Normalized, Processes, Tables, Threads};
-use crate::snapshot::{BYTES_MAX, Look, LookError, Missing, Taken, Wanted, is_one_moment, unread, wanted_of};
+use crate::snapshot::{LookError, Missing};
 use crate::symbolize::Sources;
 use crate::symbolize::kernel::KernelSymbols;
 use crate::sys::priority::Urgent;
 use crate::target;
 use profiler_common::ended::Ended;
 use profiler_common::source::Source;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,8 +34,6 @@ use std::time::{Duration, Instant};
 const ROUNDS: usize = 6;
 /// After so many the clock is the better chance, if nobody but running threads is left.
 const PATIENT_ROUNDS: usize = 1;
-/// By which a deeper stack is read in another round.
-const DEEPER: u32 = 64;
 /// How long a thread that runs has to be met by a tick.
 const TICKING: Duration = Duration::from_millis(60);
 /// Ticks a second and CPU for those.
@@ -73,14 +71,14 @@ pub struct SnapshotOptions {
 /// # Ok::<(), profiler::pipeline::RecordError>(())
 /// ```
 pub struct Snapshot {
-    options: SnapshotOptions,
-    capture: Capture,
-    finishing: Finishing,
-    objects: ObjectStore,
+    pub(super) options: SnapshotOptions,
+    pub(super) capture: Capture,
+    pub(super) finishing: Finishing,
+    pub(super) objects: ObjectStore,
     processes: Processes,
-    tables: Tables,
-    memory: MemoryReader,
-    kernel: KernelLayout,
+    pub(super) tables: Tables,
+    pub(super) memory: MemoryReader,
+    pub(super) kernel: KernelLayout,
     /// What its file says of goroutines, if it is a Go program's.
     go: Option<InFile>,
 }
@@ -135,7 +133,7 @@ impl Snapshot {
         Ok(())
     }
 
-    fn meet(&mut self, stack: &RawStack) -> Met {
+    pub(super) fn meet(&mut self, stack: &RawStack) -> Met {
         let mut world = World { objects: &mut self.objects };
         let mut context = Context { kernel: self.kernel, threads: Threads::Together, describe: &mut world };
         self.tables.meet(stack, &mut self.processes, &mut context)
@@ -189,48 +187,6 @@ impl Snapshot {
         let mut dump = dump(kind, stacks, (dictionary, took), &mut sources);
         dump.profile.comments.extend(notes);
         Ok(dump)
-    }
-
-    fn with(&mut self, deadline: Instant) -> Look<'_> {
-        Look { capture: &mut self.capture, memory: &mut self.memory, pid: Pid(self.options.pid), deadline }
-    }
-
-    /// Looks at all threads, or at those with so many bytes of their stacks; those that want another round come back.
-    fn look(&mut self, wanted: Wanted<'_>, found: &mut BTreeMap<u32, Found>, deadline: Instant) -> Result<BTreeMap<u32, u32>, RecordError> {
-        let first = self.with(deadline).threads(wanted).map_err(look_failed)?;
-        let mut walked = HashMap::new();
-        let mut rest = first.as_slice();
-        while !rest.is_empty() {
-            let part = Look::part(rest, wanted);
-            rest = &rest[part.len()..];
-            let taken = self.with(deadline).stacks(part, wanted).map_err(look_failed)?;
-            for (seen, taken) in part.iter().zip(taken) {
-                let user = match taken {
-                    Ok(taken) => Ok(self.walk(seen, taken, (wanted, deadline))?),
-                    Err(why) => Err(why),
-                };
-                walked.insert(seen.record.tid, (&seen.record, user));
-            }
-        }
-        let mut again = BTreeMap::new();
-        for seen in self.with(deadline).threads(wanted).map_err(look_failed)? {
-            let tid = seen.record.tid;
-            // A thread's number may be that of another process's thread meanwhile.
-            if found.get(&tid).is_some_and(|known| known.record.process != seen.record.process) {
-                continue;
-            }
-            let user = match walked.remove(&tid) {
-                Some((before, user)) if is_one_moment(before, &seen.record) => user,
-                _ => unread(&seen.record).map(|taken| Walked { user: taken.stack, more: None }),
-            };
-            let more = match &user {
-                Err(Missing::Moved) => wanted_of(wanted, tid),
-                user => user.as_ref().ok().and_then(|walked| walked.more),
-            };
-            again.extend(more.map(|more| (tid, more)));
-            self.keep(&seen, user, found);
-        }
-        Ok(again)
     }
 
     /// The threads with their stacks, normalized.
@@ -289,34 +245,6 @@ impl Snapshot {
         self.tables.place(&met, &tally, self.kernel)
     }
 
-    /// Walks what was read of a thread.
-    fn walk(&mut self, seen: &SeenThread, taken: Taken, (wanted, deadline): (Wanted<'_>, Instant)) -> Result<Walked, RecordError> {
-        let bytes = wanted_of(wanted, seen.record.tid).unwrap_or(0);
-        let tally = raw(seen, Vec::new(), taken.stack);
-        let met = self.meet(&tally.of);
-        let sample = match self.finishing.finish((met, tally), &self.objects, &mut self.capture) {
-            Some(sample) => Some(sample),
-            // Its file is being parsed.
-            None if Instant::now() < deadline => self.finishing.end(&self.objects, &mut self.capture)?.pop(),
-            None => None,
-        };
-        let user = sample.map_or(NO_USER_STACK, |(_, tally)| tally.of.addresses.user.clone());
-        let is_cut = matches!(user, UserStack::Walked { ended: Ended::NoTable, .. });
-        Ok(Walked { user, more: (taken.is_part && is_cut).then(|| bytes.saturating_mul(DEEPER).min(BYTES_MAX)) })
-    }
-
-    /// Keeps what was found of a thread.
-    fn keep(&mut self, seen: &SeenThread, user: Result<Walked, Missing>, found: &mut BTreeMap<u32, Found>) {
-        let (user, trouble) = match user {
-            Ok(walked) => (walked.user, None),
-            Err(why) => (NO_USER_STACK, Some(why)),
-        };
-        let tally = raw(seen, seen.kernel.clone(), user);
-        let met = self.meet(&tally.of);
-        let stack = self.tables.place(&met, &tally, self.kernel);
-        found.insert(seen.record.tid, Found { record: seen.record, stack, trouble });
-    }
-
     /// Whether nobody is left but threads that were on a CPU each time.
     fn are_all_running(&self, wanted: Option<&BTreeMap<u32, u32>>, found: &BTreeMap<u32, Found>) -> bool {
         let is_running =
@@ -360,24 +288,17 @@ impl Snapshot {
 }
 
 /// What there is where nothing is.
-const NO_USER_STACK: UserStack = UserStack::Walked { addresses: Vec::new(), ended: Ended::NoUserStack };
-
-/// A user stack as far as it could be walked.
-struct Walked {
-    user: UserStack,
-    /// So many bytes of it would lead further.
-    more: Option<u32>,
-}
+pub(super) const NO_USER_STACK: UserStack = UserStack::Walked { addresses: Vec::new(), ended: Ended::NoUserStack };
 
 /// A thread as a sample of one.
-fn raw(seen: &SeenThread, kernel: Vec<u64>, user: UserStack) -> Tally<RawStack> {
+pub(super) fn raw(seen: &SeenThread, kernel: Vec<u64>, user: UserStack) -> Tally<RawStack> {
     let addresses = RawAddresses { hash: 0, kernel, list: 0, user };
     let process: ProcessKey = seen.record.process;
     let of = RawStack { process, tid: Tid(seen.record.tid), time: MonotonicNs(seen.record.now_ns), addresses: Arc::new(addresses) };
     Tally { of, events: 1, weight: 1, source: Source::CLOCK, class: 0, counted_under: None }
 }
 
-fn look_failed(error: LookError) -> RecordError {
+pub(super) fn look_failed(error: LookError) -> RecordError {
     match error {
         LookError::Threads(error) => RecordError::Capture(error),
         LookError::Memory(error) => RecordError::Memory(error),

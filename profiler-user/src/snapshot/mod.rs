@@ -5,6 +5,7 @@
 //!   look ──► registers, switch counters      read ──► stack bytes ──► walk      look again ──► the same counters, on no CPU: they belong together
 //! ```
 
+pub mod beyond;
 mod round;
 mod state;
 

@@ -3,7 +3,7 @@
 use crate::bpf::{BpfError, Capture, SeenThread};
 use crate::memory::{MemoryError, MemoryReader, RANGE_MAX_BYTES, Range};
 use crate::model::process::Pid;
-use crate::model::stack::{LastAddress, Manner, UserStack};
+use crate::model::stack::{Beyond, LastAddress, Manner, UserStack};
 use profiler_common::snapshot::{ThreadRecord, USER_COMPAT, USER_NATIVE};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -104,7 +104,10 @@ impl Look<'_> {
     }
 
     /// Reads ranges; where the helper does not come back, half of them at a time, until the one is found that holds it.
-    fn read(&mut self, ranges: &[Range], into: &mut Vec<Result<Vec<u8>, Missing>>) -> Result<(), LookError> {
+    ///
+    /// # Errors
+    /// The helper cannot be had.
+    pub fn read(&mut self, ranges: &[Range], into: &mut Vec<Result<Vec<u8>, Missing>>) -> Result<(), LookError> {
         if ranges.is_empty() {
             return Ok(());
         }
@@ -155,8 +158,15 @@ fn taken(record: &ThreadRecord, read: Option<(u32, Result<Vec<u8>, Missing>)>) -
     let (asked, bytes) = read.ok_or(Missing::Moved)?;
     let (bytes, registers) = (bytes?, record.walk_from());
     let words = bytes.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap_or_default())).collect();
-    let stack =
-        UserStack::Unfinished { addresses: vec![registers.ip], registers, at: LastAddress::Interrupted, words, manner: Manner::default() };
+    let stack = UserStack::Unfinished {
+        addresses: vec![registers.ip],
+        registers,
+        at: LastAddress::Interrupted,
+        leaf: Some(record.leaf),
+        words,
+        beyond: Some(Beyond::default()),
+        manner: Manner::default(),
+    };
     Ok(Taken { stack, is_part: bytes.len() >= asked as usize && asked < BYTES_MAX })
 }
 

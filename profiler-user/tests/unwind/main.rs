@@ -17,7 +17,7 @@ use profiler::model::unwind::{UnwindPart, UnwindTable};
 use profiler::parse::eh_frame::unwind_table_for;
 use profiler::parse::machine::Machine;
 use profiler_common::ended::Ended;
-use profiler_common::unwind::rule::{self, Rule};
+use profiler_common::unwind::rule::{self, Cfa, Rule, Saved};
 use profiler_common::unwind::table::BY_NUMBER;
 use profiler_common::unwind::{Registers, arm64, table};
 use std::collections::HashSet;
@@ -177,6 +177,23 @@ fn a_wrong_rule_is_noticed() -> Result<()> {
         None => {}
     })?;
     ensure!(wrong > 1_000 && right > 1_000, "{wrong} wrong rows noticed, {right} right ones left");
+    Ok(())
+}
+
+/// glibc's rows leave out what its `clone` and `clone3` go on with behind the system call, in parent and child.
+#[test]
+fn the_system_calls_that_make_threads_have_a_rule() -> Result<()> {
+    let libc = std::fs::read("/usr/lib/x86_64-linux-gnu/libc.so.6")?;
+    let table = unwind_table_for(&libc, Machine::X86_64).map_err(|error| anyhow::anyhow!("{error}"))?;
+    // `syscall; test %rax,%rax; jl; je; ret`
+    let is_clone = |code: &[u8]| code.starts_with(&[0x0f, 0x05, 0x48, 0x85, 0xc0, 0x7c]) && code[7] == 0x74 && code[9] == 0xc3;
+    let places: Vec<u64> = libc.windows(10).zip(0..).filter(|(code, _)| is_clone(code)).map(|(_, place)| place).collect();
+    ensure!(!places.is_empty(), "no `clone` is found");
+    for place in places {
+        let rules = [place - 1, place, place + 9, place + 10].map(|place| look_up(&table, place));
+        let clone = Rule::new(Cfa::Clone, Saved::Same, Saved::Same);
+        ensure!(rules[1..3] == [clone; 2] && rules[0] != clone && rules[3] != clone, "at {place:#x}: {rules:x?}");
+    }
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use crate::settings::setting;
 pub use aya_ebpf::bindings::user_pt_regs as Saved;
 use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs};
 use profiler_common::futex::{Call, Number};
+use profiler_common::unwind::leaf::LeafRegisters;
 use profiler_common::unwind::{Registers, arm64};
 
 /// `PSR_MODE_MASK` of arch/arm64/include/uapi/asm/ptrace.h without `PSR_MODE32_BIT`: 0 is user code.
@@ -50,6 +51,13 @@ pub fn register(number: u8) -> Option<u64> {
             _ => None,
         }
     }
+}
+
+/// What rules name beside the registers of a walk: `leaf::NUMBERS`.
+#[inline(always)]
+pub fn leaf(regs: *const Saved) -> LeafRegisters {
+    // SAFETY: as in `native`.
+    unsafe { LeafRegisters([(*regs).regs[9], (*regs).regs[10], (*regs).regs[12], (*regs).regs[16], (*regs).regs[19], (*regs).regs[20]]) }
 }
 
 /// The registers that a walk begins with.

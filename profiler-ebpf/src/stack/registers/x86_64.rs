@@ -5,6 +5,7 @@ pub use aya_ebpf::bindings::pt_regs as Saved;
 use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs};
 use profiler_common::futex::{Call, Number};
 use profiler_common::unwind::Registers;
+use profiler_common::unwind::leaf::LeafRegisters;
 
 /// `__USER_CS` of arch/x86/include/asm/segment.h: 64-bit user code. A 32-bit process has another selector.
 const USER_CODE_64: u64 = 0x33;
@@ -50,6 +51,13 @@ pub fn register(number: u8) -> Option<u64> {
             _ => None,
         }
     }
+}
+
+/// What rules name beside the registers of a walk: `leaf::NUMBERS`.
+#[inline(always)]
+pub fn leaf(regs: *const Saved) -> LeafRegisters {
+    // SAFETY: as in `native`.
+    unsafe { LeafRegisters([(*regs).rax, (*regs).rsi, (*regs).rdi, (*regs).r10, (*regs).r11, (*regs).r13]) }
 }
 
 /// The registers that a walk begins with.
