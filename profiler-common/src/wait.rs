@@ -92,20 +92,16 @@ pub const RELEASED: u32 = 1;
 pub const RELEASED_MOVED: u32 = 2;
 
 /// A thread and when it last left its CPU. Written by the thread itself as it leaves and comes back, or by who looks for those that sleep when a recording begins;
-/// what is said of its end by who wakes it.
+/// what is said of its end by who wakes it. What that one reads and writes stands in front: it lies in the cache of another CPU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Sleep {
     /// Its `task_struct`: an id may be another's meanwhile.
     pub task: u64,
-    /// When it left, on `CLOCK_MONOTONIC`.
-    pub left_ns: u64,
-    /// When it was woken; 0: not yet.
-    pub woken_ns: u64,
     /// The word of memory that it waits at; 0: none.
     pub word: u64,
-    /// The same of the wait before, if that was not ended by another thread: then this one is its continuation.
-    pub unreleased: u64,
+    /// When it was woken; 0: not yet.
+    pub woken_ns: u64,
     /// The hash of the stack that woke it; 0: none, or it is not kept.
     pub waker: u64,
     /// Its process.
@@ -128,6 +124,10 @@ pub struct Sleep {
     pub lock: u32,
     /// 1: who woke it is charged with `charged_ns`, and that is counted when it is back: only then its own stack is known, which tells whether it was a lock.
     pub is_charged: u32,
+    /// When it left, on `CLOCK_MONOTONIC`.
+    pub left_ns: u64,
+    /// The same of the wait before, if that was not ended by another thread: then this one is its continuation.
+    pub unreleased: u64,
     /// That word, as [`LockKey`] has it.
     pub lock_word: u64,
     /// What has been waited for at the word since it was charged last.

@@ -29,36 +29,30 @@ pub fn woken(context: &BtfTracePointContext) {
         return;
     }
     let Some(sleep) = SLEEPS.get_ptr_mut(&tid) else { return };
-    // SAFETY: a live map value; what is read here was written before the thread slept.
-    let sleep_then = unsafe { *sleep };
-    if !sleep_then.is_off() || !is_counting() {
+    // SAFETY: a live map value; what is read here was written before the thread slept, and what is written here is written by who wakes it alone.
+    let sleep = unsafe { &mut *sleep };
+    if !sleep.is_off() || !is_counting() {
         return;
     }
     // SAFETY: no arguments, no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
-    // SAFETY: as above; a word that is written whole.
-    unsafe { (*sleep).woken_ns = now };
-    let end = if sleep_then.word != 0 { end(&sleep_then, task) } else { RELEASED_NOT };
-    let charged = if end == RELEASED && setting!(waits) & WAITS_MUTEX != 0 { charged(&sleep_then, now) } else { lock::UNKNOWN };
+    sleep.woken_ns = now;
+    let end = if sleep.word != 0 { end(sleep, task) } else { RELEASED_NOT };
+    let charged = if end == RELEASED && setting!(waits) & WAITS_MUTEX != 0 { charged(sleep, now) } else { lock::UNKNOWN };
     // What a lock is by its value is charged at once. Of others, and where the user asks who waited, it is counted when the one that waited is back.
-    let is_later = charged != lock::UNKNOWN && (u64::from(sleep_then.class) != CLASS_LOCK || setting!(wakers) != 0);
+    let is_later = charged != lock::UNKNOWN && (u64::from(sleep.class) != CLASS_LOCK || setting!(wakers) != 0);
     if is_later || setting!(wakers) != 0 {
         let account = if is_later { Source::MUTEX } else { Source::WAKERS };
         let waker = delay::waker(account, &From::Kernel { context: context.as_ptr(), kernel: setting!(wakers) != 0 });
-        // SAFETY: as above.
-        unsafe { (*sleep).waker = waker };
+        sleep.waker = waker;
         if is_later && waker != 0 {
-            // SAFETY: as above.
-            unsafe { ((*sleep).is_charged, (*sleep).charged_ns) = (1, charged) };
+            (sleep.is_charged, sleep.charged_ns) = (1, charged);
         }
     }
-    // SAFETY: as above.
-    unsafe { (*sleep).released = end };
+    sleep.released = end;
     if charged != lock::UNKNOWN && !is_later {
         let from = From::Kernel { context: context.as_ptr(), kernel: false };
-        delay::count(&from, [(Source::MUTEX, charge_stands_for())], |_, stands_for| {
-            (u64::from(sleep_then.class), charge(charged, stands_for))
-        });
+        delay::count(&from, [(Source::MUTEX, charge_stands_for())], |_, stands_for| (u64::from(sleep.class), charge(charged, stands_for)));
     }
 }
 

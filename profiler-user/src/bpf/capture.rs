@@ -132,6 +132,8 @@ impl Capture {
         let stopped = Instant::now();
         self.stopped_ns = monotonic_now().0;
         wait_for_programs();
+        // What processes do from now on is nobody's, and what is done at the end may take seconds: the rings would overflow, and a loss be told that is none.
+        self.side_band.stop();
         stopped
     }
 

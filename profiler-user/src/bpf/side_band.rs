@@ -154,6 +154,13 @@ impl SideBand {
         }
     }
 
+    /// Nothing more is written. (What cannot be stopped goes on, and is drained as before.)
+    pub(super) fn stop(&self) {
+        for channel in self.cpus.values().flatten() {
+            let _ = channel.event.disable();
+        }
+    }
+
     /// Descriptors that become readable when records wait.
     pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.cpus.values().flatten().map(|channel| channel.event.as_fd())

@@ -1,13 +1,13 @@
 //! P10 and P11: what a hand-off of a lock costs two threads whose waits are recorded, on one CPU and on two, against a script of bpftrace that follows
 //! futex(2) with stacks and against libbpf-tools' offcputime; and what those pay that nobody records: context switches, system calls.
 //!
-//! All of it in turns of one run. What is measured is CPU time of the threads, on two CPUs what is taken of both (`spare`); and what recording adds to it is taken
-//! within a turn, from the same two threads: how they lie in caches differs more between processes than what is looked for. On two CPUs a hand-off wakes a thread on a
-//! CPU that has nothing else to do, and leaving a halt takes far longer than all else (on a virtual machine tens of microseconds, each time others); so both are kept
-//! from halting there.
+//! All of it in turns of one run. What is measured is CPU time of the threads, on two CPUs what is taken of both, by what is left of them (`handoffs.c`); and what
+//! recording adds to it is taken at once before, from the same two threads: how they lie in caches differs more between processes than what is looked for. On two CPUs a
+//! hand-off wakes a thread on a CPU that has nothing else to do, and leaving a halt takes far longer than all else (on a virtual machine tens of microseconds, each time
+//! others); so both are kept from halting there. What a program does when a thread leaves such a CPU is charged to nobody's CPU time, which made the peer look four times
+//! as cheap there as on one CPU.
 
 mod peer;
-mod spare;
 mod subject;
 
 use super::{Row, median};
@@ -15,12 +15,11 @@ use anyhow::{Context as _, Result, ensure};
 use peer::Peer;
 use profiler_tests::profile::Profile;
 use profiler_tests::run::{Outcome, Profiler};
-use spare::Spare;
 use std::fs;
 use subject::Handoffs;
 
 /// Turns in which each is measured, the least of its rounds.
-const TURNS: usize = 5;
+const TURNS: usize = 7;
 const ROUNDS: usize = 3;
 /// Hand-offs of a round, on one CPU and on two.
 const COUNTS: [(u32, u64); 2] = [(1, 200_000), (2, 20_000)];
@@ -50,24 +49,24 @@ pub(super) fn run() -> Result<Vec<Row>> {
 /// Hand-offs of a lock.
 fn handed_over(cpus: u32, count: u64) -> Result<Vec<Row>> {
     let at = format!("hand-off on {cpus} CPU{}", if cpus == 1 { "" } else { "s" });
-    let mut spare = if cpus > 1 { Some(Spare::start(cpus)?) } else { None };
     let (mut alone, mut ours, mut theirs) = (Vec::new(), [const { Vec::new() }; OURS.len()], [const { Vec::new() }; Peer::ALL.len()]);
     let mut counted = String::new();
     for _ in 0..TURNS {
-        let mut handoffs = Handoffs::start(cpus)?;
-        let took = least(&mut handoffs, &mut spare, count)?;
-        alone.push(took);
+        let mut handoffs = Handoffs::start_among(cpus)?;
+        alone.push(least(&mut handoffs, count)?);
         for (added, (kinds, _)) in ours.iter_mut().zip(OURS) {
-            let (with, outcome) = recorded((&mut handoffs, &mut spare), &["-e", kinds], count)?;
+            let took = least(&mut handoffs, count)?;
+            let (with, outcome) = recorded(&mut handoffs, &["-e", kinds], count)?;
             added.push(with - took);
             if kinds == OURS[0].0 {
                 counted = taken(&outcome);
             }
         }
         for (added, peer) in theirs.iter_mut().zip(Peer::ALL).filter(|(_, peer)| peer.is_here()) {
+            let took = least(&mut handoffs, count)?;
             let watching = peer.watch(handoffs.pid())?;
             handoffs.took("lock", count / 10)?;
-            added.push(least(&mut handoffs, &mut spare, count)? - took);
+            added.push(least(&mut handoffs, count)? - took);
             drop(watching);
         }
     }
@@ -79,8 +78,8 @@ fn handed_over(cpus: u32, count: u64) -> Result<Vec<Row>> {
         rows.extend(theirs.iter().map(|(peer, theirs)| compared(&at, (kinds, added), (*peer, *theirs), beside == Some(*peer))));
     }
     rows.push(Row::beside(format!("{at}: waits of the last {ROUNDS} rounds of {count} and the one before"), counted));
-    let mut handoffs = Handoffs::start(cpus)?;
-    let (_, outcome) = recorded((&mut handoffs, &mut spare), &["-e", "block,mutex", "--self-cost"], count)?;
+    let mut handoffs = Handoffs::start_among(cpus)?;
+    let (_, outcome) = recorded(&mut handoffs, &["-e", "block,mutex", "--self-cost"], count)?;
     rows.extend(programs(&outcome).into_iter().map(|line| Row::beside(format!("{at}: a program of ours"), line)));
     Ok(rows)
 }
@@ -98,23 +97,18 @@ fn compared(at: &str, (kinds, ours): (&str, f64), (peer, theirs): (Peer, f64), i
     }
 }
 
-/// Nanoseconds of a hand-off: the least of some rounds. On several CPUs what is taken of them.
-fn least(handoffs: &mut Handoffs, spare: &mut Option<Spare>, count: u64) -> Result<f64> {
-    (0..ROUNDS).try_fold(f64::INFINITY, |least, _| {
-        let took = match spare {
-            Some(spare) => spare.taken(|| handoffs.took("lock", count).map(|_| ()))? / (2 * count) as f64,
-            None => handoffs.took("lock", count)?,
-        };
-        Ok(least.min(took))
-    })
+/// Nanoseconds of a hand-off: the least of some rounds.
+fn least(handoffs: &mut Handoffs, count: u64) -> Result<f64> {
+    (0..ROUNDS).try_fold(f64::INFINITY, |least, _| Ok(least.min(handoffs.took("lock", count)?)))
 }
 
 /// Records the subject while it hands over, after a short round that warms up.
-fn recorded((handoffs, spare): (&mut Handoffs, &mut Option<Spare>), args: &[&str], count: u64) -> Result<(f64, Outcome)> {
-    let mut running = Profiler::record()?.args(args).pid(handoffs.pid()).start()?;
+fn recorded(handoffs: &mut Handoffs, args: &[&str], count: u64) -> Result<(f64, Outcome)> {
+    // The loops are its children, and none of it.
+    let mut running = Profiler::record()?.args(args).args(["--no-inherit"]).pid(handoffs.pid()).start()?;
     running.wait_until_recording()?;
     handoffs.took("lock", count / 10)?;
-    let took = least(handoffs, spare, count)?;
+    let took = least(handoffs, count)?;
     Ok((took, running.interrupt()?.success()?))
 }
 
@@ -131,7 +125,7 @@ fn programs(outcome: &Outcome) -> Vec<String> {
 
 /// What is waited of long waits, by the profile and by the program itself.
 fn truth() -> Result<Vec<Row>> {
-    let mut subject = subject::Told::start("locks", "mutex")?;
+    let mut subject = subject::Told::start("locks", &["mutex"])?;
     let mut running = Profiler::record()?.args(["-e", "block,mutex"]).pid(subject.pid()).start()?;
     running.wait_until_recording()?;
     let truth: f64 = subject.ask("go", "waited ")?;

@@ -13,9 +13,9 @@ pub(super) struct Told {
 
 impl Told {
     /// Builds and starts one.
-    pub(super) fn start(name: &str, word: &str) -> Result<Self> {
+    pub(super) fn start(name: &str, words: &[&str]) -> Result<Self> {
         let mut command = Command::new(build(name, Build::C)?);
-        command.arg(word);
+        command.args(words);
         let (subject, stdin) = Subject::start_told(command)?;
         Ok(Self { subject, stdin })
     }
@@ -26,14 +26,9 @@ impl Told {
 
     /// The first number in its answer, behind that word.
     pub(super) fn ask(&mut self, line: &str, word: &str) -> Result<f64> {
-        self.ask_numbers(line, word)?.first().copied().context("it answers no number")
-    }
-
-    /// All of them.
-    pub(super) fn ask_numbers(&mut self, line: &str, word: &str) -> Result<Vec<f64>> {
         writeln!(self.stdin, "{line}")?;
         let said = self.subject.wait_for_line(word)?;
-        Ok(said.trim_start_matches(word).split_whitespace().map_while(|number| number.parse().ok()).collect())
+        said.trim_start_matches(word).split_whitespace().next().and_then(|number| number.parse().ok()).with_context(|| said.clone())
     }
 }
 
@@ -43,7 +38,13 @@ pub(super) struct Handoffs(Told);
 impl Handoffs {
     /// Starts them on so many CPUs.
     pub(super) fn start(cpus: u32) -> Result<Self> {
-        Ok(Self(Told::start("handoffs", &cpus.to_string())?))
+        Ok(Self(Told::start("handoffs", &[&cpus.to_string()])?))
+    }
+
+    /// The same, and where those are several what is taken of them is measured.
+    pub(super) fn start_among(cpus: u32) -> Result<Self> {
+        let words: &[&str] = if cpus > 1 { &[&cpus.to_string(), "spare"] } else { &[&cpus.to_string()] };
+        Ok(Self(Told::start("handoffs", words)?))
     }
 
     pub(super) fn pid(&self) -> u32 {
