@@ -86,6 +86,23 @@ fn who_waits_in_vain_is_charged_to_nobody_and_that_is_said() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn beside_a_release_stands_the_one_that_waited_for_it() -> Result<()> {
+    if !can_record(&[Build::CBare]) {
+        return Ok(());
+    }
+    let seen = record_as(&build("releases", Build::CBare)?, &["gives_up"], &["-e", "block,mutex", "--pairs"], |_| Ok(()))?;
+    seen.charged()?;
+    let is_by = |label: &str, function: &str| label.split(" > ").any(|name| name == function);
+    let of_lock = seen.mutex.only(|sample| seen.mutex.names(sample).contains(&"held_for_one"));
+    let beside = |function: &str| of_lock.only(|sample| sample.label("waiter").is_some_and(|label| is_by(&label.text, function))).total(1);
+    // There is one thread that waits for it, and the others have given up.
+    ensure!(beside("waits_once") == of_lock.total(1) && beside("gives_up") == 0, "{:?}", of_lock.label_values("waiter"));
+    let wakers = seen.block.only(|sample| seen.block.names(sample).contains(&"waits_once")).label_values("waker");
+    ensure!(!wakers.is_empty() && wakers.keys().all(|waker| is_by(waker, "held_for_one")), "{wakers:?}");
+    Ok(())
+}
+
 /// A copy of the C library in a folder of its own, by which no debug symbols are found: as it is on most machines.
 fn without_debug_symbols(program: &Path) -> Result<Folder> {
     let listed = Command::new("ldd").arg(program).output()?;
