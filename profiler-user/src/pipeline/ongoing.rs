@@ -11,8 +11,8 @@ use crate::bpf::{BpfError, Last, Sleeper};
 use crate::config::{Config, Mode};
 use crate::memory::{MemoryError, MemoryReader, RANGE_MAX_BYTES, Range};
 use crate::model::process::Pid;
-use crate::model::stack::{Beyond, LastAddress, Manner, RawStack, Tally, UserStack};
-use crate::snapshot::beyond;
+use crate::model::stack::{RawStack, Tally, UserStack};
+use crate::snapshot::{beyond, unfinished};
 use crate::unwind::by_frame_pointers;
 use foldhash::HashMap;
 use profiler_common::ended::Ended;
@@ -135,20 +135,6 @@ fn without_memory(record: &ThreadRecord, mode: Mode) -> Option<UserStack> {
         USER_NATIVE => None,
         USER_COMPAT => Some(UserStack::Walked { addresses: vec![record.registers[0]], ended: Ended::Compat }),
         _ => Some(no_user_part()),
-    }
-}
-
-fn unfinished(record: &ThreadRecord, bytes: &[u8]) -> UserStack {
-    let registers = record.walk_from();
-    let words = bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default())).collect();
-    UserStack::Unfinished {
-        addresses: vec![registers.ip],
-        registers,
-        at: LastAddress::Interrupted,
-        leaf: Some(record.leaf),
-        words,
-        beyond: Some(Beyond::default()),
-        manner: Manner::default(),
     }
 }
 

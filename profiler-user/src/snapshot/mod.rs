@@ -9,5 +9,5 @@ pub mod beyond;
 mod round;
 mod state;
 
-pub use round::{BYTES_MAX, Look, LookError, Missing, Taken, Wanted, is_one_moment, unread, wanted_of};
+pub use round::{BYTES_MAX, Look, LookError, Missing, Taken, Wanted, is_one_moment, unfinished, unread, wanted_of};
 pub use state::name as state_name;

@@ -156,9 +156,16 @@ fn taken(record: &ThreadRecord, read: Option<(u32, Result<Vec<u8>, Missing>)>) -
         _ => return Err(Missing::NoUserSide),
     }
     let (asked, bytes) = read.ok_or(Missing::Moved)?;
-    let (bytes, registers) = (bytes?, record.walk_from());
-    let words = bytes.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap_or_default())).collect();
-    let stack = UserStack::Unfinished {
+    let bytes = bytes?;
+    let stack = unfinished(record, &bytes);
+    Ok(Taken { stack, is_part: bytes.len() >= asked as usize && asked < BYTES_MAX })
+}
+
+/// A stack of which its thread's registers are known, and what was read from where it ends, to be walked.
+pub fn unfinished(record: &ThreadRecord, bytes: &[u8]) -> UserStack {
+    let registers = record.walk_from();
+    let words = bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default())).collect();
+    UserStack::Unfinished {
         addresses: vec![registers.ip],
         registers,
         at: LastAddress::Interrupted,
@@ -166,8 +173,7 @@ fn taken(record: &ThreadRecord, read: Option<(u32, Result<Vec<u8>, Missing>)>) -
         words,
         beyond: Some(Beyond::default()),
         manner: Manner::default(),
-    };
-    Ok(Taken { stack, is_part: bytes.len() >= asked as usize && asked < BYTES_MAX })
+    }
 }
 
 /// What there is of a thread whose stack was not read.
